@@ -1,0 +1,139 @@
+"""Host state: what a driver saw, with the reason for everything it cannot do."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import Field
+
+from orchestrator.model.base import Record
+
+
+class Cap(StrEnum):
+    """Names of capabilities; a step lists those it requires."""
+
+    ROOT = "root"
+    KEXEC_FILE = "kexec-file"
+    """kexec_file_load is there and allowed (lockdown, kexec_load_disabled, limits)."""
+    KHO = "kho"
+    """The running kernel can hand memory over (CONFIG_KEXEC_HANDOVER, kho=on)."""
+    LUO = "luo"
+    """/dev/liveupdate can be opened and memfds preserved."""
+    CRIU = "criu"
+    CRIU_TCP = "criu-tcp"
+    """Established TCP connections: SOCK_DIAG, nftables, TCP repair."""
+    TIME_NS = "time-namespace"
+    SYSTEMD = "systemd"
+    BOOT_DEFAULT = "boot-default"
+    """The default boot entry can be read and set."""
+    WATCHDOG = "watchdog"
+    OLD_KERNEL = "old-kernel"
+    """The running kernel's own image is at hand, so that a jump back is possible."""
+    DURABLE_STATE = "durable-state"
+    """The state directory is on a file system that survives a reset."""
+    SIDE_BY_SIDE = "side-by-side"
+    """More than one kernel can run at once (multikernel)."""
+
+
+class Capability(Record):
+    available: bool
+    reason: str
+    """Why, or why not, in words for the operator. Never empty."""
+
+
+class Abi(Record):
+    """The version strings compiled into a kernel (facts: include/linux/kho/abi/*.h)."""
+
+    kho: str | None = None
+    luo: str | None = None
+    memfd: str | None = None
+
+    def differences(self, other: Abi) -> list[str]:
+        """One line per string that differs or is missing on a side; empty: compatible."""
+        lines = []
+        for name in ("kho", "luo", "memfd"):
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if mine is None or theirs is None or mine != theirs:
+                lines.append(f"{name}: {mine or 'none'} here, {theirs or 'none'} there")
+        return lines
+
+
+class KernelState(Record):
+    """The running kernel."""
+
+    release: str
+    version: str = ""
+    cmdline: str
+    abi: Abi = Abi()
+    image: str | None = None
+    """Path of its own image, if known: the way back."""
+    initrd: str | None = None
+    tainted: int = 0
+
+
+class Artifact(Record):
+    """A file that the spec names, as it was read. `error` set: it could not be used."""
+
+    path: str
+    kind: Literal["image", "initrd", "modules"]
+    error: str | None = None
+    size: int = 0
+    sha256: str | None = None
+    release: str | None = None
+    """Of an image: the release string inside it."""
+    abi: Abi = Abi()
+    kho_config: bool | None = None
+    """Of an image: CONFIG_KEXEC_HANDOVER and CONFIG_LIVEUPDATE_MEMFD; None: unknown."""
+    pe_signed: bool = False
+
+
+class BootState(Record):
+    """The boot loader's view: what a reset ends in."""
+
+    loader: Literal["systemd-boot", "grub", "none"] = "none"
+    default: str | None = None
+    entries: dict[str, str] = {}
+    """Entry id -> kernel release or title."""
+
+
+class WorkloadState(Record):
+    """A workload of the spec, as found."""
+
+    name: str
+    pids: list[int] = []
+    """The tree, root first; empty: not running."""
+    error: str | None = None
+    memory_bytes: int = 0
+    """Resident memory of the tree; the estimate of its state's size."""
+    volatile_files: list[str] = []
+    """Files on tmpfs that its processes have open."""
+
+
+class HostState(Record):
+    """Everything the planner may know. Observed by a driver, kept in a saved plan."""
+
+    driver: str
+    machine_id: str
+    hostname: str
+    boot_id: str
+    kernel: KernelState
+    kexec_loaded: bool = False
+    boot: BootState = BootState()
+    cpus: int = 1
+    memory_bytes: int = 0
+    memory_available_bytes: int = 0
+    systemd_version: int | None = None
+    criu_version: str | None = None
+    signature_enforced: bool = False
+    capabilities: dict[Cap, Capability] = Field(default_factory=dict)
+    artifacts: dict[str, Artifact] = Field(default_factory=dict)
+    workloads: dict[str, WorkloadState] = Field(default_factory=dict)
+    strategies: list[str] = ["in-place"]
+    """Strategies that this driver can carry out."""
+
+    def can(self, cap: Cap) -> Capability:
+        """The capability; one that the driver did not report is absent, and says so."""
+        return self.capabilities.get(
+            cap, Capability(available=False, reason=f"driver {self.driver} does not report it")
+        )

@@ -1,0 +1,107 @@
+"""Durations and sizes as people write them: "30s", "1h30m", "512MiB".
+
+Durations are held as seconds (float), sizes as bytes (int). A bare number is
+refused for both: "30" could be seconds or minutes, and a wrong guess costs an outage.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
+
+_DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+")
+_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_SIZE_UNITS = {
+    "B": 1,
+    "kB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "TB": 10**12,
+    "KiB": 2**10,
+    "MiB": 2**20,
+    "GiB": 2**30,
+    "TiB": 2**40,
+}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s?(B|kB|MB|GB|TB|KiB|MiB|GiB|TiB)")
+
+
+def parse_duration(text: str) -> float:
+    """Seconds in a text such as "500ms", "30s", "5m" or "1h30m".
+
+    Raises:
+        ValueError: the text is not a sequence of number-and-unit pairs.
+    """
+    if not _DURATION.fullmatch(text):
+        raise ValueError('expected a duration such as "500ms", "30s", "5m" or "1h30m"')
+    return sum(float(n) * _DURATION_UNITS[u] for n, u in _DURATION_PART.findall(text))
+
+
+def parse_size(text: str) -> int:
+    """Bytes in a text such as "512MiB" or "2GB".
+
+    Raises:
+        ValueError: no number with a known unit, or a fraction of a byte.
+    """
+    match = _SIZE.fullmatch(text)
+    if not match:
+        raise ValueError('expected a size such as "512MiB", "2GiB" or "800MB"')
+    value = float(match[1]) * _SIZE_UNITS[match[2]]
+    if value != int(value):
+        raise ValueError("expected a whole number of bytes")
+    return int(value)
+
+
+def format_duration(seconds: float) -> str:
+    """The shortest text that `parse_duration` reads back, e.g. 90 -> "1m30s"."""
+    if seconds < 1 or seconds != int(seconds):
+        if seconds * 1000 == int(seconds * 1000) and seconds < 1:
+            return f"{int(seconds * 1000)}ms"
+        return f"{seconds:g}s"
+    parts, rest = [], int(seconds)
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        count, rest = divmod(rest, size)
+        if count:
+            parts.append(f"{count}{unit}")
+    return "".join(parts) or "0s"
+
+
+def format_size(size: int) -> str:
+    """Bytes for people, in binary units, e.g. 3774873 -> "3.6 MiB"."""
+    value = float(size)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TiB"
+
+
+def _duration_before(value: Any) -> float:
+    if isinstance(value, str):
+        return parse_duration(value)
+    raise ValueError('expected a duration in quotes with a unit, such as "30s"')
+
+
+def _size_before(value: Any) -> int:
+    if isinstance(value, str):
+        return parse_size(value)
+    raise ValueError('expected a size in quotes with a unit, such as "512MiB"')
+
+
+Duration = Annotated[
+    float,
+    BeforeValidator(_duration_before),
+    PlainSerializer(format_duration, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": f"^{_DURATION.pattern}$"}),
+]
+"""Seconds; written and serialised as text with units."""
+
+Size = Annotated[
+    int,
+    BeforeValidator(_size_before),
+    PlainSerializer(lambda n: f"{n}B", return_type=str),
+    WithJsonSchema({"type": "string", "pattern": f"^{_SIZE.pattern}$"}),
+]
+"""Bytes; written as text with a unit, serialised as "<n>B" so that nothing is rounded."""

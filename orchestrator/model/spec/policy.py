@@ -1,0 +1,101 @@
+"""How an upgrade is carried out: strategy, soak, rollback, retries, hooks."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from orchestrator.model.base import Strict
+from orchestrator.model.errors import ErrorClass
+from orchestrator.model.quantities import Duration
+from orchestrator.model.spec.names import AbsolutePath, Argv, Name
+
+
+class Strategy(Strict):
+    kind: Literal["in-place", "surge", "rolling"] = "in-place"
+    max_unavailable: Annotated[int, Field(ge=1)] = 1
+    """For rolling: how many instances may be down at once."""
+    parallel: Annotated[int, Field(ge=1, le=64)] = 4
+    """Workloads handled at the same time."""
+
+
+class Soak(Strict):
+    """After the checks passed once: how long they must go on passing before commit."""
+
+    duration: Duration = 30.0
+    interval: Duration = 5.0
+    max_failures: Annotated[int, Field(ge=0)] = 0
+
+
+class OldKernel(Strict):
+    """The running kernel's own files, for the jump back; default: found on the host."""
+
+    image: AbsolutePath
+    initrd: AbsolutePath | None = None
+
+
+class Rollback(Strict):
+    automatic: bool = True
+    """False: after a failure behind the jump, stop and wait for `mkupgrade rollback`."""
+    boot_deadline: Duration = 300.0
+    """Time from the jump until the new kernel must have taken up the transaction."""
+    deadline: Duration = 3600.0
+    """Time for the whole transaction up to commit."""
+    watchdog: AbsolutePath | None = None
+    """e.g. /dev/watchdog0: armed before the jump where the hardware keeps counting across it."""
+    panic_timeout: Duration = 10.0
+    """`panic=` of the new kernel: a panic becomes a reset into the default boot entry."""
+    keep_old_kernel: Duration = 604800.0
+    """How long `mkupgrade rollback` can bring the old kernel back after commit."""
+    kernel: OldKernel | None = None
+
+
+class RetryPolicy(Strict):
+    """For one class of step."""
+
+    attempts: Annotated[int, Field(ge=1, le=100)] = 1
+    initial: Duration = 0.2
+    """Pause before the second attempt; doubled each time, with jitter."""
+    maximum: Duration = 10.0
+    on: list[ErrorClass] = [ErrorClass.BUSY, ErrorClass.TIMEOUT]
+    """Classes of error that are tried again."""
+    deadline: Duration | None = None
+    """Time for one attempt; default: by the kind of step."""
+
+
+class Retry(Strict):
+    """Retry policy per class of step; `default` for classes not named."""
+
+    default: RetryPolicy = RetryPolicy()
+    kernel: RetryPolicy = RetryPolicy(attempts=5)
+    """Loading and unloading kernels (EBUSY of the kexec lock)."""
+    workload: RetryPolicy = RetryPolicy()
+    handover: RetryPolicy = RetryPolicy()
+    check: RetryPolicy = RetryPolicy()
+    hook: RetryPolicy = RetryPolicy()
+    boot: RetryPolicy = RetryPolicy()
+    """The boot loader's default entry."""
+
+
+class Hook(Strict):
+    name: Name
+    run: Argv
+    undo: Argv | None = None
+    """Run when the transaction is reverted; a hook without it must have nothing to undo."""
+    timeout: Duration = 60.0
+
+
+class Hooks(Strict):
+    before: list[Hook] = []
+    """In the old kernel, before the first workload is touched."""
+    after: list[Hook] = []
+    """In the new kernel, after the soak and before commit."""
+
+    @model_validator(mode="after")
+    def _names_once(self) -> Hooks:
+        names = [h.name for h in (*self.before, *self.after)]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f'hook name "{name}" is used more than once')
+        return self

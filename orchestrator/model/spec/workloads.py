@@ -1,0 +1,100 @@
+"""Workloads: what must go on, how to find it, and how to carry it over."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from orchestrator.model.base import Strict
+from orchestrator.model.quantities import Duration
+from orchestrator.model.spec.checks import Check
+from orchestrator.model.spec.names import AbsolutePath, Argv, Name
+
+Channel = Literal["auto", "kho", "disk"]
+"""What carries the state: "auto" takes kho where both kernels can, else disk, and says why."""
+
+
+class Find(Strict):
+    """How to find the workload's processes: exactly one of the keys."""
+
+    pid_file: AbsolutePath | None = None
+    unit: Annotated[str, Field(pattern=r"^[^/\s]+\.(service|scope)$")] | None = None
+    cmdline: Annotated[str, Field(min_length=1)] | None = None
+    """Regular expression searched in the process's arguments joined by spaces; the topmost
+    matching process is the root, and two unrelated matches are an error."""
+    cgroup: AbsolutePath | None = None
+    """Path below /sys/fs/cgroup, e.g. /system.slice/x.service."""
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Find:
+        keys = [k for k in type(self).model_fields if getattr(self, k) is not None]
+        if len(keys) != 1:
+            found = ", ".join(keys) if keys else "none"
+            raise ValueError(f"exactly one of pid_file, unit, cmdline, cgroup (found: {found})")
+        return self
+
+
+class CriuMigrate(Strict):
+    """Checkpoint and restore the process tree with CRIU."""
+
+    method: Literal["criu"]
+    tcp_established: bool = True
+    """Carry open TCP connections; the peer sees a pause."""
+    shell_job: bool = False
+    file_locks: bool = False
+    ext_unix_sockets: bool = False
+    carry: list[AbsolutePath] = []
+    """Files on volatile file systems (/run, /tmp, /dev/shm) that travel with the state."""
+    trial: bool = True
+    """Dump once with the workload left running, before anything is changed."""
+    trial_restore: bool = False
+    """Also restore the trial dump in a private namespace: slower, finds what a dump cannot."""
+    timeout: Duration = 60.0
+    extra: list[str] = []
+    """Further arguments for `criu dump` and `criu restore`."""
+
+
+class HooksMigrate(Strict):
+    """The workload saves and loads itself: commands get a directory, as $MKUPGRADE_STATE_DIR."""
+
+    method: Literal["hooks"]
+    save: Argv
+    load: Argv
+    undo: Argv | None = None
+    """Run when the save is reverted in the old kernel; default: `load`."""
+    timeout: Duration = 60.0
+
+
+class RestartMigrate(Strict):
+    """No state is carried: stopped before the jump, started after it."""
+
+    method: Literal["restart"]
+    stop: Argv | None = None
+    """Default for a unit: systemctl stop UNIT; else SIGTERM, then SIGKILL."""
+    start: Argv | None = None
+    """Default for a unit: systemctl start UNIT. Required otherwise."""
+    timeout: Duration = 60.0
+
+
+Migrate = Annotated[CriuMigrate | HooksMigrate | RestartMigrate, Field(discriminator="method")]
+
+
+class Workload(Strict):
+    name: Name
+    instance: Name
+    find: Find
+    migrate: Migrate
+    after: list[Name] = []
+    """Workloads that are restored before this one (and checkpointed after it)."""
+    channel: Channel = "auto"
+    spill: bool = True
+    """With channel kho: keep a copy on disk too, for a return through a plain reset."""
+    checks: list[Check] = []
+
+    @model_validator(mode="after")
+    def _restart_needs_start(self) -> Workload:
+        migrate = self.migrate
+        if isinstance(migrate, RestartMigrate) and migrate.start is None and self.find.unit is None:
+            raise ValueError("migrate.start is required unless the workload is found by unit")
+        return self
