@@ -1,0 +1,23 @@
+{
+  mkShell,
+  python3,
+  gcc,
+  gnumake,
+  e2fsprogs,
+  mmdebstrap,
+  qemu,
+  zstd,
+}:
+
+mkShell {
+  # `make` makes .venv with the rest; mmdebstrap fetches the guest from Debian's archive.
+  packages = [
+    python3
+    gcc
+    gnumake
+    e2fsprogs
+    mmdebstrap
+    qemu
+    zstd
+  ];
+}

@@ -1,0 +1,92 @@
+{
+  lib,
+  python3Packages,
+  criu,
+  iproute2,
+  nftables,
+}:
+
+let
+  root = ../.;
+in
+python3Packages.buildPythonApplication {
+  pname = "mkupgrade";
+  version = builtins.head (
+    builtins.match ''.*__version__ = "([^"]+)".*'' (builtins.readFile (root + "/orchestrator/__init__.py"))
+  );
+  pyproject = true;
+
+  # Only what the package and its fast tests are made from, so that a change of the
+  # documents or of the flake does not rebuild it.
+  src = lib.fileset.toSource {
+    inherit root;
+    fileset = lib.fileset.unions [
+      (root + "/pyproject.toml")
+      (root + "/setup.py")
+      (root + "/MANIFEST.in")
+      (root + "/README.md")
+      (root + "/LICENSE")
+      (root + "/orchestrator")
+      (root + "/native")
+      (root + "/plans")
+      (root + "/docs")
+      (root + "/tests")
+    ];
+  };
+
+  build-system = [
+    python3Packages.setuptools
+    python3Packages.cffi
+  ];
+
+  dependencies = with python3Packages; [
+    cffi
+    click
+    networkx
+    pydantic
+    rich
+    ruamel-yaml
+    structlog
+    tenacity
+  ];
+
+  # criu, nft and ip are called by name; without them the restart method still works.
+  makeWrapperArgs = [
+    "--suffix PATH : ${
+      lib.makeBinPath [
+        criu
+        iproute2
+        nftables
+      ]
+    }"
+  ];
+
+  nativeCheckInputs = with python3Packages; [
+    hypothesis
+    pytestCheckHook
+    pytest-timeout
+    pytest-xdist
+  ];
+  # Guests are booted by `make vm-test`: a build sandbox has neither kernels nor Debian's archive.
+  disabledTestMarks = [ "vm" ];
+
+  postInstall = ''
+    install -Dm444 -t $out/lib/systemd/system orchestrator/drivers/live_update/*.service
+    substituteInPlace $out/lib/systemd/system/*.service --replace-fail /usr/bin/mkupgrade $out/bin/mkupgrade
+  '';
+
+  pythonImportsCheck = [
+    "orchestrator.cli.main"
+    "orchestrator.system._native"
+  ];
+
+  meta = {
+    description = "Change the Linux kernel under running workloads as one transaction";
+    license = lib.licenses.asl20;
+    mainProgram = "mkupgrade";
+    platforms = [
+      "x86_64-linux"
+      "aarch64-linux"
+    ];
+  };
+}
