@@ -1,0 +1,90 @@
+"""Where did the machine land? The pure rule behind the inspection of a jump.
+
+Three facts decide, and nothing else: the boot id (did the machine restart?), the mark on the
+command line (did it restart into what this very jump had loaded?) and the kernel's release.
+Whatever they do not settle is unknown: somebody must look.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from orchestrator.model.steps import Inspected, Inspection, Section
+
+MARK = "mkupgrade.transaction="
+"""Kernel parameter; ignored by the kernel (it has a dot and names no module), kept in
+/proc/cmdline. Value: <transaction id>/<section>."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """The kernel that is running now."""
+
+    boot_id: str
+    release: str
+    cmdline: str
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The jump whose end is looked for."""
+
+    transaction: str
+    section: Section
+    method: Literal["kexec", "reset"]
+    from_release: str
+    to_release: str
+    boot_id: str | None
+    """Boot id under which the jump was intended; None: it never was."""
+
+
+def mark_for(transaction: str, section: Section) -> str:
+    """The parameter that `load-kernel` adds, e.g. "mkupgrade.transaction=ab12/forward"."""
+    return f"{MARK}{transaction}/{section.value}"
+
+
+def marks(cmdline: str) -> list[str]:
+    """Values of every mark on a command line, in order."""
+    return [word[len(MARK) :] for word in cmdline.split() if word.startswith(MARK)]
+
+
+def without_marks(cmdline: str) -> str:
+    """The command line free of marks: an inherited one still holds that of the last jump."""
+    return " ".join(word for word in cmdline.split(" ") if not word.startswith(MARK))
+
+
+def landing(expected: Expected, place: Place) -> Inspected:
+    """Judge a pivot: ABSENT, PRESENT, LOST or UNKNOWN, with what was seen.
+
+    In the order of docs/architecture.md, "How the landing is recognised". A reset goes through
+    the firmware, so that it must land *without* a mark.
+    """
+    if expected.boot_id is None:
+        return _say(Inspection.ABSENT, "the jump was never started")
+    if expected.boot_id == place.boot_id:
+        return _say(Inspection.ABSENT, "same boot id: the machine has not restarted")
+    found = marks(place.cmdline)
+    wanted = [mark_for(expected.transaction, expected.section)[len(MARK) :]]
+    seen = f"new boot id, Linux {place.release}, mark {', '.join(found) or 'none'}"
+    arrived = wanted if expected.method == "kexec" else []
+    if found == arrived and place.release == expected.to_release:
+        return _present(expected, place, seen)
+    if not found and place.release == expected.from_release:
+        return _say(Inspection.LOST, f"{seen}: the old kernel again, through a reset")
+    return _say(
+        Inspection.UNKNOWN,
+        f"{seen}; expected Linux {expected.to_release} with mark "
+        f"{', '.join(arrived) or 'none'}, or Linux {expected.from_release} with none. "
+        f"Boot one of these two and run `mkupgrade resume`, or look at "
+        f"`mkupgrade history {expected.transaction}` and end it with `mkupgrade abort`",
+    )
+
+
+def _present(expected: Expected, place: Place, seen: str) -> Inspected:
+    result = {"boot_id": place.boot_id, "release": place.release, "method": expected.method}
+    return Inspected(verdict=Inspection.PRESENT, reason=seen, result=result)
+
+
+def _say(verdict: Inspection, reason: str) -> Inspected:
+    return Inspected(verdict=verdict, reason=reason)
