@@ -6,12 +6,20 @@ refused for both: "30" could be seconds or minutes, and a wrong guess costs an o
 
 from __future__ import annotations
 
+import math
 import re
+from decimal import Decimal
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
-_DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION_UNITS = {
+    "ms": Decimal("0.001"),
+    "s": Decimal(1),
+    "m": Decimal(60),
+    "h": Decimal(3600),
+    "d": Decimal(86400),
+}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+")
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _SIZE_UNITS = {
@@ -31,12 +39,19 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s?(B|kB|MB|GB|TB|KiB|MiB|GiB|TiB)")
 def parse_duration(text: str) -> float:
     """Seconds in a text such as "500ms", "30s", "5m" or "1h30m".
 
+    Summed up in decimals, so that `parse_duration(format_duration(x)) == x` holds exactly:
+    digests of plans are taken over the text.
+
     Raises:
-        ValueError: the text is not a sequence of number-and-unit pairs.
+        ValueError: the text is not a sequence of number-and-unit pairs, or is beyond a float.
     """
     if not _DURATION.fullmatch(text):
         raise ValueError('expected a duration such as "500ms", "30s", "5m" or "1h30m"')
-    return sum(float(n) * _DURATION_UNITS[u] for n, u in _DURATION_PART.findall(text))
+    parts = _DURATION_PART.findall(text)
+    seconds = float(sum((Decimal(n) * _DURATION_UNITS[u] for n, u in parts), Decimal()))
+    if not math.isfinite(seconds):
+        raise ValueError("expected a duration of a sensible length")
+    return seconds
 
 
 def parse_size(text: str) -> int:
@@ -55,11 +70,12 @@ def parse_size(text: str) -> int:
 
 
 def format_duration(seconds: float) -> str:
-    """The shortest text that `parse_duration` reads back, e.g. 90 -> "1m30s"."""
-    if seconds < 1 or seconds != int(seconds):
-        if seconds * 1000 == int(seconds * 1000) and seconds < 1:
-            return f"{int(seconds * 1000)}ms"
-        return f"{seconds:g}s"
+    """The shortest text that `parse_duration` reads back exactly, e.g. 90 -> "1m30s"."""
+    if seconds != int(seconds):
+        exact = Decimal(repr(seconds))
+        if seconds < 1 and exact * 1000 == int(exact * 1000):
+            return f"{int(exact * 1000)}ms"
+        return f"{exact:f}s"
     parts, rest = [], int(seconds)
     for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
         count, rest = divmod(rest, size)
