@@ -61,6 +61,9 @@ class Preflight(Record):
 
 class RunHook(Record):
     hook: Hook
+    if_performed: str | None = None
+    """Id of a step; the hook is run only if that step is in the results, and is nothing to do
+    otherwise. In the sections of the way back: the undoing of a forward hook."""
 
 
 class LoadKernel(Record):
