@@ -1,0 +1,24 @@
+"""The extension `orchestrator.system._native`: cffi in API mode, for the limited API.
+
+One shared object serves Python 3.11 and every later one. setup.py names `ffi` below; nothing
+else runs this file.
+"""
+
+from pathlib import Path
+
+from cffi import FFI
+
+HERE = Path(__file__).resolve().parent
+LOWEST_PYTHON = "0x030b0000"
+
+ffi = FFI()
+ffi.cdef((HERE / "calls.h").read_text(encoding="ascii"))
+ffi.set_source(
+    "orchestrator.system._native",
+    '#include <stddef.h>\n#include <stdint.h>\n#include "calls.h"\n',
+    sources=["native/syscalls.c", "native/liveupdate.c", "native/watchdog.c"],
+    depends=["native/calls.h", "native/liveupdate_abi.h"],
+    include_dirs=["native"],
+    define_macros=[("Py_LIMITED_API", LOWEST_PYTHON)],
+    extra_compile_args=["-std=gnu11", "-Wall", "-Wextra", "-Wno-unused-parameter"],
+)
