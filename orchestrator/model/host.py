@@ -128,6 +128,8 @@ class HostState(Record):
     signature_enforced: bool = False
     capabilities: dict[Cap, Capability] = Field(default_factory=dict)
     artifacts: dict[str, Artifact] = Field(default_factory=dict)
+    """By path: every file that the spec names, and the old kernel's own image and initrd where
+    they are known. Without the old image's digest the way back is a reset, not a jump."""
     workloads: dict[str, WorkloadState] = Field(default_factory=dict)
     strategies: list[str] = ["in-place"]
     """Strategies that this driver can carry out."""
