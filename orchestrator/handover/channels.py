@@ -1,0 +1,91 @@
+"""What a channel is: the one interface of KHO and disk.
+
+In the source kernel: `send`, then the jump (or `discard`, to take it back). In the target kernel:
+`receive`, which verifies everything and leaves it unpacked and durable, and only then `finish`.
+Between the two the kernel keeps the only copy in memory; after `finish` it is gone there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from orchestrator.handover.manifest import Manifest
+from orchestrator.model.kinds import ChannelName
+from orchestrator.model.seams import Control
+from orchestrator.model.steps import Inspected, Section
+
+
+@dataclass(frozen=True)
+class Head:
+    """What a manifest says of the whole; names and digests are checked when it is sent."""
+
+    transaction: str
+    plan_digest: str
+    section: Section
+    """FORWARD or RETURN: the section in which the state was taken."""
+    source_release: str
+    source_boot_id: str
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """Free-form results for the next kernel's report."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One workload's state, ready to go."""
+
+    name: str
+    method: Literal["criu", "hooks", "restart"]
+    meta: Mapping[str, Any]
+    """What `Workloads.checkpoint` returned."""
+    directory: Path | None
+    """What `Workloads.checkpoint` left on disk; None: nothing but `meta` travels."""
+
+
+@dataclass(frozen=True)
+class Received:
+    """A handover that arrived whole: every digest fits."""
+
+    manifest: Manifest
+    directories: Mapping[str, Path]
+    """Workload name -> where its state was unpacked (0700); workloads with a payload only."""
+
+
+class Channel(Protocol):
+    """One handover of one section of one transaction, through one medium.
+
+    Every method may raise `HandoverError`, `SystemCallError` and `DeadlineError`.
+    """
+
+    name: ChannelName
+
+    def send(self, head: Head, items: Sequence[Item], control: Control) -> Manifest:
+        """Stream every item into the channel, the manifest last. All or nothing: after an error
+        nothing is held. A second `send` replaces the first."""
+        ...
+
+    def inspect_sent(self) -> Inspected:
+        """Is everything that was sent still there? ABSENT after the process that held a KHO
+        session has died; PARTIAL for what a crash left half written on disk."""
+        ...
+
+    def discard(self) -> None:
+        """Take `send` back; again is fine."""
+        ...
+
+    def receive(self, destination: Path, control: Control) -> Received:
+        """Fetch, verify and unpack everything below `destination`, durably, manifest last.
+        What an earlier call left complete there is verified and returned instead."""
+        ...
+
+    def finish(self) -> None:
+        """After `receive`: the channel's own copy may go. For disk nothing is removed before
+        `discard`, since it is the way back."""
+        ...
+
+    def close(self) -> None:
+        """Let go of descriptors. For KHO this discards what was sent and not yet taken over by
+        a jump."""
+        ...
