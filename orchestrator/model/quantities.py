@@ -6,9 +6,9 @@ refused for both: "30" could be seconds or minutes, and a wrong guess costs an o
 
 from __future__ import annotations
 
-import math
 import re
 from decimal import Decimal
+from fractions import Fraction
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
@@ -20,8 +20,12 @@ _DURATION_UNITS = {
     "h": Decimal(3600),
     "d": Decimal(86400),
 }
-_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+")
-_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:ms|s|m|h|d))+")
+_DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
+_LONGEST = 64
+"""Characters of a quantity: keeps a million hostile digits away from the arithmetic."""
+MAX_DURATION = 36500 * 86400.0
+"""Seconds in a hundred years: beyond that somebody's pen slipped."""
 _SIZE_UNITS = {
     "B": 1,
     "kB": 10**3,
@@ -33,24 +37,28 @@ _SIZE_UNITS = {
     "GiB": 2**30,
     "TiB": 2**40,
 }
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s?(B|kB|MB|GB|TB|KiB|MiB|GiB|TiB)")
+MAX_SIZE = 2**63 - 1
+"""Bytes: the largest `off_t`."""
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(B|kB|MB|GB|TB|KiB|MiB|GiB|TiB)")
 
 
 def parse_duration(text: str) -> float:
     """Seconds in a text such as "500ms", "30s", "5m" or "1h30m".
 
-    Summed up in decimals, so that `parse_duration(format_duration(x)) == x` holds exactly:
-    digests of plans are taken over the text.
+    Held to the microsecond. Summed up in decimals, so that
+    `parse_duration(format_duration(x)) == x` holds exactly: digests of plans are taken over
+    the text.
 
     Raises:
-        ValueError: the text is not a sequence of number-and-unit pairs, or is beyond a float.
+        ValueError: the text is not a sequence of number-and-unit pairs, or above MAX_DURATION.
     """
-    if not _DURATION.fullmatch(text):
+    if len(text) > _LONGEST or not _DURATION.fullmatch(text):
         raise ValueError('expected a duration such as "500ms", "30s", "5m" or "1h30m"')
     parts = _DURATION_PART.findall(text)
-    seconds = float(sum((Decimal(n) * _DURATION_UNITS[u] for n, u in parts), Decimal()))
-    if not math.isfinite(seconds):
-        raise ValueError("expected a duration of a sensible length")
+    exact = sum((Decimal(n) * _DURATION_UNITS[u] for n, u in parts), Decimal())
+    seconds = round(float(exact), 6)
+    if seconds > MAX_DURATION:
+        raise ValueError("expected a duration of at most 36500d")
     return seconds
 
 
@@ -58,14 +66,16 @@ def parse_size(text: str) -> int:
     """Bytes in a text such as "512MiB" or "2GB".
 
     Raises:
-        ValueError: no number with a known unit, or a fraction of a byte.
+        ValueError: no number with a known unit, a fraction of a byte, or more than 2^63-1.
     """
-    match = _SIZE.fullmatch(text)
+    match = _SIZE.fullmatch(text) if len(text) <= _LONGEST else None
     if not match:
         raise ValueError('expected a size such as "512MiB", "2GiB" or "800MB"')
-    value = float(match[1]) * _SIZE_UNITS[match[2]]
-    if value != int(value):
+    value = Fraction(match[1]) * _SIZE_UNITS[match[2]]
+    if value.denominator != 1:
         raise ValueError("expected a whole number of bytes")
+    if value > MAX_SIZE:
+        raise ValueError("expected a size below 8EiB")
     return int(value)
 
 
@@ -97,20 +107,26 @@ def format_size(size: int) -> str:
 def _duration_before(value: Any) -> float:
     if isinstance(value, str):
         return parse_duration(value)
-    raise ValueError('expected a duration in quotes with a unit, such as "30s"')
+    raise ValueError('expected a duration with a unit, such as "30s"')
 
 
 def _size_before(value: Any) -> int:
     if isinstance(value, str):
         return parse_size(value)
-    raise ValueError('expected a size in quotes with a unit, such as "512MiB"')
+    raise ValueError('expected a size with a unit, such as "512MiB"')
 
 
 Duration = Annotated[
     float,
     BeforeValidator(_duration_before),
     PlainSerializer(format_duration, return_type=str),
-    WithJsonSchema({"type": "string", "pattern": f"^{_DURATION.pattern}$"}),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": f"^{_DURATION.pattern}$",
+            "patternErrorMessage": 'a duration such as "500ms", "30s", "5m" or "1h30m"',
+        }
+    ),
 ]
 """Seconds; written and serialised as text with units."""
 
@@ -118,6 +134,12 @@ Size = Annotated[
     int,
     BeforeValidator(_size_before),
     PlainSerializer(lambda n: f"{n}B", return_type=str),
-    WithJsonSchema({"type": "string", "pattern": f"^{_SIZE.pattern}$"}),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": f"^{_SIZE.pattern}$",
+            "patternErrorMessage": 'a size such as "512MiB", "2GiB" or "800MB"',
+        }
+    ),
 ]
 """Bytes; written as text with a unit, serialised as "<n>B" so that nothing is rounded."""

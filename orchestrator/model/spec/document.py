@@ -18,31 +18,50 @@ DriverName = Literal["auto", "live-update", "multikernel", "simulated"]
 
 
 class Metadata(Strict):
+    """What the upgrade is called."""
+
     name: Name
+    """The plan's name, in reports and in the journal."""
     labels: dict[Label, str] = {}
+    """Free pairs of text, for whoever sorts reports."""
     description: str | None = None
+    """Free text."""
 
 
 class Host(Strict):
+    """The machine, and how kernels are run on it."""
+
     driver: DriverName = "auto"
+    """`auto`: what the host can do."""
     state_dir: AbsolutePath = PurePosixPath("/var/lib/mkupgrade")
     """Journal, spilled state and lock: 0700, on a file system that survives a reset."""
 
 
 class UpgradeSpec(Strict):
-    """`plan.yaml`."""
+    """The desired state: what should be, never how (`plan.yaml`)."""
 
     api_version: Literal["mkupgrade/v1"]
+    """The version of this format."""
     metadata: Metadata
+    """Name and labels."""
     host: Host = Host()
+    """The machine, and how kernels are run on it."""
     instances: Annotated[list[Instance], Field(min_length=1)]
+    """Kernels: on a host with one kernel there is one, the host itself."""
     workloads: list[Workload] = []
+    """What must go on."""
     checks: list[Check] = []
+    """Tests of the whole host; `kind` says which keys there are."""
     strategy: Strategy = Strategy()
+    """In which order instances are taken."""
     soak: Soak = Soak()
+    """How long the checks must go on passing before commit."""
     rollback: Rollback = Rollback()
+    """The way back."""
     retry: Retry = Retry()
+    """What is tried again, per class of step."""
     hooks: Hooks = Hooks()
+    """Commands of yours, before and after."""
 
     def digest(self) -> str:
         """SHA-256 of the meaning: comments, order of keys and spelling of units do not count."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from orchestrator.model.base import Strict
 from orchestrator.model.errors import ErrorClass
@@ -13,7 +14,10 @@ from orchestrator.model.spec.names import AbsolutePath, Argv, Name
 
 
 class Strategy(Strict):
+    """How instances are taken from old to new."""
+
     kind: Literal["in-place", "surge", "rolling"] = "in-place"
+    """`surge` and `rolling` need a driver that runs kernels side by side."""
     max_unavailable: Annotated[int, Field(ge=1)] = 1
     """For rolling: how many instances may be down at once."""
     parallel: Annotated[int, Field(ge=1, le=64)] = 4
@@ -24,18 +28,25 @@ class Soak(Strict):
     """After the checks passed once: how long they must go on passing before commit."""
 
     duration: Duration = 30.0
+    """How long; "0s" for one round of checks."""
     interval: Duration = 5.0
+    """Pause between two rounds."""
     max_failures: Annotated[int, Field(ge=0)] = 0
+    """Failed checks that are forgiven, all rounds together."""
 
 
 class OldKernel(Strict):
     """The running kernel's own files, for the jump back; default: found on the host."""
 
     image: AbsolutePath
+    """Its image."""
     initrd: AbsolutePath | None = None
+    """Its initial RAM disk."""
 
 
 class Rollback(Strict):
+    """The way back when something fails."""
+
     automatic: bool = True
     """False: after a failure behind the jump, stop and wait for `mkupgrade rollback`."""
     boot_deadline: Duration = 300.0
@@ -49,15 +60,18 @@ class Rollback(Strict):
     keep_old_kernel: Duration = 604800.0
     """How long `mkupgrade rollback` can bring the old kernel back after commit."""
     kernel: OldKernel | None = None
+    """The running kernel's own files, for the jump back; default: found on the host."""
 
 
 class RetryPolicy(Strict):
     """For one class of step."""
 
     attempts: Annotated[int, Field(ge=1, le=100)] = 1
+    """How often in all."""
     initial: Duration = 0.2
     """Pause before the second attempt; doubled each time, with jitter."""
     maximum: Duration = 10.0
+    """Longest pause between two attempts."""
     on: list[ErrorClass] = [ErrorClass.BUSY, ErrorClass.TIMEOUT]
     """Classes of error that are tried again."""
     deadline: Duration | None = None
@@ -68,25 +82,37 @@ class Retry(Strict):
     """Retry policy per class of step; `default` for classes not named."""
 
     default: RetryPolicy = RetryPolicy()
+    """For classes not named."""
     kernel: RetryPolicy = RetryPolicy(attempts=5)
     """Loading and unloading kernels (EBUSY of the kexec lock)."""
     workload: RetryPolicy = RetryPolicy()
+    """Checkpoints and restores."""
     handover: RetryPolicy = RetryPolicy()
+    """Preserving and retrieving state."""
     check: RetryPolicy = RetryPolicy()
+    """Phases of checks as a whole; a single check has `within`."""
     hook: RetryPolicy = RetryPolicy()
+    """Hooks."""
     boot: RetryPolicy = RetryPolicy()
     """The boot loader's default entry."""
 
 
 class Hook(Strict):
+    """A command of yours."""
+
     name: Name
+    """How steps and reports call it; unique among hooks."""
     run: Argv
+    """The command."""
     undo: Argv | None = None
     """Run when the transaction is reverted; a hook without it must have nothing to undo."""
     timeout: Duration = 60.0
+    """Time for one run; then its process group is killed."""
 
 
 class Hooks(Strict):
+    """Commands of yours, before and after."""
+
     before: list[Hook] = []
     """In the old kernel, before the first workload is touched."""
     after: list[Hook] = []
@@ -97,5 +123,8 @@ class Hooks(Strict):
         names = [h.name for h in (*self.before, *self.after)]
         for name in names:
             if names.count(name) > 1:
-                raise ValueError(f'hook name "{name}" is used more than once')
+                # The type lets the loader drop this in favour of its own, which has a position.
+                raise PydanticCustomError(
+                    "cross_reference", 'hook name "{name}" is used more than once', {"name": name}
+                )
         return self
