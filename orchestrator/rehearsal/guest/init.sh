@@ -1,0 +1,38 @@
+#!/bin/sh
+# PID 1 of a guest that does without systemd: mounts, network, resume, workloads, control.
+# A transaction goes first, because every moment here is blackout.
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8
+[ -e /proc/self ] || mount -t proc proc /proc
+[ -e /sys/kernel ] || mount -t sysfs sys /sys
+[ -e /dev/null ] || mount -t devtmpfs dev /dev
+cat /etc/hostname >/proc/sys/kernel/hostname
+mkdir -p /dev/pts /dev/shm
+mount -t devpts -o mode=0620,gid=5 pts /dev/pts
+mount -t tmpfs -o mode=1777 shm /dev/shm
+mount -t tmpfs -o mode=0755 run /run
+mount -t tmpfs -o mode=1777 tmp /tmp
+mount -t debugfs debug /sys/kernel/debug 2>/dev/null
+mount -t cgroup2 cgroup /sys/fs/cgroup
+# On kernels with modules these are not there by themselves.
+[ -e /sys/class/virtio-ports ] || modprobe -qa virtio_console virtio_net
+here=/usr/lib/python3/dist-packages/orchestrator/rehearsal/guest
+
+python3 -IS $here/agent.py &
+
+ip link set lo up
+ip addr add 10.0.2.15/24 dev eth0 && ip link set eth0 up && ip route add default via 10.0.2.2
+ip link show eth0 >/dev/null 2>&1 || echo "mkupgrade-init: no eth0" >/dev/kmsg
+
+if [ -d /var/lib/mkupgrade ]; then
+    timeout 300 mkupgrade resume --boot >/var/log/mkupgrade-resume.log 2>&1
+    echo "mkupgrade-init: resume ended with $?" >/dev/kmsg
+fi
+# Workloads get process ids of their own range, far from what a booting kernel hands out:
+# restored processes need theirs back.
+echo 20000 >/proc/sys/kernel/ns_last_pid
+python3 -IS $here/workloads.py
+# Reap whatever ends up here, for ever.
+while :; do
+    wait
+    sleep 3600
+done

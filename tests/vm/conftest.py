@@ -1,0 +1,64 @@
+"""Guests for tests: real kernels in QEMU. See README.md in this directory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.model.errors import RehearsalError
+from orchestrator.rehearsal.image import LayerFile
+from orchestrator.rehearsal.kernels import KernelPair, prepared_pair
+from orchestrator.rehearsal.machine import Guest, Setup
+
+BootGuest = Callable[..., AbstractContextManager[Guest]]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Everything here boots guests: marked `vm`, with a time limit that fits."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.vm)
+            if item.get_closest_marker("timeout") is None:
+                item.add_marker(pytest.mark.timeout(600))
+
+
+@pytest.fixture(scope="session")
+def kernels() -> KernelPair:
+    """Two kernels with KHO: `.source` (the older) and `.target`."""
+    pair = prepared_pair()
+    if pair is None:
+        if os.environ.get("CI"):
+            pytest.fail("no kernels with KHO at hand: run `make kernels`")
+        pytest.skip("no kernels with KHO at hand: run `make kernels`")
+    return pair
+
+
+@pytest.fixture(scope="session")
+def boot(kernels: KernelPair) -> BootGuest:
+    """`with boot() as guest:` a guest in the source kernel, the target kernel in its /boot.
+
+    Keyword arguments are the fields of `orchestrator.rehearsal.machine.Setup`.
+    """
+
+    @contextmanager
+    def boot_guest(**fields: Any) -> Iterator[Guest]:
+        images = {k.release: k.image for k in (kernels.source, kernels.target)}
+        files = {f"/boot/vmlinuz-{r}": LayerFile(i) for r, i in images.items()}
+        files |= fields.pop("files", {})
+        fields.setdefault("kernel", kernels.source.image)
+        with Guest.boot(Setup(files=files, **fields)) as guest:
+            try:
+                yield guest
+            except BaseException as error:
+                error.add_note("end of the guest's serial log:\n" + guest.serial()[-4000:])
+                if isinstance(error, RehearsalError):
+                    error.add_note("\n".join(error.details))
+                raise
+
+    return boot_guest
