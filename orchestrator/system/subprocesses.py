@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import os
+import select
+import shlex
 import shutil
 import signal
 import subprocess
-import tempfile
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from orchestrator.model.errors import ErrorClass, NotSupportedError, ToolError
 
 OUTPUT_LIMIT = 4 << 20
-"""Bytes kept of each stream; a program may write more, it is dropped."""
+"""Bytes kept of each stream; a program may write more, the beginning is dropped."""
 TAIL_LINES = 15
+
+_ENDLESS = 64 << 20
+"""Bytes of output after which a program is taken for one that writes without end."""
+_GLANCE = 0.2
+"""Seconds between looks at the limits; the program's end is seen at once."""
 
 PACKAGES = {
     "bootctl": "systemd-boot-tools",
@@ -80,17 +87,131 @@ def run(
     cwd: Path | None = None,
     pass_fds: Sequence[int] = (),
     check: bool = True,
+    stopped: Callable[[], bool] | None = None,
 ) -> Completed:
     """Run a program to its end, in a session of its own, with LC_ALL=C.
+
+    What it starts in the background may live on, with the output it inherited: that is memory,
+    not a pipe, so neither does this wait for it nor does it die of SIGPIPE.
 
     Args:
         timeout: seconds; then its whole process group is killed.
         env: added to the environment.
         check: raise when the exit status is not 0.
+        stopped: asked several times a second; once true, the process group is killed.
 
     Raises:
         NotSupportedError: not installed; names the Debian package.
-        ToolError: exit status not 0 (class FAILED) or out of time (class TIMEOUT), with the
-            last lines it wrote.
+        ToolError: exit status not 0 (class FAILED), out of time or stopped (class TIMEOUT), or
+            writing without end; with the last lines it wrote.
     """
-    raise NotImplementedError
+    with ExitStack() as stack:
+        stdin = _memory(stack, "stdin", input or b"")
+        stdout = _memory(stack, "stdout")
+        stderr = _memory(stack, "stderr")
+        try:
+            process = subprocess.Popen(
+                list(argv),
+                stdin=stdin if input is not None else subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                env={**os.environ, **(env or {}), "LC_ALL": "C"},
+                cwd=cwd,
+                pass_fds=pass_fds,
+                start_new_session=True,
+            )
+        except FileNotFoundError as error:
+            if cwd is not None and not cwd.is_dir():
+                raise ToolError("no such directory", where=str(cwd)) from error
+            raise missing(argv[0]) from error
+        except OSError as error:
+            raise ToolError(f"{argv[0]} cannot be run: {error.strerror}") from error
+        problem = _wait(process, timeout, stopped, (stdout, stderr))
+        done = Completed(tuple(argv), process.returncode, _content(stdout), _content(stderr))
+    if problem is not None:
+        raise _tool_error(done, problem, ErrorClass.TIMEOUT)
+    if check and done.returncode != 0:
+        raise _tool_error(done, _how_it_ended(done.returncode), ErrorClass.FAILED)
+    return done
+
+
+def _wait(
+    process: subprocess.Popen[bytes],
+    timeout: float,
+    stopped: Callable[[], bool] | None,
+    outputs: tuple[int, int],
+) -> str | None:
+    """Wait until it has ended, or end it; why it was ended, or None."""
+    end = time.monotonic() + timeout
+    problem: str | None = None
+    try:
+        # Popen.wait(timeout) sleeps up to 50 ms past the end: that would be blackout.
+        pidfd = os.pidfd_open(process.pid)
+        try:
+            poll = select.poll()
+            poll.register(pidfd, select.POLLIN)
+            while problem is None:
+                left = end - time.monotonic()
+                if poll.poll(max(0.0, min(left, _GLANCE)) * 1000):
+                    break
+                problem = _why_end_it(left, timeout, stopped, outputs)
+        finally:
+            os.close(pidfd)
+    except BaseException:
+        _end(process)
+        raise
+    if problem is not None:
+        _end(process)
+    process.wait()
+    return problem
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kill the group, which is there as long as the process is not waited for."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _why_end_it(
+    left: float, timeout: float, stopped: Callable[[], bool] | None, outputs: tuple[int, int]
+) -> str | None:
+    if left <= 0:
+        return f"did not end within {timeout:.1f} s and was killed"
+    if stopped is not None and stopped():
+        return "was stopped on request"
+    if any(os.fstat(fd).st_size > _ENDLESS for fd in outputs):
+        return f"wrote more than {_ENDLESS >> 20} MiB and was killed"
+    return None
+
+
+def _memory(stack: ExitStack, name: str, content: bytes = b"") -> int:
+    fd = os.memfd_create(f"mkupgrade-{name}", os.MFD_CLOEXEC)
+    stack.callback(os.close, fd)
+    view = memoryview(content)
+    while view:
+        view = view[os.write(fd, view) :]
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
+def _content(fd: int) -> bytes:
+    """The end of it, where programs say what went wrong."""
+    size = os.fstat(fd).st_size
+    return os.pread(fd, OUTPUT_LIMIT, max(0, size - OUTPUT_LIMIT))
+
+
+def _how_it_ended(returncode: int) -> str:
+    if returncode < 0:
+        return f"was killed by {signal.Signals(-returncode).name}"
+    return f"ended with exit status {returncode}"
+
+
+def _tool_error(done: Completed, problem: str, error_class: ErrorClass) -> ToolError:
+    said = (done.error_text or done.text).splitlines()[-TAIL_LINES:]
+    command = shlex.join(done.argv)
+    return ToolError(
+        f"{done.argv[0]} {problem}" + (f": {said[-1].strip()}" if said else ""),
+        details=(f"command: {command}", *said),
+        error_class=error_class,
+    )
