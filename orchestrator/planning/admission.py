@@ -1,0 +1,52 @@
+"""What a spec asks for against what this host and its driver can do at all."""
+
+from __future__ import annotations
+
+from orchestrator.model.host import Cap, HostState
+from orchestrator.model.spec import UpgradeSpec, Workload
+from orchestrator.planning.problems import Problems
+
+
+def check_admission(spec: UpgradeSpec, host: HostState, problems: Problems) -> None:
+    """Strategy and number of instances: refused with the reason where they cannot be had."""
+    kind = spec.strategy.kind
+    side_by_side = host.can(Cap.SIDE_BY_SIDE)
+    if kind not in host.strategies:
+        can = ", ".join(host.strategies) or "none"
+        problems.add(
+            "strategy.kind",
+            f'driver {host.driver} cannot do "{kind}" (it can: {can}): {side_by_side.reason}',
+        )
+    elif kind != "in-place":
+        problems.add("strategy.kind", f'plans for "{kind}" are not built; only "in-place" is')
+    if len(spec.instances) == 1:
+        return
+    names = ", ".join(i.name for i in spec.instances)
+    if side_by_side.available:
+        why = "plans for several instances on one host are not built"
+    else:
+        why = f"driver {host.driver} runs one kernel at a time: {side_by_side.reason}"
+    problems.add("instances", f"{len(spec.instances)} of them ({names}): {why}")
+
+
+def check_workloads(spec: UpgradeSpec, host: HostState, problems: Problems) -> None:
+    """A workload whose state is to be carried must be running now."""
+    for workload in spec.workloads:
+        why = why_not_running(workload, host)
+        if workload.name not in host.workloads:
+            problems.add(f"workloads.{workload.name}", f"driver {host.driver} did not look for it")
+        elif why and workload.migrate.method != "restart":
+            problems.add(
+                f"workloads.{workload.name}",
+                f"{why}; method {workload.migrate.method} carries the state of a running one",
+            )
+
+
+def why_not_running(workload: Workload, host: HostState) -> str | None:
+    """In words, or None where it runs."""
+    state = host.workloads.get(workload.name)
+    if state is None:
+        return "not looked for"
+    if state.error is not None:
+        return state.error
+    return None if state.pids else "not running"

@@ -1,0 +1,84 @@
+"""Putting a section together: steps one after the other, or a fan of them by workload."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from orchestrator.model.base import Record
+from orchestrator.model.host import Cap
+from orchestrator.model.kinds import Kind
+from orchestrator.model.spec import Retry
+from orchestrator.model.steps import Reversibility, Section, Step
+from orchestrator.planning import policies
+
+
+class SectionBuilder:
+    """Collects the steps and edges of one section.
+
+    `then` puts a step behind everything so far; `fan` puts many there, ordered among themselves.
+    A fan hangs on its first and last members only, so that edges stay as few as steps.
+    """
+
+    def __init__(self, section: Section, retry: Retry) -> None:
+        self.section = section
+        self.steps: list[Step] = []
+        self.edges: list[tuple[str, str]] = []
+        self._retry = retry
+        self._last: list[str] = []
+
+    def make(
+        self,
+        kind: Kind,
+        about: str,
+        title: str,
+        params: Record,
+        *,
+        estimate: float,
+        deadline: float = policies.SHORT,
+        reversibility: Reversibility = Reversibility.REVERSIBLE,
+        requires: Sequence[Cap] = (),
+        resources: Sequence[str] = (),
+        blackout: bool = False,
+    ) -> Step:
+        """A step of this section; `about` makes its id: "<kind>/<about>"."""
+        prefix = "" if self.section is Section.FORWARD else f"{self.section.value}."
+        retry = policies.retry_for(kind, self._retry)
+        return Step(
+            id=f"{prefix}{kind.value}/{about}",
+            kind=kind.value,
+            title=title,
+            section=self.section,
+            params=params.model_dump(mode="json"),
+            reversibility=reversibility,
+            requires=list(requires),
+            resources=list(resources),
+            estimate=estimate,
+            deadline=policies.deadline(retry, deadline),
+            retry=retry,
+            blackout=blackout,
+        )
+
+    def then(self, kind: Kind, about: str, title: str, params: Record, **rest: Any) -> None:
+        """Make a step and put it behind everything so far."""
+        step = self.make(kind, about, title, params, **rest)
+        self.steps.append(step)
+        self.edges += [(earlier, step.id) for earlier in self._last]
+        self._last = [step.id]
+
+    def fan(self, steps: Mapping[str, Step], after: Iterable[tuple[str, str]]) -> None:
+        """Put steps behind everything so far; `after` holds (earlier, later) among their keys."""
+        if not steps:
+            return
+        has_earlier: set[str] = set()
+        has_later: set[str] = set()
+        inner = []
+        for earlier, later in after:
+            has_earlier.add(later)
+            has_later.add(earlier)
+            inner.append((steps[earlier].id, steps[later].id))
+        first = [step.id for name, step in steps.items() if name not in has_earlier]
+        self.steps += steps.values()
+        self.edges += [(earlier, later) for earlier in self._last for later in first]
+        self.edges += inner
+        self._last = [step.id for name, step in steps.items() if name not in has_later]

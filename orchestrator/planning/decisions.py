@@ -1,0 +1,124 @@
+"""Everything that is decided before the first step is made."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from orchestrator.model.host import Artifact, Cap, HostState
+from orchestrator.model.kinds import ChannelName
+from orchestrator.model.spec import Check, Instance, UpgradeSpec, Workload
+from orchestrator.model.spec.checks import KernelCheck
+from orchestrator.planning.channels import Channels
+from orchestrator.planning.way_back import WayBack
+
+_NAME_LIMIT = 48
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """What the sections are built from. All of it was found sound."""
+
+    spec: UpgradeSpec
+    host: HostState
+    instance: Instance
+    image: Artifact
+    cmdline: str
+    """Of the new kernel."""
+    channels: Channels
+    way_back: WayBack
+
+    @property
+    def from_release(self) -> str:
+        return self.host.kernel.release
+
+    @property
+    def to_release(self) -> str:
+        return self.instance.kernel.release
+
+    @property
+    def boot_default(self) -> str | None:
+        """The entry to go back to, where it can be set at all."""
+        return self.host.boot.default if self.sets_boot_default else None
+
+    @property
+    def sets_boot_default(self) -> bool:
+        return self.host.can(Cap.BOOT_DEFAULT).available
+
+    @cached_property
+    def carried(self) -> list[str]:
+        """Names of the workloads whose state travels."""
+        return [w.name for w in self.spec.workloads if w.name in self.channels.by_workload]
+
+    @cached_property
+    def names(self) -> list[str]:
+        return [w.name for w in self.spec.workloads]
+
+    @cached_property
+    def after(self) -> list[tuple[str, str]]:
+        """(earlier, later) in the order of restoring; each pair once."""
+        pairs = ((other, w.name) for w in self.spec.workloads for other in w.after)
+        return list(dict.fromkeys(pairs))
+
+    def channel(self, workload: Workload, *, back: bool = False) -> ChannelName:
+        """What carries it; a reset empties the memory, so that only the disk is left."""
+        if back and self.way_back.method == "reset":
+            return "disk"
+        return self.channels.by_workload.get(workload.name, "disk")
+
+    def channel_map(self, *, back: bool = False) -> dict[str, ChannelName]:
+        return {
+            w.name: self.channel(w, back=back)
+            for w in self.spec.workloads
+            if w.name in self.channels.by_workload
+        }
+
+    def spills(self, workload: Workload, channel: ChannelName) -> bool:
+        return channel == "kho" and workload.spill
+
+    def size(self, workload: Workload) -> int:
+        """Bytes of state to expect."""
+        return self.host.workloads[workload.name].memory_bytes
+
+    def sizes(self, channels: dict[str, ChannelName], channel: ChannelName) -> int:
+        states = self.host.workloads
+        return sum(states[name].memory_bytes for name, c in channels.items() if c == channel)
+
+    def checks(self, phase: Literal["before", "after", "soak"]) -> list[Check]:
+        """The spec's and every workload's checks of a phase, with names that are unique."""
+        own = [c for c in self.spec.checks if phase in c.when]
+        theirs = [
+            c.model_copy(update={"name": _qualified(w.name, c.name)})
+            for w in self.spec.workloads
+            for c in w.checks
+            if phase in c.when
+        ]
+        return [*own, *theirs]
+
+    def checks_in_old_kernel(self) -> list[Check]:
+        """The "after" checks, with those of the kernel's release turned to the old one."""
+        return [_for_release(c, self.from_release) for c in self.checks("after")]
+
+
+def _for_release(check: Check, release: str) -> Check:
+    if isinstance(check, KernelCheck) and check.release is not None:
+        return check.model_copy(update={"release": release})
+    return check
+
+
+def _qualified(workload: str, check: str) -> str:
+    """ "<workload>.<check>", cut to what a name may be without becoming ambiguous."""
+    name = f"{workload}.{check}"
+    if len(name) <= _NAME_LIMIT:
+        return name
+    mark = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return f"{name[: _NAME_LIMIT - 9]}-{mark}"
+
+
+def count(things: Iterable[object], word: str) -> str:
+    """ "1 check", "3 checks"."""
+    number = sum(1 for _ in things)
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"

@@ -1,0 +1,66 @@
+"""Retry policy and deadline of every kind of step."""
+
+from __future__ import annotations
+
+from orchestrator.model.kinds import Kind
+from orchestrator.model.spec import Check, Retry, RetryPolicy, Soak
+
+CLASSES: dict[Kind, str] = {
+    Kind.CHECK_ARTIFACTS: "default",
+    Kind.PREFLIGHT: "default",
+    Kind.RUN_HOOK: "hook",
+    Kind.LOAD_KERNEL: "kernel",
+    Kind.ARM_FALLBACK: "boot",
+    Kind.CHECKPOINT: "workload",
+    Kind.PRESERVE: "handover",
+    Kind.JUMP: "kernel",
+    Kind.RETRIEVE: "handover",
+    Kind.RESTORE: "workload",
+    Kind.CHECK: "check",
+    Kind.SOAK: "check",
+    Kind.COMMIT: "boot",
+    Kind.RESTORE_BOOT_DEFAULT: "boot",
+    Kind.CLEAN_UP: "default",
+}
+"""Kind -> field of `Retry`."""
+
+SHORT = 60.0
+"""Seconds for a step that is done in one go."""
+SLACK = 30.0
+"""Seconds on top of what a step was given by the spec, for its own start and end."""
+TRANSFER = 8.0
+"""A transfer may take this many times its estimate."""
+
+
+def retry_for(kind: Kind, retry: Retry) -> RetryPolicy:
+    """The spec's policy for this kind: that of its class, else `default`.
+
+    A class that says what it would say by itself counts as not named: equal specs must give
+    equal plans, however they are spelled.
+    """
+    builtin = Retry()
+    field = CLASSES[kind]
+    policy: RetryPolicy = getattr(retry, field)
+    if policy == getattr(builtin, field) and retry.default != builtin.default:
+        return retry.default
+    return policy
+
+
+def deadline(policy: RetryPolicy, by_kind: float) -> float:
+    """Seconds for one attempt: the spec's, else the kind's."""
+    return policy.deadline if policy.deadline is not None else by_kind
+
+
+def transfer(estimate: float, timeout: float = 0.0) -> float:
+    """Seconds for a step that moves state, with a tool's own timeout in it."""
+    return round(SHORT + timeout + estimate * TRANSFER, 3)
+
+
+def checks(phase: str, checks: list[Check]) -> float:
+    """Seconds in which checks, even one after the other, have passed or failed."""
+    each = sum(c.timeout + (c.within if phase == "after" else 0.0) for c in checks)
+    return round(SLACK + each, 3)
+
+
+def soak(soak: Soak, checks: list[Check]) -> float:
+    return round(SLACK + soak.duration + soak.interval + sum(c.timeout for c in checks), 3)

@@ -1,0 +1,129 @@
+"""Is a step graph safe to run? Asked of every graph that is made, and of every one that is read."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import networkx as nx
+from pydantic import ValidationError
+
+from orchestrator.model.kinds import PARAMS, Kind
+from orchestrator.model.steps import Reversibility, Section, Step, StepGraph
+from orchestrator.planning.problems import Problems, did_you_mean
+
+
+def check_graph(graph: StepGraph) -> None:
+    """Hold a graph to the rules that the engine relies on.
+
+    Ids are unique, edges stay in their section and make no ring, parameters fit their kind,
+    `forward` has at most one pivot with the commit behind it, and where there is a pivot there is
+    a way back: a `return` that ends in a pivot of its own, and a `recover`.
+
+    Raises:
+        PlanError: with one line per rule that is broken.
+    """
+    problems = Problems()
+    _check_ids(graph, problems)
+    _check_edges(graph, problems)
+    problems.raise_if_any("the step graph is broken", next_command="mkupgrade plan")
+    for section in Section:
+        _check_rings(graph, section, problems)
+    for step in graph.steps:
+        _check_params(step, problems)
+    _check_way_back(graph, problems)
+    problems.raise_if_any("the step graph is not safe to run", next_command="mkupgrade plan")
+
+
+def _check_ids(graph: StepGraph, problems: Problems) -> None:
+    for step_id, count in Counter(s.id for s in graph.steps).items():
+        if count > 1:
+            problems.add(f"step {step_id}", f"the id is used {count} times")
+    for name, units in graph.limits.items():
+        if units < 1:
+            problems.add(f"limits.{name}", f"{units} units let no step run")
+
+
+def _check_edges(graph: StepGraph, problems: Problems) -> None:
+    sections = {s.id: s.section for s in graph.steps}
+    for earlier, later in graph.edges:
+        for end in (earlier, later):
+            if end not in sections:
+                problems.add(
+                    f"edge {earlier} -> {later}",
+                    f'there is no step "{end}"{problems.hint(end, sections)}',
+                )
+        if sections.get(earlier, later) != sections.get(later, later):
+            problems.add(f"edge {earlier} -> {later}", "leads from one section into another")
+
+
+def _check_rings(graph: StepGraph, section: Section, problems: Problems) -> None:
+    dag = graph.as_networkx(section)
+    if not nx.is_directed_acyclic_graph(dag):
+        ring = [edge[0] for edge in nx.find_cycle(dag)]
+        problems.add(f"section {section.value}", f"a ring: {' -> '.join([*ring, ring[0]])}")
+
+
+def _check_params(step: Step, problems: Problems) -> None:
+    try:
+        PARAMS[Kind(step.kind)].model_validate(step.params)
+    except ValueError as error:
+        problems.add(f"step {step.id}", _first_line(step, error))
+
+
+def _first_line(step: Step, error: ValueError) -> str:
+    if not isinstance(error, ValidationError):
+        return f'there is no kind of step "{step.kind}"{did_you_mean(step.kind, Kind)}'
+    first = error.errors(include_url=False, include_input=False)[0]
+    path = ".".join(str(part) for part in first["loc"])
+    return f"params.{path}: {first['msg']}"
+
+
+def _check_way_back(graph: StepGraph, problems: Problems) -> None:
+    forward = graph.section(Section.FORWARD)
+    pivots = _with(forward, Reversibility.PIVOT)
+    commits = _with(forward, Reversibility.COMMIT)
+    _check_pivot(graph, pivots, commits, problems)
+    if not pivots:
+        return
+    back = _with(graph.section(Section.RETURN), Reversibility.PIVOT)
+    if len(back) != 1:
+        problems.add(
+            f"step {pivots[0].id}",
+            f"a pivot needs a way back: section return has {len(back)} pivots, not one",
+        )
+    elif _has_later(graph, back[0]):
+        problems.add(f"step {back[0].id}", "the pivot of section return must be its end")
+    recover = graph.section(Section.RECOVER)
+    if not recover:
+        problems.add(f"step {pivots[0].id}", "a pivot needs a way back: section recover is empty")
+    for step in recover:
+        if step.reversibility is not Reversibility.REVERSIBLE:
+            problems.add(f"step {step.id}", f"section recover may hold no {step.reversibility}")
+
+
+def _check_pivot(
+    graph: StepGraph, pivots: list[Step], commits: list[Step], problems: Problems
+) -> None:
+    """At most one of each, and every other step of `forward` before or behind the pivot."""
+    for name, found in (("pivot", pivots), ("commit", commits)):
+        if len(found) > 1:
+            problems.add(f"step {found[1].id}", f"a second {name} in section forward")
+    if len(pivots) != 1:
+        return
+    dag = graph.as_networkx(Section.FORWARD)
+    pivot = pivots[0].id
+    before, behind = nx.ancestors(dag, pivot), nx.descendants(dag, pivot)
+    for step in graph.section(Section.FORWARD):
+        if step.id != pivot and step.id not in before and step.id not in behind:
+            problems.add(f"step {step.id}", "could run beside the pivot")
+    for commit in commits:
+        if commit.id in before:
+            problems.add(f"step {commit.id}", "commits before the pivot")
+
+
+def _with(steps: list[Step], reversibility: Reversibility) -> list[Step]:
+    return [s for s in steps if s.reversibility is reversibility]
+
+
+def _has_later(graph: StepGraph, step: Step) -> bool:
+    return any(earlier == step.id for earlier, _ in graph.edges)

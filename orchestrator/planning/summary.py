@@ -1,0 +1,124 @@
+"""The lines that people read: what changes, what is kept, and why it was decided so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from orchestrator.model.host import Cap
+from orchestrator.model.quantities import format_duration, format_size
+from orchestrator.model.spec import Workload
+from orchestrator.model.spec.workloads import CriuMigrate
+from orchestrator.planning import cmdline
+from orchestrator.planning.admission import why_not_running
+from orchestrator.planning.channels import carries_state
+from orchestrator.planning.decisions import Decisions, count
+
+
+def changes(d: Decisions) -> list[str]:
+    """ "kernel of instance host: Linux 7.2.13 -> 7.3.4", one line per thing that changes."""
+    name = d.instance.name
+    lines = []
+    if d.from_release != d.to_release:
+        lines.append(f"kernel of instance {name}: Linux {d.from_release} -> {d.to_release}")
+    else:
+        lines.append(f"kernel of instance {name}: Linux {d.to_release}, started anew")
+    old = cmdline.inherited(d.host.kernel.cmdline)
+    edits = cmdline.difference(old, cmdline.split(d.cmdline))
+    if edits:
+        lines.append(f"command line: {edits}")
+    if d.sets_boot_default:
+        lines.append(f"default boot entry: {d.boot_default or 'none'} -> Linux {d.to_release}")
+    return lines
+
+
+def keeps(d: Decisions) -> list[str]:
+    """ "workload counter: 3 processes, 12.0 MiB, by criu over kho", and the old kernel."""
+    lines = [_kept(d, w) for w in d.spec.workloads if carries_state(w)]
+    if d.sets_boot_default:
+        time = format_duration(d.spec.rollback.keep_old_kernel)
+        lines.append(f"old kernel: Linux {d.from_release} and its boot entry, for {time}")
+    return lines
+
+
+def notes(d: Decisions) -> list[str]:
+    """Every decision with its reason."""
+    return [
+        *_way_back_notes(d),
+        *_cmdline_notes(d),
+        *d.channels.notes,
+        *(line for w in d.spec.workloads for line in _workload_notes(d, w)),
+        *_check_notes(d),
+    ]
+
+
+def _kept(d: Decisions, w: Workload) -> str:
+    state = d.host.workloads[w.name]
+    processes = (
+        f"{len(state.pids)} process" if len(state.pids) == 1 else f"{len(state.pids)} processes"
+    )
+    size = format_size(state.memory_bytes)
+    return f"workload {w.name}: {processes}, {size}, by {w.migrate.method} over {d.channel(w)}"
+
+
+def _way_back_notes(d: Decisions) -> Iterator[str]:
+    way, boot = d.way_back, d.host.can(Cap.BOOT_DEFAULT)
+    if way.method == "kexec":
+        yield f"way back: a jump into Linux {d.from_release} ({way.image})"
+    else:
+        yield (
+            f"way back: a reset of the machine with all state on disk, because there is no image "
+            f"to jump to: {way.why}"
+        )
+    if not boot.available:
+        yield (
+            f"a reset ends in whatever the boot loader defaults to, and commit does not change "
+            f"it: {boot.reason}"
+        )
+    if not d.spec.rollback.automatic:
+        yield "rollback is not automatic: a failure behind the jump waits for `mkupgrade rollback`"
+    if d.spec.rollback.watchdog is None:
+        yield (
+            "no watchdog is configured: a new kernel that hangs stays so until somebody resets "
+            "the machine"
+        )
+
+
+def _cmdline_notes(d: Decisions) -> Iterator[str]:
+    edits = d.instance.cmdline
+    asked = cmdline.wanted(d.host.kernel.cmdline, edits)
+    added = cmdline.difference(asked, cmdline.split(d.cmdline))
+    if added:
+        yield f"command line: {added} by mkupgrade itself: {_why_added(d)}"
+    for entry in cmdline.unmatched(d.host.kernel.cmdline, edits):
+        yield f"command line: nothing to remove for {entry}"
+
+
+def _why_added(d: Decisions) -> str:
+    panic = "a panic must end in a reset"
+    return f"{panic}, and memory is handed over" if d.channels.uses_kho else panic
+
+
+def _workload_notes(d: Decisions, w: Workload) -> Iterator[str]:
+    state = d.host.workloads[w.name]
+    why = why_not_running(w, d.host)
+    if why:
+        yield f"workload {w.name} does not run now ({why}); it is started after the jump anyway"
+    if not isinstance(w.migrate, CriuMigrate):
+        return
+    carried = {str(path) for path in w.migrate.carry}
+    left = [f for f in state.volatile_files if f not in carried]
+    if left:
+        yield (
+            f"workload {w.name} has {count(left, 'file')} open on a volatile file system that "
+            f"migrate.carry does not name: {', '.join(left[:3])}"
+        )
+    clock = d.host.can(Cap.TIME_NS)
+    if not clock.available:
+        yield f"workload {w.name} sees its monotonic clock jump back: {clock.reason}"
+
+
+def _check_notes(d: Decisions) -> Iterator[str]:
+    if not d.checks("after"):
+        yield "no check is made in the new kernel; only its release is held to the spec"
+    elif d.spec.soak.duration > 0 and not d.checks("soak"):
+        yield "nothing is checked during the soak: it only waits"
