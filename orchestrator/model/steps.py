@@ -22,6 +22,7 @@ from pydantic import Field
 from orchestrator.model.base import Record, digest
 from orchestrator.model.errors import PlanError
 from orchestrator.model.host import Cap, HostState
+from orchestrator.model.spec.document import UpgradeSpec
 from orchestrator.model.spec.policy import RetryPolicy
 
 
@@ -90,6 +91,8 @@ class StepGraph(Record):
     """Decisions and their reasons: "channel disk for counter: …"."""
     host: HostState
     """What the plan was made from; compared again before it is applied."""
+    spec: UpgradeSpec | None = None
+    """The spec that it was made from, so that the host can be observed again in the same way."""
 
     def digest(self) -> str:
         """SHA-256 over the whole plan: the plan's identity."""
