@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,8 +13,6 @@ from orchestrator.model.spec import Check, Instance, UpgradeSpec, Workload
 from orchestrator.model.spec.checks import KernelCheck
 from orchestrator.planning.channels import Channels
 from orchestrator.planning.way_back import WayBack
-
-_NAME_LIMIT = 48
 
 
 @dataclass(frozen=True)
@@ -88,14 +85,9 @@ class Decisions:
         return sum(states[name].memory_bytes for name, c in channels.items() if c == channel)
 
     def checks(self, phase: Literal["before", "after", "soak"]) -> list[Check]:
-        """The spec's and every workload's checks of a phase, with names that are unique."""
+        """The spec's and every workload's checks of a phase."""
         own = [c for c in self.spec.checks if phase in c.when]
-        theirs = [
-            c.model_copy(update={"name": _qualified(w.name, c.name)})
-            for w in self.spec.workloads
-            for c in w.checks
-            if phase in c.when
-        ]
+        theirs = [c for w in self.spec.workloads for c in w.checks if phase in c.when]
         return [*own, *theirs]
 
     def checks_in_old_kernel(self) -> list[Check]:
@@ -107,15 +99,6 @@ def _for_release(check: Check, release: str) -> Check:
     if isinstance(check, KernelCheck) and check.release is not None:
         return check.model_copy(update={"release": release})
     return check
-
-
-def _qualified(workload: str, check: str) -> str:
-    """ "<workload>.<check>", cut to what a name may be without becoming ambiguous."""
-    name = f"{workload}.{check}"
-    if len(name) <= _NAME_LIMIT:
-        return name
-    mark = hashlib.sha256(name.encode()).hexdigest()[:8]
-    return f"{name[: _NAME_LIMIT - 9]}-{mark}"
 
 
 def count(things: Iterable[object], word: str) -> str:

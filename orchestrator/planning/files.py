@@ -56,6 +56,8 @@ def load(text: str | bytes, source: str = "plan") -> StepGraph:
             "its content does not fit its digest: it was edited or damaged",
             details=(f"digest: {stated} in the file, {actual} by content",),
         )
+    if graph.spec is not None and graph.spec.digest() != graph.spec_digest:
+        _refuse(source, "the spec in it is not the one that it was made from")
     check_graph(graph)
     return graph
 

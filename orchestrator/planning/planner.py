@@ -110,6 +110,7 @@ def _graph(d: Decisions) -> StepGraph:
         keeps=summary.keeps(d),
         notes=summary.notes(d),
         host=d.host,
+        spec=d.spec,
     )
     _check_deadline(graph)
     return graph
@@ -147,6 +148,7 @@ def _empty(spec: UpgradeSpec, host: HostState, instance: Instance) -> StepGraph:
             "command line that the spec asks for"
         ],
         host=host,
+        spec=spec,
     )
 
 

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 import networkx as nx
 
 from orchestrator.model.spec import UpgradeSpec
-from orchestrator.model.spec.checks import Check
 from orchestrator.planning.problems import Problems
 
 
@@ -18,10 +17,10 @@ def check_references(spec: UpgradeSpec, problems: Problems) -> None:
     workloads = [w.name for w in spec.workloads]
     _names_once("instances", instances, problems)
     _names_once("workloads", workloads, problems)
-    _checks_once("checks", spec.checks, problems)
+    workload_checks = [c for w in spec.workloads for c in w.checks]
+    _names_once("checks", [c.name for c in (*spec.checks, *workload_checks)], problems)
     known = set(instances)
     for workload in spec.workloads:
-        _checks_once(f"workloads.{workload.name}.checks", workload.checks, problems)
         if workload.instance not in known:
             hint = problems.hint(workload.instance, known)
             problems.add(
@@ -49,10 +48,6 @@ def _names_once(where: str, names: Sequence[str], problems: Problems) -> None:
     for name, count in Counter(names).items():
         if count > 1:
             problems.add(f"{where}.{name}", f"the name is used {count} times")
-
-
-def _checks_once(where: str, checks: Sequence[Check], problems: Problems) -> None:
-    _names_once(where, [c.name for c in checks], problems)
 
 
 def _check_after(where: str, after: Mapping[str, Sequence[str]], problems: Problems) -> None:

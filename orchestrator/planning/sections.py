@@ -292,7 +292,7 @@ def _checks(b: SectionBuilder, phase: str, checks: list[Check], where: str) -> N
 
 def _soak(b: SectionBuilder, d: Decisions) -> None:
     soak, checks = d.spec.soak, d.checks("soak")
-    if soak.duration <= 0:
+    if soak.duration <= 0 and not checks:
         return
     params = kinds.SoakParams(
         duration=soak.duration,
