@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tarfile
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
@@ -140,13 +140,26 @@ def _tar_to_ext4(tree_tar: Path, product: Path, work: Path) -> None:
     run_tool(fill, timeout=300, what=what)
 
 
-def read_from_tree(tree_tar: Path, name: str) -> bytes:
-    """One regular file out of a tar of a tree."""
-    with tarfile.open(tree_tar) as archive:
-        member = archive.extractfile(f"./{name.lstrip('/')}")
-        if member is None:
-            raise RehearsalError(f"{name} is not a file in the guest's tree")
-        return member.read()
+def copy_out(image: Path, inside: str, target: Path) -> None:
+    """Copy one regular file of an unmounted image to `target`.
+
+    Raises:
+        RehearsalError: there is no such file.
+    """
+    what = f"read {inside} from the guest image"
+    command = f"dump {_plain(inside)} {_plain(str(target))}"
+    output = run_tool(["debugfs", "-R", command, image], timeout=120, what=what)
+    if not target.exists() or target.stat().st_size == 0:
+        raise RehearsalError(what, details=tuple(output.splitlines()))
+
+
+def names_in(image: Path, directory: str) -> list[str]:
+    """Names in a directory of an unmounted image."""
+    command = ["debugfs", "-R", f"ls -p {_plain(directory)}", image]
+    lines = run_tool(command, timeout=60, what="list a directory of the guest image").splitlines()
+    # /inode/mode/uid/gid/name/size/
+    fields = (line.strip().split("/") for line in lines if line.startswith("/"))
+    return sorted(f[5] for f in fields if len(f) > 5 and f[5] not in {".", ".."})
 
 
 def layered_image(base: Path, layer: Layer, progress: Progress = quiet) -> Path:
@@ -213,3 +226,17 @@ def _plain(path: str) -> str:
     if any(c.isspace() or c in "\"'\\" for c in path) or not path:
         raise RehearsalError(f"a path for the guest image may not hold spaces or quotes: {path!r}")
     return path
+
+
+def main() -> int:
+    """`python -m orchestrator.rehearsal.image`: make the Debian tree, if it is not kept yet."""
+    try:
+        base_image(Recipe(), lambda text: print(f"==> {text}", file=sys.stderr, flush=True))
+    except RehearsalError as error:
+        print("\n".join([f"error: {error}", *error.details]), file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

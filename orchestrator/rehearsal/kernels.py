@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,3 +105,16 @@ def prepared_pair() -> KernelPair | None:
         if len({k.release for k in found}) >= 2:
             return KernelPair(found[0], found[-1], f"{room}")
     return None
+
+
+def main() -> int:
+    """`python -m orchestrator.rehearsal.kernels`: 0 if two kernels with KHO are at hand."""
+    pair = prepared_pair()
+    if pair is None:
+        return 1
+    print(f"==> kernels: {pair.source.release} and {pair.target.release} from {pair.origin}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,70 @@
+# Two commands: `make demo` and `make test`. Everything else is a part of one of them.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+export MKUPGRADE_CACHE ?= $(CURDIR)/.cache
+
+PY := .venv/bin/python
+VM_JOBS ?= 2
+
+# make demo CHANNEL=disk; make demo KERNELS=stock; make demo FROM=bzImage TO=bzImage
+CHANNEL ?=
+KERNELS ?=
+FROM ?=
+TO ?=
+REHEARSE = $(if $(CHANNEL),--channel $(CHANNEL)) $(if $(filter stock,$(KERNELS)),--stock) \
+	$(if $(FROM),--from $(FROM)) $(if $(TO),--to $(TO))
+
+.PHONY: help
+help: ## This list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+
+.PHONY: demo
+demo: ## Linux 7.2 -> 7.3 in a VM under a living TCP connection (CHANNEL=disk, KERNELS=stock)
+	@scripts/bootstrap vm
+	@$(PY) -m orchestrator.cli.main rehearse plans/live-update.yaml $(REHEARSE)
+
+.PHONY: test
+test: lint guest-kernels ## Everything: fast suite, real kernels in the VM, types, style, import arrows
+	$(PY) -m pytest -n $(VM_JOBS) --dist worksteal
+
+.PHONY: fast-test
+fast-test: environment ## The fast suite, under a minute
+	$(PY) -m pytest -n auto -m "not vm"
+
+.PHONY: vm-test
+vm-test: guest-kernels ## The VM suite: real kernels in QEMU
+	$(PY) -m pytest -n $(VM_JOBS) --dist worksteal -m vm
+
+.PHONY: smoke
+smoke: guest-kernels ## One guest, one boot, under three minutes
+	$(PY) -m pytest -m vm tests/vm/test_boot.py
+
+.PHONY: lint
+lint: environment ## ruff, mypy --strict, import-linter
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	PYTHONPATH=. .venv/bin/lint-imports
+
+.PHONY: kernels
+kernels: ## Build two kernels with KHO from Debian's sources (15 minutes on two cores, kept)
+	@scripts/bootstrap vm kernels
+	@$(PY) -m orchestrator.rehearsal.kernel_build
+
+# Kernels with KHO, built only if none are at hand.
+.PHONY: guest-kernels
+guest-kernels:
+	@scripts/bootstrap vm
+	@$(PY) -m orchestrator.rehearsal.kernels || $(MAKE) --no-print-directory kernels
+
+.PHONY: environment
+environment:
+	@scripts/bootstrap
+
+.PHONY: clean
+clean: ## Remove the environment, caches and everything built
+	rm -rf .venv .cache build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name '*.egg-info' -prune -exec rm -rf {} +
+	find . -name __pycache__ -prune -exec rm -rf {} +
+	rm -f orchestrator/system/_native*.so orchestrator/system/_native.c
