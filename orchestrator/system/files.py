@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from orchestrator.model.errors import ErrorClass, MkupgradeError, NotSupportedError
+from orchestrator.model.errors import ErrorClass, MkupgradeError, NotSupportedError, SystemCallError
 from orchestrator.system import call_errors
 
 CHUNK = 1 << 20
@@ -73,14 +73,30 @@ def open_regular(path: Path, dir_fd: int | None = None) -> BinaryIO:
     """
     with _errors("open", path):
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        fd = os.open(path, flags, dir_fd=dir_fd)
-        try:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise OSError(errno.EINVAL, "not a regular file")
-        except BaseException:
-            os.close(fd)
-            raise
+        return _regular(os.open(path, flags, dir_fd=dir_fd))
+
+
+def open_followed(path: Path) -> BinaryIO:
+    """As `open_regular`, but links are followed: for paths that the operator names.
+
+    Raises:
+        SystemCallError
+    """
+    with _errors("open", path):
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        return _regular(fd)
+
+
+def _regular(fd: int) -> BinaryIO:
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise SystemCallError(
+                "not a regular file", errno=errno.EINVAL, error_class=ErrorClass.INVALID
+            )
         return os.fdopen(fd, "rb")
+    except BaseException:
+        os.close(fd)
+        raise
 
 
 def read_regular(path: Path, limit: int, dir_fd: int | None = None) -> bytes:
@@ -152,7 +168,7 @@ def sha256_path(path: Path) -> tuple[str, int]:
     Raises:
         SystemCallError
     """
-    with _errors("read", path), path.open("rb") as file:
+    with open_followed(path) as file, _errors("read", path):
         return sha256_file(file)
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, cast
 
 from orchestrator.model.errors import ErrorClass, NotSupportedError, ToolError
 
@@ -109,23 +110,8 @@ def run(
         stdin = _memory(stack, "stdin", input or b"")
         stdout = _memory(stack, "stdout")
         stderr = _memory(stack, "stderr")
-        try:
-            process = subprocess.Popen(
-                list(argv),
-                stdin=stdin if input is not None else subprocess.DEVNULL,
-                stdout=stdout,
-                stderr=stderr,
-                env={**os.environ, **(env or {}), "LC_ALL": "C"},
-                cwd=cwd,
-                pass_fds=pass_fds,
-                start_new_session=True,
-            )
-        except FileNotFoundError as error:
-            if cwd is not None and not cwd.is_dir():
-                raise ToolError("no such directory", where=str(cwd)) from error
-            raise missing(argv[0]) from error
-        except OSError as error:
-            raise ToolError(f"{argv[0]} cannot be run: {error.strerror}") from error
+        source = stdin if input is not None else subprocess.DEVNULL
+        process = _start(argv, source, stdout, stderr, env=env, cwd=cwd, pass_fds=pass_fds)
         problem = _wait(process, timeout, stopped, (stdout, stderr))
         done = Completed(tuple(argv), process.returncode, _content(stdout), _content(stderr))
     if problem is not None:
@@ -133,6 +119,71 @@ def run(
     if check and done.returncode != 0:
         raise _tool_error(done, _how_it_ended(done.returncode), ErrorClass.FAILED)
     return done
+
+
+def run_filter(argv: Sequence[str], data: bytes, *, limit: int, timeout: float) -> Completed:
+    """Pass data through a program; it is killed once it has written more than `limit` bytes.
+
+    For programs whose output may be large and hostile (decompressors). The exit status is the
+    caller's to judge; stdout holds up to `limit` + 1 bytes from the beginning.
+
+    Raises:
+        NotSupportedError: not installed. ToolError: out of time.
+    """
+    with ExitStack() as stack:
+        stdin = _memory(stack, "stdin", data)
+        stderr = _memory(stack, "stderr")
+        process = _start(argv, stdin, subprocess.PIPE, stderr)
+        end = time.monotonic() + timeout
+        out = bytearray()
+        with cast("IO[bytes]", process.stdout) as pipe:
+            poll = select.poll()
+            poll.register(pipe, select.POLLIN)
+            while len(out) <= limit:
+                left = end - time.monotonic()
+                if left <= 0:
+                    _end(process)
+                    done = Completed(tuple(argv), process.returncode, b"", _content(stderr))
+                    raise _tool_error(done, _too_slow(timeout), ErrorClass.TIMEOUT)
+                if not poll.poll(left * 1000):
+                    continue
+                chunk = os.read(pipe.fileno(), 1 << 20)
+                if not chunk:
+                    break
+                out += chunk
+        if len(out) > limit:
+            _end(process)
+        process.wait()
+        return Completed(tuple(argv), process.returncode, bytes(out[: limit + 1]), _content(stderr))
+
+
+def _start(
+    argv: Sequence[str],
+    stdin: int,
+    stdout: int,
+    stderr: int,
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    pass_fds: Sequence[int] = (),
+) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            list(argv),
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            env={**os.environ, **(env or {}), "LC_ALL": "C"},
+            cwd=cwd,
+            pass_fds=pass_fds,
+            start_new_session=True,
+        )
+    except FileNotFoundError as error:
+        if cwd is not None and not cwd.is_dir():
+            raise ToolError("no such directory", where=str(cwd)) from error
+        raise missing(argv[0]) from error
+    except OSError as error:
+        raise ToolError(f"{argv[0]} cannot be run: {error.strerror}") from error
 
 
 def _wait(
@@ -177,12 +228,16 @@ def _why_end_it(
     left: float, timeout: float, stopped: Callable[[], bool] | None, outputs: tuple[int, int]
 ) -> str | None:
     if left <= 0:
-        return f"did not end within {timeout:.1f} s and was killed"
+        return _too_slow(timeout)
     if stopped is not None and stopped():
         return "was stopped on request"
     if any(os.fstat(fd).st_size > _ENDLESS for fd in outputs):
         return f"wrote more than {_ENDLESS >> 20} MiB and was killed"
     return None
+
+
+def _too_slow(timeout: float) -> str:
+    return f"did not end within {timeout:.1f} s and was killed"
 
 
 def _memory(stack: ExitStack, name: str, content: bytes = b"") -> int:
