@@ -1,0 +1,115 @@
+"""What every verb shares: options, examples in --help, and the call that a verb receives.
+
+A verb is a function `(call, …) -> ExitCode | None`. It returns its exit code and raises
+`MkupgradeError`; `main.py` is the only place that exits.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Function = Callable[..., Any]
+F = TypeVar("F", bound=Function)
+
+DEFAULT_STATE_DIR = "/var/lib/mkupgrade"
+
+
+@dataclass(frozen=True)
+class Call:
+    """One invocation of a verb, and how it speaks."""
+
+    verb: str
+    json: bool
+
+    def out(self, text: str = "") -> None:
+        """A line of the result. The caller has cleaned what came from outside."""
+        sys.stdout.write(text + "\n")
+
+    def out_json(self, value: Any) -> None:
+        """One line of JSON: ASCII only, so that no string in it can steer a terminal."""
+        sys.stdout.write(json.dumps(value) + "\n")
+        sys.stdout.flush()
+
+    def note(self, text: str) -> None:
+        """A line beside the result, for people: stderr."""
+        sys.stderr.write(text + "\n")
+
+    def console(self) -> Console:
+        """rich on stdout; it knows no markup, since texts come from outside."""
+        from orchestrator.cli.render.text import console
+
+        return console(sys.stdout)
+
+
+class Verb(click.Command):
+    """A command with examples, printed as they are written."""
+
+    def __init__(self, *args: Any, examples: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.examples = [line.strip() for line in examples.strip().splitlines()]
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Examples"):
+            for line in self.examples:
+                formatter.write(f"{'':>{formatter.current_indent}}{line}\n")
+
+
+def verb(
+    name: str, *, examples: str, json_help: str = "Print the result as JSON.", state: bool = False
+) -> Callable[[Function], Verb]:
+    """Make a `Verb` of a function; adds --json, the options for logs and, if asked, --state-dir."""
+
+    def wrap(function: Function) -> Verb:
+        def run(json: bool, log_level: str, log_format: str | None, **rest: Any) -> Any:
+            from orchestrator.cli.logs import set_up_logs
+
+            set_up_logs(log_level, log_format or ("json" if json else "text"))
+            return function(Call(verb=name, json=json), **rest)
+
+        run.__doc__ = function.__doc__
+        run.__click_params__ = getattr(function, "__click_params__", [])  # type: ignore[attr-defined]
+        for option in reversed(_common(json_help, state)):
+            run = option(run)
+        return click.command(name, cls=Verb, examples=examples)(run)
+
+    return wrap
+
+
+def _common(json_help: str, state: bool) -> list[Callable[[Function], Function]]:
+    options = [click.option("--json", is_flag=True, help=json_help)]
+    if state:
+        options.insert(0, state_dir_option)
+    return [
+        *options,
+        click.option(
+            "--log-level",
+            envvar="MKUPGRADE_LOG",
+            default="warning",
+            type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
+            show_default=True,
+            help="Logs on stderr; also MKUPGRADE_LOG.",
+        ),
+        click.option("--log-format", type=click.Choice(["text", "json"]), help="Form of the logs."),
+    ]
+
+
+state_dir_option = click.option(
+    "--state-dir",
+    envvar="MKUPGRADE_STATE_DIR",
+    default=DEFAULT_STATE_DIR,
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Where the journal is; also MKUPGRADE_STATE_DIR.",
+)
+
+spec_argument = click.argument("spec", metavar="PLAN.yaml", type=click.Path(path_type=Path))

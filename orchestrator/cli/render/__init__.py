@@ -1,0 +1,1 @@
+"""From data to text, tables and pictures. Everything from outside goes through `clean`."""

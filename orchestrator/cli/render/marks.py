@@ -1,0 +1,50 @@
+"""The marks in front of steps, and what they mean."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from orchestrator.model.kinds import Kind
+from orchestrator.model.steps import Reversibility, Step
+
+
+@dataclass(frozen=True)
+class Mark:
+    sign: str
+    plain: str
+    """For terminals without UTF-8."""
+    style: str
+    meaning: str
+
+
+LOOK = Mark("·", ".", "dim", "looks, changes nothing")
+ADD = Mark("+", "+", "green", "adds something; undone if a step before the pivot fails")
+CHANGE = Mark("~", "~", "yellow", "changes something; undone likewise")
+REMOVE = Mark("-", "-", "red", "takes away what is no longer needed")
+PIVOT = Mark("»", ">", "bold magenta", "pivot: behind it the way back is a jump of its own")
+COMMIT = Mark("✓", "=", "bold green", "commit: from here on the new kernel stays")
+
+ALL = (LOOK, ADD, CHANGE, REMOVE, PIVOT, COMMIT)
+
+_BY_KIND = {
+    Kind.CHECK_ARTIFACTS: LOOK,
+    Kind.PREFLIGHT: LOOK,
+    Kind.CHECK: LOOK,
+    Kind.SOAK: LOOK,
+    Kind.LOAD_KERNEL: ADD,
+    Kind.ARM_FALLBACK: ADD,
+    Kind.PRESERVE: ADD,
+    Kind.CLEAN_UP: REMOVE,
+}
+
+
+def mark_of(step: Step) -> Mark:
+    """The mark of a step; of a kind that is not known here: a change."""
+    if step.reversibility is Reversibility.PIVOT:
+        return PIVOT
+    if step.reversibility is Reversibility.COMMIT:
+        return COMMIT
+    try:
+        return _BY_KIND.get(Kind(step.kind), CHANGE)
+    except ValueError:
+        return CHANGE

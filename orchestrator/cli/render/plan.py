@@ -1,0 +1,175 @@
+"""A step graph as people read it: what changes, in which order, and how long it will hurt."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.cli.render.marks import ALL, mark_of
+from orchestrator.cli.render.spans import count, span
+from orchestrator.cli.render.text import text
+from orchestrator.cli.terminal import speaks_unicode
+from orchestrator.model.kinds import Kind
+from orchestrator.model.steps import Section, Step, StepGraph
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+WIDEST_TITLE = 68
+
+
+def summary(graph: StepGraph) -> dict[str, Any]:
+    """The numbers of the last line, for --json and for tests."""
+    from orchestrator.planning import expected_blackout
+
+    forward = graph.section(Section.FORWARD)
+    return {
+        "kernels": len({s.params.get("instance") for s in forward if s.kind == Kind.LOAD_KERNEL}),
+        "workloads": len([s for s in forward if s.kind == Kind.RESTORE]),
+        "steps": len(forward),
+        "expected_blackout_seconds": round(expected_blackout(graph), 3),
+    }
+
+
+def last_line(graph: StepGraph) -> str:
+    """ "Plan: 1 kernel to change, 2 workloads to carry over, 17 steps; …" or "No changes. …"."""
+    if graph.is_empty:
+        return f"No changes. {_host(graph)} is as {graph.name} wants it."
+    numbers = summary(graph)
+    return (
+        f"Plan: {count(numbers['kernels'], 'kernel')} to change, "
+        f"{count(numbers['workloads'], 'workload')} to carry over, "
+        f"{count(numbers['steps'], 'step')}; "
+        f"expected blackout {span(numbers['expected_blackout_seconds'])}."
+    )
+
+
+def show_plan(out: Console, graph: StepGraph, *, full: bool = False) -> None:
+    """Print the plan; `full` unfolds the sections of the way back."""
+    if not graph.is_empty:
+        _Page(out, graph, full=full).show()
+    elif graph.notes:
+        for note in graph.notes:
+            out.print(text(("  ", ""), note))
+    out.print(text((last_line(graph), "bold")))
+
+
+def _host(graph: StepGraph) -> str:
+    return graph.host.hostname or "this host"
+
+
+class _Page:
+    def __init__(self, out: Console, graph: StepGraph, *, full: bool) -> None:
+        self.out = out
+        self.graph = graph
+        self.full = full
+        self.unicode = speaks_unicode(out.file)  # type: ignore[arg-type]
+        widest = max((len(s.title) for s in graph.steps), default=0)
+        self.width = min(widest, WIDEST_TITLE)
+
+    def show(self) -> None:
+        g = self.graph
+        self.line(
+            "mkupgrade will carry out ", (g.name, "bold"), " on ", (_host(g), "bold"),
+            f" (driver {g.driver}). Steps are marked with:",
+        )  # fmt: skip
+        self.legend()
+        self.paragraphs("What changes", "~", "yellow", g.changes)
+        self.paragraphs("What is kept", "=", "green", g.keeps)
+        self.heading("Steps, in order, with their expected time")
+        self.steps(Section.FORWARD)
+        self.way_back()
+        self.paragraphs("Notes", "-", "dim", g.notes)
+        self.line()
+
+    def legend(self) -> None:
+        used = {mark_of(s) for s in self.graph.steps}
+        for mark in (m for m in ALL if m in used):
+            self.line("  ", (self.sign(mark), mark.style), f" {mark.meaning}")
+        if any(s.blackout for s in self.graph.steps):
+            self.line("  ", (self.bar, "red"), " workloads stand still")
+
+    def sign(self, mark: Any) -> str:
+        return str(mark.sign if self.unicode else mark.plain)
+
+    @property
+    def bar(self) -> str:
+        return "▎" if self.unicode else "|"
+
+    def steps(self, section: Section) -> None:
+        for number, step in enumerate(in_order(self.graph, section), start=1):
+            mark = mark_of(step)
+            style = mark.style if mark.style.startswith("bold") else ""
+            self.line(
+                f"  {number:>3} ",
+                (self.sign(mark), mark.style),
+                (f" {self.bar}" if step.blackout else "  ", "red"),
+                (f"{step.title:<{self.width}}", style),
+                (f"  {span(step.estimate):>10}", "dim"),
+            )
+
+    def way_back(self) -> None:
+        if self.full:
+            for section in (Section.RETURN, Section.RECOVER):
+                if self.graph.section(section):
+                    self.heading(_SECTION_TITLES[section])
+                    self.steps(section)
+            return
+        self.heading("Way back, if something fails (--full shows the steps)")
+        automatic = "" if self.graph.automatic_rollback else " (on mkupgrade rollback)"
+        self.item("-", "dim", "before the pivot: what was done is undone, last step first")
+        for section in (Section.RETURN, Section.RECOVER):
+            steps = in_order(self.graph, section)
+            if steps:
+                total = span(sum(s.estimate for s in steps))
+                titles = " → " if self.unicode else " -> "
+                chain = titles.join(s.title for s in steps)
+                when = automatic if section is Section.RETURN else ""
+                self.item(
+                    "-", "dim",
+                    f"{section.value}{when}: {count(len(steps), 'step')}, {total}: {chain}",
+                )  # fmt: skip
+
+    def paragraphs(self, title: str, sign: str, style: str, lines: list[str]) -> None:
+        if lines:
+            self.heading(title)
+            for line in lines:
+                self.item(sign, style, line)
+
+    def heading(self, title: str) -> None:
+        self.line()
+        self.line((title, "bold"))
+
+    def item(self, sign: str, style: str, line: str) -> None:
+        """One bullet; on a terminal, further lines hang under the first."""
+        if self.out.soft_wrap:
+            self.line("  ", (sign, style), " ", line)
+            return
+        room = max(self.out.width - 4, 20)
+        for number, part in enumerate(text(line).wrap(self.out, room)):
+            part.rstrip()
+            head = text("  ", (sign, style), " ") if number == 0 else text("    ")
+            self.out.print(head.append_text(part))
+
+    def line(self, *parts: Any) -> None:
+        self.out.print(text(*parts))
+
+
+_SECTION_TITLES = {
+    Section.RETURN: "Section return: from the new kernel back to the old one",
+    Section.RECOVER: "Section recover: in the old kernel again",
+}
+
+
+def in_order(graph: StepGraph, section: Section) -> list[Step]:
+    """The steps of a section in an order that they can run in; ties as the plan has them."""
+    import networkx as nx
+
+    steps = {s.id: s for s in graph.section(section)}
+    place = {step_id: n for n, step_id in enumerate(steps)}
+    try:
+        order = nx.lexicographical_topological_sort(
+            graph.as_networkx(section), key=lambda i: place[i]
+        )
+        return [steps[i] for i in order]
+    except nx.NetworkXUnfeasible:  # a plan from elsewhere; the engine refuses it
+        return list(steps.values())

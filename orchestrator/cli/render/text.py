@@ -1,0 +1,36 @@
+"""rich, used so that no text from outside can be taken for markup or control sequences."""
+
+from __future__ import annotations
+
+from typing import TextIO
+
+from rich.console import Console
+from rich.text import Text
+
+from orchestrator.cli.terminal import clean, is_terminal, wants_colour
+
+Part = str | tuple[str, str]
+
+
+def text(*parts: Part) -> Text:
+    """One line of cleaned parts; a part is a string or (string, rich style)."""
+    line = Text()
+    for part in parts:
+        body, style = (part, "") if isinstance(part, str) else part
+        line.append(clean(body), style=style)
+    return line
+
+
+def console(stream: TextIO, *, width: int | None = None) -> Console:
+    """A console on `stream`. Into a pipe, lines are as long as they are."""
+    terminal = is_terminal(stream)
+    return Console(
+        file=stream,
+        markup=False,
+        highlight=False,
+        emoji=False,
+        soft_wrap=not terminal,
+        no_color=not wants_colour(stream),
+        force_terminal=True if wants_colour(stream) else None,
+        width=width if width or terminal else 100,
+    )

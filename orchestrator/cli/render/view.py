@@ -1,0 +1,223 @@
+"""What the three forms of a report have in common, worked out once from report and plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+from orchestrator.engine.report import Attempt, Blackout, StepReport, TransactionReport, blackout_of
+from orchestrator.model.kinds import Kind
+from orchestrator.model.outcomes import Outcome
+from orchestrator.model.steps import Reversibility, Section, StepGraph
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One attempt as it is drawn; times in unix seconds."""
+
+    start: float
+    end: float
+    look: str
+    """done, failed, reverted, running, open (never came back), jump."""
+    label: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """A step that was tried."""
+
+    number: int
+    step: StepReport
+    pivot: bool
+    commit: bool
+    bars: list[Bar]
+
+    @property
+    def seconds(self) -> float:
+        """Time spent on it, all attempts together."""
+        return sum(b.end - b.start for b in self.bars)
+
+
+@dataclass(frozen=True)
+class Carried:
+    """A workload and how long it stood still."""
+
+    name: str
+    blackout: Blackout
+    how: str
+    """ "criu over kho"."""
+
+
+@dataclass(frozen=True)
+class View:
+    report: TransactionReport
+    graph: StepGraph
+    host: str
+    start: float
+    end: float
+    """Unix seconds; for one that has not ended: of its last event."""
+    rows: list[Row]
+    untried: list[StepReport] = field(default_factory=list)
+    workloads: list[Carried] = field(default_factory=list)
+
+    @property
+    def pivots(self) -> list[tuple[float, str]]:
+        """When the host jumped, and where to."""
+        return [(b.start, r.step.title) for r in self.rows if r.pivot for b in r.bars]
+
+    @property
+    def reverted(self) -> list[Row]:
+        return [r for r in self.rows if any(b.look == "reverted" for b in r.bars)]
+
+    @property
+    def failures(self) -> list[tuple[Row, Attempt]]:
+        return [(r, a) for r in self.rows for a in r.step.attempts if a.error]
+
+    @property
+    def retries(self) -> int:
+        return sum(a.number > 1 and a.kind == "perform" for r in self.rows for a in r.step.attempts)
+
+
+def view_of(report: TransactionReport, graph: StepGraph) -> View:
+    """Bars, rows and blackouts."""
+    last = max([report.ended or 0.0, report.started, *(b.last for b in report.boots)])
+    kinds = {s.id: s.reversibility for s in graph.steps}
+    tried = [s for s in report.steps if s.attempts]
+    rows = []
+    for number, step in enumerate(sorted(tried, key=lambda s: s.started or 0.0), start=1):
+        pivot = kinds.get(step.id) is Reversibility.PIVOT
+        commit = kinds.get(step.id) is Reversibility.COMMIT
+        rows.append(Row(number, step, pivot, commit, _bars(step, report, last, pivot=pivot)))
+    return View(
+        report=report,
+        graph=graph,
+        host=graph.host.hostname or "this host",
+        start=report.started,
+        end=last,
+        rows=rows,
+        untried=[s for s in report.steps if not s.attempts],
+        workloads=carried(report, graph),
+    )
+
+
+def carried(report: TransactionReport, graph: StepGraph) -> list[Carried]:
+    """Every workload that the plan checkpoints or restores, with its blackout."""
+    stops: dict[str, set[str]] = {}
+    starts: dict[str, set[str]] = {}
+    how: dict[str, str] = {}
+    for step in graph.steps:
+        name = _workload(step.params)
+        if name is None:
+            continue
+        if step.kind == Kind.CHECKPOINT:
+            stops.setdefault(name, set()).add(step.id)
+        elif step.kind == Kind.RESTORE:
+            starts.setdefault(name, set()).add(step.id)
+        if step.section is Section.FORWARD:
+            how.setdefault(name, _how(step.params))
+    return [
+        Carried(
+            name,
+            blackout_of(report.steps, stops.get(name, ()), starts.get(name, ())),
+            how.get(name, ""),
+        )
+        for name in sorted(stops.keys() | starts.keys())
+    ]
+
+
+def _workload(params: dict[str, Any]) -> str | None:
+    workload = params.get("workload")
+    name = workload.get("name") if isinstance(workload, dict) else None
+    return name if isinstance(name, str) else None
+
+
+def _how(params: dict[str, Any]) -> str:
+    migrate = params["workload"].get("migrate")
+    method = migrate.get("method") if isinstance(migrate, dict) else None
+    return f"{method or '?'} over {params.get('channel', '?')}"
+
+
+def _bars(step: StepReport, report: TransactionReport, last: float, *, pivot: bool) -> list[Bar]:
+    """One bar for each attempt. One that never came back lasts until the next sign of life."""
+    ends = [a.started for a in step.attempts[1:]] + [last]
+    bars = []
+    for attempt, following in zip(step.attempts, ends, strict=True):
+        end = attempt.ended
+        if end is None:
+            later = [b.first for b in report.boots if b.first > attempt.started]
+            end = max(attempt.started, min([*later, following]) if later else following)
+        bars.append(Bar(attempt.started, end, _look(attempt, report, pivot=pivot), _label(attempt)))
+    return bars
+
+
+def _look(attempt: Attempt, report: TransactionReport, *, pivot: bool) -> str:
+    if attempt.answer == "failed":
+        return "failed"
+    if attempt.kind == "revert":
+        return "reverted"
+    if pivot and attempt.answer in {"done", "present", "lost"}:
+        return "jump"
+    if attempt.answer in {"done", "present"}:
+        return "done"
+    if attempt.answer == "none" and report.outcome is None and not report.interrupted:
+        return "running"
+    return "open"
+
+
+def _label(attempt: Attempt) -> str:
+    verb = "undone" if attempt.kind == "revert" else "performed"
+    what = {"done": verb, "failed": "failed", "none": "no answer"}.get(
+        attempt.answer, f"found {attempt.answer}"
+    )
+    return what if attempt.number == 1 else f"attempt {attempt.number}: {what}"
+
+
+OUTCOME_WORDS = {
+    Outcome.COMMITTED: "committed",
+    Outcome.ROLLED_BACK: "rolled back",
+    Outcome.ROLLBACK_INCOMPLETE: "rollback incomplete",
+    Outcome.UNKNOWN: "outcome unknown",
+}
+
+
+def outcome_word(report: TransactionReport) -> str:
+    """ "committed", "rolled back", …; of one that has not ended: how it stands."""
+    if report.outcome is not None:
+        return OUTCOME_WORDS[report.outcome]
+    if report.waiting:
+        return "waiting for you"
+    return "interrupted" if report.interrupted else "not ended"
+
+
+def outcome_tone(report: TransactionReport) -> str:
+    """good, back, bad or open: what colours are chosen by."""
+    if report.outcome is Outcome.COMMITTED:
+        return "good"
+    if report.outcome is Outcome.ROLLED_BACK:
+        return "back"
+    return "open" if report.outcome is None else "bad"
+
+
+def kernels(report: TransactionReport) -> list[str]:
+    """The releases in the order in which they ran, each boot once."""
+    releases = [b.release for b in report.boots]
+    return releases[:1] + [b for a, b in pairwise(releases) if a != b]
+
+
+def report_json(view: View) -> dict[str, Any]:
+    """The form of --json: the engine's report, and the blackout of each workload."""
+    workloads = {
+        w.name: {
+            "how": w.how,
+            "blackout_seconds": round(w.blackout.seconds, 6),
+            "windows": [window.model_dump() for window in w.blackout.windows],
+        }
+        for w in view.workloads
+    }
+    return {
+        **view.report.model_dump(mode="json"),
+        "seconds": view.report.seconds,
+        "kernels": kernels(view.report),
+        "workloads": workloads,
+    }

@@ -1,0 +1,114 @@
+"""`plan` and `graph`: what an apply would do."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from orchestrator.cli.command import Call, spec_argument, verb
+from orchestrator.cli.terminal import clean, clean_block
+from orchestrator.model.outcomes import ExitCode
+
+if TYPE_CHECKING:
+    from orchestrator.model.steps import StepGraph
+
+output_option = click.option(
+    "-o", "--output", metavar="FILE", type=click.Path(path_type=Path), help="Write it there."
+)
+
+
+@verb(
+    "plan",
+    examples="""
+    mkupgrade plan plan.yaml
+    mkupgrade plan plan.yaml -o plan.json && mkupgrade apply plan.json
+    mkupgrade plan plan.yaml --detailed-exitcode >/dev/null; test $? = 2 && echo pending
+    """,
+)
+@spec_argument
+@output_option
+@click.option("--detailed-exitcode", is_flag=True, help="Exit 2 when there is something to do.")
+@click.option("--full", is_flag=True, help="Unfold the sections of the way back.")
+def plan(
+    call: Call, spec: Path, output: Path | None, detailed_exitcode: bool, full: bool
+) -> ExitCode:
+    """Show what an apply would do, in order, with the expected blackout. Changes nothing.
+
+    With -o the plan is saved; `mkupgrade apply` then carries out exactly that plan, and refuses
+    if the host has changed since.
+    """
+    graph = graph_of(spec)
+    if output is not None:
+        from orchestrator.cli.files import write_text
+        from orchestrator.planning import save
+
+        write_text(output, save(graph), mode=0o600)
+    show(call, graph, full=full)
+    if output is not None and not call.json:
+        call.note(f"Saved to {clean(output)}. To carry out exactly this:")
+        call.note(f"  mkupgrade apply {clean(output)}")
+    pending = detailed_exitcode and not graph.is_empty
+    return ExitCode.CHANGES_PENDING if pending else ExitCode.DONE
+
+
+@verb(
+    "graph",
+    examples="""
+    mkupgrade graph plan.yaml --format svg -o plan.svg
+    mkupgrade graph plan.json --format dot | dot -Tpng > plan.png
+    mkupgrade graph plan.yaml --format mermaid >> notes.md
+    """,
+    json_help="Short for --format json.",
+)
+@spec_argument
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["dot", "svg", "mermaid", "json"]),
+    default="dot",
+    show_default=True,
+)
+@output_option
+def graph(call: Call, spec: Path, form: Any, output: Path | None) -> None:
+    """Draw the step graph of a spec or of a saved plan."""
+    from orchestrator.cli.wiring import is_saved_plan, load_plan
+    from orchestrator.planning import draw
+
+    found = load_plan(spec) if is_saved_plan(spec) else graph_of(spec)
+    drawn = draw(found, "json" if call.json else form)
+    if output is not None:
+        from orchestrator.cli.files import write_text
+
+        write_text(output, drawn)
+        call.note(f"Drawn to {clean(output)}.")
+    else:
+        call.out(clean_block(drawn).rstrip("\n"))
+
+
+def graph_of(spec: Path) -> StepGraph:
+    """Load the spec, observe the host, plan."""
+    from orchestrator.cli.wiring import load_spec, make_plan, open_driver
+
+    document = load_spec(spec)
+    with closing(open_driver(document)) as driver:
+        return make_plan(document, driver)
+
+
+def show(call: Call, graph: StepGraph, *, full: bool = False) -> None:
+    """Print a plan as text or JSON."""
+    from orchestrator.cli.render.plan import show_plan, summary
+
+    if call.json:
+        call.out_json(
+            {
+                "changes_pending": not graph.is_empty,
+                "plan_digest": graph.digest(),
+                "summary": summary(graph),
+                "plan": graph.model_dump(mode="json"),
+            }
+        )
+    else:
+        show_plan(call.console(), graph, full=full)

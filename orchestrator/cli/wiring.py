@@ -1,0 +1,106 @@
+"""Which parts work together: spec to driver, driver to plan, plan to engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.model.errors import MkupgradeError, NotSupportedError
+
+if TYPE_CHECKING:
+    from orchestrator.model.seams import Driver
+    from orchestrator.model.spec import UpgradeSpec
+    from orchestrator.model.steps import StepGraph
+
+MULTIKERNEL = Path("/sys/fs/multikernel")
+SIMULATED_HOST = "simulated-host.json"
+
+_SAVED_PLAN = b'"mkupgrade-plan/'
+
+
+def is_saved_plan(path: Path) -> bool:
+    """Does the file hold a plan made by `mkupgrade plan -o`, rather than a spec?
+
+    Told by what is in it, so that its name is free.
+    """
+    with path.open("rb") as stream:
+        head = stream.read(4096).lstrip()
+    return head.startswith(b"{") and (path.suffix == ".json" or _SAVED_PLAN in head)
+
+
+def load_spec(path: Path) -> UpgradeSpec:
+    """Raises: SpecError, or OSError when the file cannot be read."""
+    from orchestrator.loading import load_spec_file
+
+    return load_spec_file(path)
+
+
+def load_plan(path: Path) -> StepGraph:
+    """A saved plan. Raises: PlanError, or OSError when the file cannot be read."""
+    from orchestrator.planning import load
+
+    return load(path.read_bytes(), str(path))
+
+
+def open_driver(spec: UpgradeSpec) -> Driver:
+    """The driver that the spec asks for; `auto`: what this host runs.
+
+    Raises:
+        NotSupportedError: that driver is not built.
+    """
+    return driver_named(spec.host.driver, Path(spec.host.state_dir))
+
+
+def driver_named(name: str, state_dir: Path) -> Driver:
+    """A driver by its name in a spec or plan; see `open_driver`."""
+    if name == "simulated":
+        from orchestrator.drivers.simulated import SimulatedDriver
+
+        return SimulatedDriver(state_dir / SIMULATED_HOST)
+    if name == "multikernel" or (name == "auto" and _runs_multikernel()):
+        raise NotSupportedError(
+            "the multikernel driver is not built yet",
+            where="host.driver",
+            state="nothing was changed",
+            next_command="mkupgrade doctor",
+            details=("use host.driver: live-update on a host with one kernel",),
+        )
+    if name in {"auto", "live-update"}:
+        from orchestrator.drivers.live_update import LiveUpdateDriver
+
+        return LiveUpdateDriver()
+    raise NotSupportedError(f'there is no driver "{name}"', where="host.driver")
+
+
+def _runs_multikernel() -> bool:
+    """A multikernel file system is mounted there; the empty directory alone says nothing."""
+    try:
+        return MULTIKERNEL.is_dir() and MULTIKERNEL.is_mount()
+    except OSError:
+        return False
+
+
+def make_plan(spec: UpgradeSpec, driver: Driver) -> StepGraph:
+    """Observe the host and plan. Raises: PlanError."""
+    from orchestrator.planning import plan
+
+    return plan(spec, driver.observe(spec))
+
+
+def held_to_host(graph: StepGraph, driver: Driver) -> StepGraph:
+    """A saved plan, after the host was observed again and found unchanged.
+
+    Raises:
+        StalePlanError: the host has changed since.
+        MkupgradeError: the plan does not carry the spec that it was made from.
+    """
+    from orchestrator.planning import ensure_fresh
+
+    if graph.spec is None or graph.spec.digest() != graph.spec_digest:
+        raise MkupgradeError(
+            f'plan "{graph.name}" does not carry the spec that it was made from',
+            state="nothing was changed",
+            next_command="mkupgrade plan PLAN.yaml -o plan.json",
+        )
+    ensure_fresh(graph, driver.observe(graph.spec))
+    return graph
