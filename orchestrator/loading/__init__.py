@@ -1,0 +1,11 @@
+"""`plan.yaml` -> `UpgradeSpec`, with every problem at once and at its place. No host needed.
+
+load_spec(text, filename) / load_spec_file(path) -> UpgradeSpec, or InvalidSpecError
+schema() -> the JSON Schema of a plan
+"""
+
+from orchestrator.loading.load import load_spec, load_spec_file
+from orchestrator.loading.problems import InvalidSpecError, Problem
+from orchestrator.loading.schema import schema
+
+__all__ = ["InvalidSpecError", "Problem", "load_spec", "load_spec_file", "schema"]
