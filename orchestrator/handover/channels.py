@@ -1,8 +1,8 @@
 """What a channel is: the one interface of KHO and disk.
 
 In the source kernel: `send`, then the jump (or `discard`, to take it back). In the target kernel:
-`receive`, which verifies everything and leaves it unpacked and durable, and only then `finish`.
-Between the two the kernel keeps the only copy in memory; after `finish` it is gone there.
+`receive`, which verifies everything, makes it durable and unpacks it, and only then `finish`.
+Between the two the kernel holds the copy in memory; after `finish` it is gone there.
 """
 
 from __future__ import annotations
@@ -72,17 +72,27 @@ class Channel(Protocol):
         ...
 
     def discard(self) -> None:
-        """Take `send` back; again is fine."""
+        """Take `send` back, or clean up in the end: nothing of it is left, durable copies
+        included; again is fine."""
         ...
 
     def receive(self, destination: Path, control: Control) -> Received:
-        """Fetch, verify and unpack everything below `destination`, durably, manifest last.
-        What an earlier call left complete there is verified and returned instead."""
+        """Fetch and verify everything, make it durable in the state directory, and unpack it:
+
+            DESTINATION/manifest                the frame, written last
+            DESTINATION/state/<workload>/…      0700
+
+        `destination` itself may be volatile; it is made, 0700. What an earlier call left
+        complete there is verified and returned instead."""
+        ...
+
+    def inspect_received(self, destination: Path) -> Inspected:
+        """PRESENT: everything is in `destination` and fits the manifest there."""
         ...
 
     def finish(self) -> None:
-        """After `receive`: the channel's own copy may go. For disk nothing is removed before
-        `discard`, since it is the way back."""
+        """After `receive`: memory that the kernel still holds for us may go. What is durable in
+        the state directory stays until `discard`, since it is the way back."""
         ...
 
     def close(self) -> None:

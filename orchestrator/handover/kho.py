@@ -1,18 +1,47 @@
-"""The channel through memory: sealed memfds in one LUO session."""
+"""The channel through memory: sealed memfds in one LUO session.
+
+The session is named "mkupgrade:<transaction>" so that it can be found again: LUO cannot list
+sessions. Sender: the session lives while this process has it open; its last close before the
+jump discards everything (facts of `orchestrator.system.luo`). Receiver: closing the session *is*
+finishing it, so nothing is finished, and no error lets go of it, before all is verified and on
+disk.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Protocol
 
 from orchestrator.handover.channels import Head, Item, Received
-from orchestrator.handover.manifest import Manifest
-from orchestrator.model.errors import NotSupportedError
+from orchestrator.handover.disk import DiskChannel
+from orchestrator.handover.frame import SIZE, Header
+from orchestrator.handover.manifest import Manifest, Payload, manifest_header
+from orchestrator.handover.payload import verify_payload, write_payload
+from orchestrator.handover.transfer import (
+    build_manifest,
+    check_belongs,
+    header_of,
+    inspect_unpacked,
+    packed_size,
+    ticker,
+    unpack,
+    with_payload,
+)
+from orchestrator.model.errors import ErrorClass, HandoverError, SystemCallError
 from orchestrator.model.kinds import ChannelName
 from orchestrator.model.seams import Control
-from orchestrator.model.steps import Inspected
+from orchestrator.model.steps import Inspected, Inspection, Section
+from orchestrator.system import calls
+from orchestrator.system.call_errors import NotPreservedError
+
+MANIFEST_TOKEN = 0
+_BUSY_SECONDS = 5.0
+"""How long another process (systemd) may keep the device open before it is an error."""
+_BUSY_PAUSE = 0.05
 
 
 class Session(Protocol):
@@ -22,7 +51,6 @@ class Session(Protocol):
     def retrieve(self, token: int) -> int: ...
     def finish(self) -> None: ...
     def close(self) -> None: ...
-    def fileno(self) -> int: ...
 
 
 class Device(Protocol):
@@ -36,29 +64,206 @@ OpenDevice = Callable[[], AbstractContextManager[Device]]
 """Opens /dev/liveupdate, for a moment: `lambda: luo.open_device(guard)`."""
 
 
+def session_name(transaction: str) -> str:
+    """The LUO session of a transaction; at most 62 bytes."""
+    return f"mkupgrade:{transaction}"
+
+
 class KhoChannel:
     """Holds the session open from `send` to the jump, and from `receive` to `finish`."""
 
     name: ChannelName = "kho"
 
-    def __init__(self, open_device: OpenDevice, transaction: str) -> None:
-        self._open_device = open_device
+    def __init__(
+        self, open_device: OpenDevice, state_dir: Path, transaction: str, section: Section
+    ) -> None:
+        """
+        Args:
+            section: in which the state is (or was) taken: FORWARD or RETURN.
+        """
         self.transaction = transaction
+        self.section = section
+        self.spilled = DiskChannel(state_dir, transaction, section)
+        self.copy = DiskChannel(state_dir, transaction, section, "received")
+        self._open_device = open_device
+        self._outgoing: Session | None = None
+        self._incoming: Session | None = None
+        self._sent: Manifest | None = None
 
     def send(self, head: Head, items: Sequence[Item], control: Control) -> Manifest:
-        raise NotSupportedError("not built yet")
+        """See `Channel.send`.
+
+        Raises:
+            HandoverError: class IO when memory is short. ExistsAlreadyError: another process
+                holds a session of this transaction.
+        """
+        self.close()
+        with ExitStack() as undo:
+            session = self._session(lambda device: device.create_session(self._name()), control)
+            undo.callback(session.close)
+            headers = {
+                name: self._preserve(session, name, directory, token, control)
+                for token, name, directory in with_payload(items)
+            }
+            manifest = build_manifest(head, items, headers)
+            check_belongs(manifest, self.transaction, self.section)
+            with _memfd("manifest") as fd:
+                _write_all(fd, manifest.encode())
+                calls.seal(fd)
+                session.preserve(fd, MANIFEST_TOKEN)
+            undo.pop_all()
+        self._outgoing, self._sent = session, manifest
+        return manifest
 
     def inspect_sent(self) -> Inspected:
-        raise NotSupportedError("not built yet")
+        """See `Channel.inspect_sent`."""
+        if self._outgoing is None or self._sent is None:
+            reason = "this process holds no session: what another one held ended with it"
+            return Inspected(verdict=Inspection.ABSENT, reason=reason)
+        return Inspected(
+            verdict=Inspection.PRESENT,
+            reason=f"session {self._name()} is held, complete with its manifest",
+            result={"manifest": self._sent.model_dump(mode="json")},
+        )
 
     def discard(self) -> None:
-        raise NotSupportedError("not built yet")
+        """See `Channel.discard`."""
+        self.close()
+        self.copy.discard()
 
     def receive(self, destination: Path, control: Control) -> Received:
-        raise NotSupportedError("not built yet")
+        """See `Channel.receive`. After an error the session stays open in this process, unread
+        state with it: `finish` or `close` drops it, nothing else does.
+
+        Where the session is gone (a process that had it open died, or the kernel lost it), the
+        durable copies are taken: what an earlier `receive` wrote, else what was spilled.
+
+        Raises:
+            NotPreservedError: no such session came from the previous kernel, and no copy is on
+                disk.
+            HandoverError: it is damaged; nothing was restored.
+        """
+        _, ready = inspect_unpacked(destination, self.transaction, self.section)
+        if ready:
+            return ready
+        if self._incoming is None and self.copy.manifest() is not None:
+            return self.copy.receive(destination, control)
+        try:
+            manifest, frames = self._verified(control)
+        except NotPreservedError:
+            if self._incoming is not None or self.spilled.manifest() is None:
+                raise
+            control.progress("No state came through memory: taking the copy on disk")
+            return self.spilled.receive(destination, control)
+        with ExitStack() as stack:
+            for fd in frames.values():
+                stack.callback(os.close, fd)
+            if not self.spilled.holds(manifest):
+                self.copy.copy_in(manifest, frames, control)
+
+            @contextmanager
+            def opened(payload: Payload) -> Iterator[int]:
+                yield frames[payload.token]
+
+            return unpack(manifest, opened, destination, control)
+
+    def inspect_received(self, destination: Path) -> Inspected:
+        """See `Channel.inspect_received`."""
+        return inspect_unpacked(destination, self.transaction, self.section)[0]
 
     def finish(self) -> None:
-        raise NotSupportedError("not built yet")
+        """Give the kernel's copy back. Only after `receive` returned."""
+        if self._incoming is not None:
+            self._incoming.finish()
+            self._incoming.close()
+            self._incoming = None
 
     def close(self) -> None:
-        raise NotSupportedError("not built yet")
+        """Let go of both sessions: what was sent is discarded, what came in is finished."""
+        for session in (self._outgoing, self._incoming):
+            if session is not None:
+                session.close()
+        self._outgoing = self._incoming = self._sent = None
+
+    def _name(self) -> str:
+        return session_name(self.transaction)
+
+    def _session(self, make: Callable[[Device], Session], control: Control) -> Session:
+        until = time.monotonic() + min(_BUSY_SECONDS, max(0.0, control.remaining()))
+        while True:
+            try:
+                with self._open_device() as device:
+                    return make(device)
+            except SystemCallError as error:
+                if error.error_class is not ErrorClass.BUSY or time.monotonic() > until:
+                    raise
+            time.sleep(_BUSY_PAUSE)
+
+    def _preserve(
+        self, session: Session, name: str, directory: Path, token: int, control: Control
+    ) -> Header:
+        tick = ticker(control, f"Pack the state of {name}", packed_size(directory))
+        with _memfd(name) as fd:
+            header = write_payload(directory, fd, token, tick)
+            calls.seal(fd)
+            session.preserve(fd, token)
+        return header
+
+    def _verified(self, control: Control) -> tuple[Manifest, dict[int, int]]:
+        """Everything in the session, by token; the caller closes the descriptors."""
+        if self._incoming is None:
+            self._incoming = self._session(
+                lambda device: device.retrieve_session(self._name()), control
+            )
+        manifest = read_manifest(self._incoming, self._name())
+        check_belongs(manifest, self.transaction, self.section)
+        frames: dict[int, int] = {}
+        try:
+            for workload in manifest.workloads:
+                if workload.payload is None:
+                    continue
+                token = workload.payload.token
+                frames[token] = self._incoming.retrieve(token)
+                tick = ticker(control, f"Verify {workload.name}", workload.payload.length)
+                where = f"session {self._name()}, token {token} ({workload.name})"
+                verify_payload(frames[token], header_of(workload.payload), where, tick)
+        except BaseException:
+            for fd in frames.values():
+                os.close(fd)
+            raise
+        return manifest, frames
+
+
+def read_manifest(session: Session, name: str) -> Manifest:
+    """The manifest under token 0 of a retrieved session.
+
+    Raises:
+        HandoverError: it is damaged or of another version. NotPreservedError: it has none.
+    """
+    where = f"session {name}, token {MANIFEST_TOKEN}"
+    fd = session.retrieve(MANIFEST_TOKEN)
+    try:
+        header = manifest_header(os.pread(fd, SIZE, 0), where)
+        size = os.fstat(fd).st_size
+        if size != SIZE + header.length:
+            raise HandoverError(f"manifest of {size} bytes, its header says otherwise", where=where)
+        with os.fdopen(os.dup(fd), "rb") as file:
+            file.seek(0)
+            return Manifest.decode(file.read(size), where)
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def _memfd(name: str) -> Iterator[int]:
+    fd = calls.memfd(f"mkupgrade:{name}")
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
