@@ -1,0 +1,226 @@
+"""What is to be done next. Pure: a state and a time in, commands out.
+
+The rules, as in docs/architecture.md, in the order of this file:
+
+1. Commands come from the state alone, and the state from durable events: `decide` is asked
+   after every event, in a live run and after a crash alike.
+2. Start and Revert become an event before they become an effect (the runner sees to it).
+3. What failed or was left unanswered is inspected first; a partial effect is reverted.
+4. While anything that another process left is in doubt, nothing new is started.
+5. Failure before the pivot: all that was performed is reverted, last first.
+6. A pivot, and the commit, run alone. A lost pivot leads to section `recover`.
+7. Failure behind the pivot leads to `return`, or waits for the operator; `return` leads to
+   `recover`; what fails on that way makes the rollback incomplete.
+8. After the commit, and in `recover`, a failure keeps back only what depends on it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from heapq import heappop, heappush
+
+from orchestrator.engine import events
+from orchestrator.engine.agenda import Agenda
+from orchestrator.engine.state import Status, StepState, TransactionState
+from orchestrator.model.outcomes import Outcome
+from orchestrator.model.steps import Section, Step
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    step: Step
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Revert:
+    step: Step
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Inspect:
+    step: Step
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Write this event, then ask again."""
+
+    event: events.SectionEntered | events.TurnedBack | events.Interrupted | events.Ended
+
+
+Command = Start | Revert | Inspect | Note
+
+
+def decide(state: TransactionState, now: float) -> list[Command]:
+    """The commands that can be carried out at once, in parallel; each is given once.
+
+    An empty list: wait for an answer, or until `state.due()`, or it is over
+    (`state.stopped`).
+    """
+    if state.stopped:
+        return []
+    if state.unknown is None:
+        commands = [*_inspections(state)]
+        if not state.doubts:
+            commands += _repairs(state, now)
+            commands += _reverts(state) if state.reverting else _starts(state, now)
+        if commands or state.due() is not None:
+            return commands
+    if state.in_flight:
+        return []
+    return [Note(_turn(state))]
+
+
+# -- rules 2 to 6: steps
+
+
+def _inspections(state: TransactionState) -> list[Command]:
+    ids = list(state.to_inspect)
+    state.looking.update(ids)
+    state.to_inspect.clear()
+    return [Inspect(state.steps[i].step) for i in ids]
+
+
+def _repairs(state: TransactionState, now: float) -> list[Command]:
+    """Reverts of partial effects while the section goes on, and second tries of reverts."""
+    commands: list[Command] = []
+    kept: list[tuple[float, str]] = []
+    while state.repairs and state.repairs[0][0] <= now:
+        entry = heappop(state.repairs)
+        s = state.steps[entry[1]]
+        if state.reverting:
+            state.put_back(s.step.id)
+        elif state.resources.full or state.resources.lacking(s.step):
+            kept.append(entry)
+        else:
+            state.resources.take(s.step)
+            commands.append(Revert(s.step, s.reverts + 1))
+    for entry in kept:
+        heappush(state.repairs, entry)
+    return commands
+
+
+def _starts(state: TransactionState, now: float) -> list[Command]:
+    if state.turning_back:
+        return []
+    while state.retries and state.retries[0][0] <= now:
+        state.put_back(heappop(state.retries)[1])
+    if state.agenda is None:
+        state.agenda = _agenda_of_starts(state)
+    idle = not (state.in_flight or state.to_inspect or state.retries or state.repairs)
+    taken = state.agenda.take(state.resources, idle=idle)
+    return [Start(step, state.steps[step.id].attempt + 1) for step in taken]
+
+
+def _reverts(state: TransactionState) -> list[Command]:
+    if state.agenda is None:
+        state.agenda = _agenda_of_reverts(state)
+    taken = state.agenda.take(state.resources, idle=False)
+    return [Revert(step, state.steps[step.id].reverts + 1) for step in taken]
+
+
+def _agenda_of_starts(state: TransactionState) -> Agenda:
+    def alone(step: Step) -> bool:
+        s = state.steps[step.id]
+        return s.is_pivot or s.is_commit
+
+    return Agenda(
+        (s.step for s in state.of_section() if s.status is not Status.PERFORMED),
+        state.before,
+        state.after,
+        startable=lambda step: state.steps[step.id].status is Status.PENDING,
+        alone=alone,
+    )
+
+
+def _agenda_of_reverts(state: TransactionState) -> Agenda:
+    return Agenda(
+        (s.step for s in reversed(state.of_section())),
+        state.after,
+        state.before,
+        startable=lambda _: True,
+        alone=lambda _: False,
+        skip=lambda step: not _revertible(state.steps[step.id]),
+    )
+
+
+def _revertible(s: StepState) -> bool:
+    return s.has_effect and not (s.is_pivot or s.behind)
+
+
+# -- rules 5 to 8: the section is over, one way or another
+
+
+def _turn(
+    state: TransactionState,
+) -> events.SectionEntered | events.TurnedBack | events.Interrupted | events.Ended:
+    """Nothing is in flight and nothing can be started: where to from here?"""
+    if state.unknown is not None:
+        return events.Ended(outcome=Outcome.UNKNOWN, reason=state.unknown)
+    if state.reverting:
+        return _reverting_over(state)
+    match state.section:
+        case Section.FORWARD:
+            return _forward_over(state)
+        case Section.RETURN:
+            return _return_over(state)
+        case Section.RECOVER:
+            return _recover_over(state)
+
+
+def _forward_over(
+    state: TransactionState,
+) -> events.SectionEntered | events.TurnedBack | events.Interrupted | events.Ended:
+    if not state.turning_back:
+        return _committed(state)
+    why = state.requested or state.failure or ""
+    if state.lost is not None:
+        return events.SectionEntered(section=Section.RECOVER, reason=why)
+    if state.crossed is None and not state.committed:
+        return events.TurnedBack(section=Section.FORWARD, reason=why)
+    if state.requested is None and not state.graph.automatic_rollback:
+        return events.Interrupted(reason=why, waiting=True)
+    return events.SectionEntered(section=Section.RETURN, reason=why)
+
+
+def _committed(state: TransactionState) -> events.Ended:
+    left = [s.step.id for s in state.of_section() if s.status is not Status.PERFORMED]
+    reason = f"committed; not done behind it: {', '.join(left)}" if left else "committed"
+    return events.Ended(outcome=Outcome.COMMITTED, reason=reason)
+
+
+def _return_over(
+    state: TransactionState,
+) -> events.SectionEntered | events.TurnedBack | events.Ended:
+    if not state.turning_back:
+        if state.of_section():
+            return events.SectionEntered(section=Section.RECOVER, reason=state.cause)
+        return _incomplete(state, "the plan holds no way back from here")
+    if state.lost is not None and state.lost == state.crossed:
+        return events.SectionEntered(section=Section.RECOVER, reason=state.failure or "")
+    if state.lost is not None or any(s.behind for s in state.of_section()):
+        return _incomplete(state, state.failure or "")
+    return events.TurnedBack(section=Section.RETURN, reason=state.failure or "")
+
+
+def _recover_over(state: TransactionState) -> events.Ended:
+    left = [s.step.id for s in state.of_section() if s.status is not Status.PERFORMED]
+    if left:
+        return _incomplete(state, f"not recovered: {', '.join(left)}")
+    return events.Ended(outcome=Outcome.ROLLED_BACK, reason=state.cause)
+
+
+def _reverting_over(state: TransactionState) -> events.Ended:
+    stuck = [s.step.id for s in state.of_section() if s.status is Status.STUCK]
+    if stuck:
+        return _incomplete(state, f"could not be reverted: {', '.join(stuck)}")
+    if state.section is Section.RETURN:
+        return _incomplete(state, f"the way back failed: {state.failure}")
+    return events.Ended(outcome=Outcome.ROLLED_BACK, reason=state.cause)
+
+
+def _incomplete(state: TransactionState, why: str) -> events.Ended:
+    reason = f"{state.cause}; {why}" if state.cause and state.cause != why else why
+    return events.Ended(outcome=Outcome.ROLLBACK_INCOMPLETE, reason=reason)

@@ -1,0 +1,305 @@
+"""The journal: durable, ordered, hash-chained. One SQLite file in the state directory.
+
+WAL with synchronous=FULL: a commit that was acknowledged survives a kexec without sync and a
+cut of power (EXTRA adds nothing in WAL mode; it is used where the file is made, in rollback
+mode). After the first error of a write or fsync nothing more is written through this
+connection: a second fsync may report success for pages that are gone.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from orchestrator.engine import events, reserve, schema
+from orchestrator.engine.places import Volatile, own_directory, own_file, volatile_file_system
+from orchestrator.engine.verify import GENESIS, Verified, verify
+from orchestrator.model.base import Record, canonical_json
+from orchestrator.model.errors import JournalError, MkupgradeError
+from orchestrator.model.steps import StepGraph
+
+FILE = "journal.db"
+
+_EVENT: TypeAdapter[events.Event] = TypeAdapter(events.Event)
+
+
+class StoredTransaction(Record):
+    """A row of `transactions`, without the plan."""
+
+    id: str
+    name: str
+    plan_digest: str
+    intent_digest: str
+    started: float
+
+
+class Journal:
+    """Opened with `open` (one writer, the holder of the host lock) or `open_readonly`."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection, *, readonly: bool) -> None:
+        self.path = path
+        self.state_dir = path.parent
+        self.readonly = readonly
+        self._connection = connection
+        self._staged: list[events.Envelope] = []
+        self._bodies: list[tuple[int, str, str, str, str]] = []
+        self._broken: str | None = None
+        self._seq, self._head = 0, GENESIS
+
+    @classmethod
+    def open(
+        cls,
+        state_dir: Path,
+        *,
+        allow_volatile: bool = False,
+        volatile: Volatile = volatile_file_system,
+    ) -> Journal:
+        """Open for writing; make directory (0700) and file (0600) if they are missing.
+
+        Raises:
+            JournalError: the directory or file is not ours alone, is on a file system that a
+                reset empties, or the file is not a journal of this version.
+        """
+        own_directory(state_dir)
+        lost_with = volatile(state_dir)
+        if lost_with and not allow_volatile:
+            raise JournalError(
+                f"the state directory is on {lost_with}: a reset would take the journal with it",
+                where=str(state_dir),
+                state="nothing was changed",
+            )
+        path = state_dir / FILE
+        with _translated(path):
+            schema.ensure_file(path)
+            connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            try:
+                mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+                connection.execute("PRAGMA synchronous=FULL")
+                level = connection.execute("PRAGMA synchronous").fetchone()[0]
+                if mode != "wal" or level != 2:
+                    raise JournalError(
+                        f"SQLite gave journal mode {mode}, synchronous {level}: not durable",
+                        where=str(path),
+                    )
+                connection.execute("PRAGMA trusted_schema=OFF")
+                journal = cls(path, connection, readonly=False)
+                journal.reload()
+            except BaseException:
+                connection.close()
+                raise
+            return journal
+
+    @classmethod
+    def open_readonly(cls, state_dir: Path) -> Journal | None:
+        """Open for reading, beside a writer if need be; None when there is no journal yet."""
+        path = state_dir / FILE
+        try:
+            if not path.is_symlink() and not path.exists():
+                return None
+        except OSError as error:
+            raise JournalError(
+                f"cannot be read: {error.strerror}", where=str(path), next_command="run as root"
+            ) from error
+        own_file(path)
+        with _translated(path):
+            schema.check_header(path)
+            connection = sqlite3.connect(
+                f"{path.absolute().as_uri()}?mode=ro",
+                uri=True,
+                isolation_level=None,
+                check_same_thread=False,
+            )
+            connection.execute("PRAGMA trusted_schema=OFF")
+            return cls(path, connection, readonly=True)
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- writing
+
+    def reload(self) -> None:
+        """Read the chain's head again: another process may have written before we had the
+        lock."""
+        with _translated(self.path):
+            row = self._connection.execute(
+                "SELECT seq, hash FROM events ORDER BY seq DESC LIMIT 1"
+            ).fetchone()
+        self._seq, self._head = row or (0, GENESIS)
+
+    def begin(self, transaction: str, graph: StepGraph, stamp: events.Stamp) -> events.Envelope:
+        """Store the plan and the event `began`, durably, in one commit.
+
+        Room for the rest of the transaction is reserved before, so that a disk that fills up
+        meanwhile does not keep the way back from being written down.
+        """
+        plan = graph.model_dump(mode="json")
+        text = canonical_json(plan)
+        plan_digest = sha256(text.encode()).hexdigest()
+        began = events.Began(
+            name=graph.name,
+            plan_digest=plan_digest,
+            intent_digest=graph.intent_digest,
+            driver=graph.driver,
+        )
+        with self._writing():
+            reserve.reserve(self._connection, len(graph.steps))
+        envelope = self.stage(transaction, began, stamp)
+        row = (transaction, graph.name, text, plan_digest, graph.intent_digest, stamp.time)
+        self._write(("INSERT INTO transactions VALUES (?, ?, ?, ?, ?, ?)", row))
+        return envelope
+
+    def stage(self, transaction: str, event: events.Event, stamp: events.Stamp) -> events.Envelope:
+        """Put an event behind the last one, in memory. Durable only after `commit`."""
+        content = {
+            "seq": self._seq + 1,
+            "transaction": transaction,
+            "stamp": stamp.model_dump(mode="json"),
+            "event": event.model_dump(mode="json"),
+            "prev_hash": self._head,
+        }
+        body = canonical_json(content)
+        digest = sha256(body.encode()).hexdigest()
+        envelope = events.Envelope.model_construct(
+            seq=self._seq + 1,
+            transaction=transaction,
+            stamp=stamp,
+            event=event,
+            prev_hash=self._head,
+            hash=digest,
+        )
+        self._seq, self._head = envelope.seq, digest
+        self._staged.append(envelope)
+        self._bodies.append((envelope.seq, transaction, event.type, body, digest))
+        return envelope
+
+    def commit(self) -> list[events.Envelope]:
+        """Make all staged events durable, in one commit, and return them.
+
+        Raises:
+            JournalError: they may or may not be durable; this journal writes no more.
+        """
+        return self._write(None) if self._staged else []
+
+    def _write(self, first: tuple[str, tuple[Any, ...]] | None) -> list[events.Envelope]:
+        staged, bodies = self._staged, self._bodies
+        self._staged, self._bodies = [], []
+        with self._writing():
+            run = self._connection.execute
+            run("BEGIN IMMEDIATE")
+            if first is not None:
+                run(*first)
+            self._connection.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?)", bodies)
+            run("COMMIT")
+        return staged
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        if self.readonly:
+            raise JournalError("the journal was opened for reading only", where=str(self.path))
+        if self._broken is not None:
+            raise _unwritable(self.path, f"it failed before ({self._broken})")
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            self._broken = str(error)
+            raise _unwritable(self.path, str(error)) from error
+
+    # -- reading
+
+    def transactions(self) -> list[StoredTransaction]:
+        """All transactions, oldest first."""
+        rows = self._read(
+            "SELECT id, name, plan_digest, intent_digest, started FROM transactions"
+            " ORDER BY started, id"
+        )
+        names = ("id", "name", "plan_digest", "intent_digest", "started")
+        return [StoredTransaction(**dict(zip(names, row, strict=True))) for row in rows]
+
+    def plan(self, transaction: str) -> tuple[StepGraph, str]:
+        """The stored plan and its digest."""
+        rows = self._read("SELECT plan, plan_digest FROM transactions WHERE id = ?", transaction)
+        if not rows:
+            raise MkupgradeError(
+                f'the journal knows no transaction "{transaction}"',
+                where=str(self.path),
+                state="nothing was changed",
+                next_command="mkupgrade history",
+            )
+        text, plan_digest = rows[0]
+        if sha256(text.encode()).hexdigest() != plan_digest:
+            raise _damaged(self.path, f"the plan of transaction {transaction} was changed")
+        try:
+            return StepGraph.model_validate_json(text), plan_digest
+        except ValidationError as error:
+            raise _damaged(self.path, f"the plan of {transaction} cannot be read") from error
+
+    def log(self, transaction: str) -> Iterator[events.Envelope]:
+        """The events of one transaction, in order; each is held to its own hash."""
+        rows = self._read(
+            "SELECT seq, body, hash FROM events WHERE tx = ? ORDER BY seq", transaction
+        )
+        for seq, body, digest in rows:
+            if sha256(body.encode()).hexdigest() != digest:
+                raise _damaged(self.path, f"event {seq} was changed")
+            yield _envelope(self.path, seq, body, digest)
+
+    def last(self, transaction: str, *types: str) -> events.Envelope | None:
+        """The last event of a transaction, or its last one of the given types."""
+        among = f" AND type IN ({', '.join('?' * len(types))})" if types else ""
+        query = f"SELECT seq, body, hash FROM events WHERE tx = ?{among} ORDER BY seq DESC LIMIT 1"  # noqa: S608 -- placeholders only
+        rows = self._read(query, transaction, *types)
+        return _envelope(self.path, *rows[0]) if rows else None
+
+    def verify(self) -> Verified:
+        """Walk the whole chain, and hold every plan to the digest in its first event."""
+        with _translated(self.path):
+            return verify(self._connection)
+
+    def _read(self, query: str, *values: str) -> list[Any]:
+        with _translated(self.path):
+            return self._connection.execute(query, values).fetchall()
+
+
+def _envelope(path: Path, seq: int, body: str, digest: str) -> events.Envelope:
+    try:
+        return events.Envelope.model_validate_json(body[:-1] + f',"hash":"{digest}"}}')
+    except ValidationError as error:
+        raise _damaged(path, f"event {seq} cannot be read") from error
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        raise JournalError(f"the journal cannot be used: {error}", where=str(path)) from error
+
+
+def _damaged(path: Path, what: str) -> JournalError:
+    return JournalError(
+        f"the journal is damaged: {what}",
+        where=str(path),
+        state="nothing was changed by this command",
+        next_command="mkupgrade history --verify",
+    )
+
+
+def _unwritable(path: Path, why: str) -> JournalError:
+    return JournalError(
+        f"the journal cannot be written: {why}",
+        where=str(path),
+        state="what was running may have taken effect; `mkupgrade resume` looks before it goes on",
+        next_command="mkupgrade status",
+    )

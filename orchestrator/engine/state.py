@@ -1,0 +1,172 @@
+"""The state of a transaction: what the events so far amount to.
+
+Only `fold.apply` changes what is said of steps; only `core.decide` hands out work, and notes
+that in `resources` and `looking`, which die with the process.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from orchestrator.engine.agenda import Agenda, Resources
+from orchestrator.model.outcomes import Outcome
+from orchestrator.model.steps import Reversibility, Section, Step, StepGraph
+
+
+class Status(StrEnum):
+    """What is known of a step's effect."""
+
+    PENDING = "pending"
+    """Absent: never tried, lapsed, or tried and seen to be absent."""
+    INTENDED = "intended"
+    FAILED = "failed"
+    """An attempt failed; nobody has looked at the effect yet."""
+    PARTIAL = "partial"
+    PERFORMED = "performed"
+    REVERTING = "reverting"
+    REVERT_FAILED = "revert-failed"
+    REVERTED = "reverted"
+    GIVEN_UP = "given-up"
+    """Absent, and not tried again."""
+    STUCK = "stuck"
+    """Its effect, or a part of it, is there and could not be taken back."""
+    LOST = "lost"
+    """A pivot that happened and was undone by a reset."""
+
+
+@dataclass(slots=True)
+class StepState:
+    step: Step
+    status: Status = Status.PENDING
+    attempt: int = 0
+    """Number of the last attempt to perform."""
+    tries: int = 0
+    """Attempts that count for the retry policy."""
+    reverts: int = 0
+    """Attempts to revert, likewise."""
+    crashes: int = 0
+    """How often the process died while working on it."""
+    error: dict[str, Any] | None = None
+    """Of the last attempt to perform, if it failed."""
+    revert_error: dict[str, Any] | None = None
+    doubt: bool = False
+    """To be inspected before anything else happens."""
+    behind: bool = False
+    """Performed before a pivot that is performed by now: no longer looked at."""
+    intended_boot_id: str | None = None
+
+    @property
+    def has_effect(self) -> bool:
+        return self.status in {Status.PERFORMED, Status.PARTIAL}
+
+    @property
+    def is_pivot(self) -> bool:
+        return self.step.reversibility is Reversibility.PIVOT
+
+    @property
+    def is_commit(self) -> bool:
+        return self.step.reversibility is Reversibility.COMMIT
+
+
+@dataclass(slots=True)
+class TransactionState:
+    """Made by `fold.start`; see there."""
+
+    graph: StepGraph
+    steps: dict[str, StepState]
+    before: dict[str, list[str]]
+    after: dict[str, list[str]]
+    resources: Resources
+
+    limited_from: float = 0.0
+    """Unix seconds from which the deadline of the whole counts: the start, plus the time in
+    which it stood still on request; anew when an operator lets it try on."""
+    section: Section = Section.FORWARD
+    section_boot_id: str = ""
+    """The boot under which the section was entered."""
+    reverting: bool = False
+    results: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    failure: str | None = None
+    """Why the running section cannot be finished."""
+    requested: str | None = None
+    """Why somebody wants the transaction rolled back."""
+    cause: str = ""
+    """Why it was rolled back, once it is being rolled back."""
+    unknown: str | None = None
+    crossed: str | None = None
+    """The forward pivot, once performed."""
+    lost: str | None = None
+    """The pivot that was found lost."""
+    committed: bool = False
+    outcome: Outcome | None = None
+    reason: str = ""
+    interrupted: bool = False
+    waiting: bool = False
+    stopped_at: float | None = None
+    """When it was interrupted or ended, unix seconds."""
+    agenda: Agenda | None = None
+    looking: set[str] = field(default_factory=set)
+    """Inspections in flight."""
+    to_inspect: dict[str, None] = field(default_factory=dict)
+    retries: list[tuple[float, str]] = field(default_factory=list)
+    """Heap of (unix seconds, step): attempts to be made again then."""
+    repairs: list[tuple[float, str]] = field(default_factory=list)
+    """Likewise: partial effects to be reverted then."""
+    doubts: int = 0
+
+    def of_section(self) -> list[StepState]:
+        return [s for s in self.steps.values() if s.step.section is self.section]
+
+    @property
+    def best_effort(self) -> bool:
+        """A failure here keeps back only what depends on it."""
+        return self.section is Section.RECOVER or self.cleaning_up
+
+    @property
+    def cleaning_up(self) -> bool:
+        return self.section is Section.FORWARD and self.committed and self.requested is None
+
+    @property
+    def turning_back(self) -> bool:
+        """Nothing of the section is to be started any more."""
+        return not self.best_effort and bool(self.failure or self.requested or self.lost)
+
+    @property
+    def in_flight(self) -> bool:
+        return bool(self.resources.holders or self.looking)
+
+    @property
+    def stopped(self) -> bool:
+        """No more commands until somebody resumes."""
+        return self.outcome is not None or self.interrupted
+
+    def due(self) -> float | None:
+        """When something that waits is to be done, unix seconds."""
+        heaps = [self.repairs] if self.turning_back else [self.repairs, self.retries]
+        return min((heap[0][0] for heap in heaps if heap), default=None)
+
+    def deadline(self) -> float | None:
+        """When the transaction must be committed, unix seconds; None: no longer limited."""
+        if self.section is not Section.FORWARD or self.committed or self.reverting:
+            return None
+        if self.failure or self.requested:
+            return None
+        return self.limited_from + self.graph.deadline
+
+    # -- what fold and core share
+
+    def finish(self, step_id: str) -> None:
+        if self.agenda is not None:
+            self.agenda.finish(step_id)
+
+    def put_back(self, step_id: str) -> None:
+        if self.agenda is not None:
+            self.agenda.put_back(step_id)
+
+    def release(self, step_id: str) -> None:
+        names = self.resources.release(step_id)
+        if self.agenda is not None:
+            self.agenda.freed(names)
