@@ -7,9 +7,11 @@ image from it, debugfs adds files to a copy.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import sys
+import tarfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
@@ -114,13 +116,21 @@ def _mmdebstrap(recipe: Recipe, apt: AptHost, target: Path, work: Path) -> list[
     command += [f"--aptopt={line}" for line in apt.options]
     command += [f"--dpkgopt=path-exclude={pattern}" for pattern in recipe.left_out]
     command.append(f"--include={','.join(recipe.packages)}")
-    for number, (path, text) in enumerate(sorted(recipe.files.items())):
-        source = work / f"file{number}"
-        source.write_text(text, encoding="utf-8")
-        source.chmod(0o644)
-        command.append(f"--essential-hook=upload {source} {path}")
+    if recipe.files:
+        command.append(f"--essential-hook=tar-in {_files_tar(recipe, work)} /")
     suites = (recipe.suite, *recipe.extra_suites)
     return [*command, recipe.suite, target, *(apt.source(suite) for suite in suites)]
+
+
+def _files_tar(recipe: Recipe, work: Path) -> Path:
+    target = work / "files.tar"
+    with tarfile.open(target, "w") as archive:
+        for path, text in sorted(recipe.files.items()):
+            data = text.encode()
+            member = tarfile.TarInfo(path.lstrip("/"))
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return target
 
 
 def _tar_to_ext4(tree_tar: Path, product: Path, work: Path) -> None:
@@ -147,15 +157,15 @@ def copy_out(image: Path, inside: str, target: Path) -> None:
         RehearsalError: there is no such file.
     """
     what = f"read {inside} from the guest image"
-    command = f"dump {_plain(inside)} {_plain(str(target))}"
-    output = run_tool(["debugfs", "-R", command, image], timeout=120, what=what)
+    request = f"dump {_plain(inside)} {_plain(str(target))}"
+    output = run_tool(["debugfs", "-R", request, image], timeout=120, what=what)
     if not target.exists() or target.stat().st_size == 0:
         raise RehearsalError(what, details=tuple(output.splitlines()))
 
 
 def names_in(image: Path, directory: str) -> list[str]:
     """Names in a directory of an unmounted image."""
-    command = ["debugfs", "-R", f"ls -p {_plain(directory)}", image]
+    command: list[str | Path] = ["debugfs", "-R", f"ls -p {_plain(directory)}", image]
     lines = run_tool(command, timeout=60, what="list a directory of the guest image").splitlines()
     # /inode/mode/uid/gid/name/size/
     fields = (line.strip().split("/") for line in lines if line.startswith("/"))

@@ -14,7 +14,7 @@ mount -t tmpfs -o mode=1777 tmp /tmp
 mount -t debugfs debug /sys/kernel/debug 2>/dev/null
 mount -t cgroup2 cgroup /sys/fs/cgroup
 # On kernels with modules these are not there by themselves.
-[ -e /sys/class/virtio-ports ] || modprobe -qa virtio_console virtio_net
+[ ! -e /proc/modules ] || modprobe -qa virtio_console virtio_net
 here=/usr/lib/python3/dist-packages/orchestrator/rehearsal/guest
 
 python3 -IS $here/agent.py &
