@@ -93,6 +93,8 @@ class BootState(Record):
 
     loader: Literal["systemd-boot", "grub", "none"] = "none"
     default: str | None = None
+    once: str | None = None
+    """Entry chosen for the next boot only; it goes before the default."""
     entries: dict[str, str] = {}
     """Entry id -> kernel release or title."""
 

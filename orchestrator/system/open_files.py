@@ -48,6 +48,7 @@ class Mount:
     root: str
     """Which directory of the file system is mounted; "/" unless a bind mount."""
     options: tuple[str, ...]
+    """Of the mount, then of the file system (an overlay's upperdir= is among these)."""
 
     @property
     def volatile(self) -> bool:
@@ -148,7 +149,7 @@ def _parse_mount(line: str) -> Mount | None:
         source=_unescape(tail[1]),
         device=(int(major), int(minor)),
         root=_unescape(head[3]),
-        options=tuple(head[5].split(",")),
+        options=tuple(_unescape(o) for o in [*head[5].split(","), *" ".join(tail[2:]).split(",")]),
     )
 
 

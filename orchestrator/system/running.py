@@ -1,11 +1,32 @@
-"""The running kernel: itself, kexec, KHO, LUO. Observed only; nothing is opened for long."""
+"""The running kernel: itself, kexec, lockdown, KHO. Observed only; nothing is opened for long."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.model.host import KernelState
+from orchestrator.model.errors import MkupgradeError
+from orchestrator.model.host import Abi, KernelState
+from orchestrator.system import files, image_formats, kernel_config, kernel_image, proc
+
+_ROOT = Path("/")
+_IMAGES = (
+    "boot/vmlinuz-{release}",
+    "usr/lib/modules/{release}/vmlinuz",
+    "lib/modules/{release}/vmlinuz",
+    "boot/kernel-{release}",
+    "boot/Image-{release}",
+    "run/booted-system/kernel",
+)
+_INITRDS = (
+    "boot/initrd.img-{release}",
+    "boot/initramfs-{release}.img",
+    "boot/initrd-{release}",
+    "usr/lib/modules/{release}/initrd",
+    "run/booted-system/initrd",
+)
+_UTS_LENGTH = 64
 
 
 @dataclass(frozen=True)
@@ -13,6 +34,7 @@ class KexecState:
     """/sys/kernel/kexec_* and what may forbid loading."""
 
     supported: bool
+    """The kernel has kexec at all."""
     loaded: bool
     disabled: bool
     """kernel.kexec_load_disabled is 1, until the next reboot."""
@@ -21,19 +43,110 @@ class KexecState:
     lockdown: str
     """none, integrity or confidentiality."""
     signature_enforced: bool
+    """Only signed images load: lockdown, or CONFIG_KEXEC_SIG_FORCE."""
 
 
-def kernel_state(root: Path = Path("/")) -> KernelState:
-    """Release, command line, ABI strings and own image of the running kernel. The ABI strings
-    are those of its image on disk, if one of the same release and build is found."""
-    raise NotImplementedError
+def kernel_state(root: Path = _ROOT) -> KernelState:
+    """Release, command line, own image and, from that image, the ABI strings of the running
+    kernel. `image` is set only if release and build of the file are those that run.
+
+    Args:
+        root: "/" but in tests.
+    """
+    release = proc.release(root / "proc")
+    version = proc.version(root / "proc")
+    image, facts = _own_image(root, release, version)
+    return KernelState(
+        release=release,
+        version=version,
+        cmdline=proc.cmdline(root / "proc"),
+        abi=facts.abi if facts is not None else Abi(),
+        image=image,
+        initrd=_own_initrd(root, release) if image is not None else None,
+        tainted=proc.tainted(root / "proc"),
+    )
 
 
-def kexec_state(root: Path = Path("/")) -> KexecState:
-    raise NotImplementedError
+def kexec_state(root: Path = _ROOT) -> KexecState:
+    """What kexec can do now. Unreadable files count as "not there"."""
+    limit = _line(root / "proc/sys/kernel/kexec_load_limit_reboot")
+    lockdown = lockdown_state(root)
+    loaded = _line(root / "sys/kernel/kexec_loaded")
+    forced = (config(root) or {}).get("CONFIG_KEXEC_SIG_FORCE") == "y"
+    return KexecState(
+        supported=loaded != "",
+        loaded=loaded == "1",
+        disabled=_line(root / "proc/sys/kernel/kexec_load_disabled") == "1",
+        loads_left=int(limit) if limit.isdigit() else None,
+        lockdown=lockdown,
+        signature_enforced=forced or lockdown != "none",
+    )
 
 
-def config(root: Path = Path("/")) -> dict[str, str] | None:
-    """The running kernel's configuration ("CONFIG_X" -> "y", "m" or a value), from
-    /proc/config.gz, /usr/lib/modules/RELEASE/config or /boot/config-RELEASE; None: nowhere."""
-    raise NotImplementedError
+def lockdown_state(root: Path = _ROOT) -> str:
+    """none, integrity or confidentiality (/sys/kernel/security/lockdown: "[none] integrity")."""
+    match = re.search(r"\[(\w+)\]", _line(root / "sys/kernel/security/lockdown"))
+    return match[1] if match is not None else "none"
+
+
+def config(root: Path = _ROOT) -> kernel_config.Config | None:
+    """The running kernel's configuration, from /proc/config.gz, else as the distribution
+    installed it for the release; None: nowhere."""
+    embedded = kernel_config.read(root / "proc/config.gz")
+    return embedded or kernel_config.installed(proc.release(root / "proc"), root)
+
+
+def parameter(cmdline: str, name: str) -> str | None:
+    """Value of a kernel parameter, of the last one as the kernel does; "" without "="; None: not
+    given. What follows "--" is for init. "-" and "_" are the same."""
+    found = None
+    for word in cmdline.partition(" -- ")[0].split():
+        key, _, value = word.partition("=")
+        if key.replace("-", "_") == name.replace("-", "_"):
+            found = value.strip('"')
+    return found
+
+
+def _own_image(
+    root: Path, release: str, version: str
+) -> tuple[str | None, kernel_image.ImageFacts | None]:
+    for pattern in _IMAGES:
+        path = root / pattern.format(release=release)
+        facts = _facts(path)
+        if facts is not None and is_image_of(facts, release, version):
+            return str(path), facts
+    return None, None
+
+
+def is_image_of(facts: kernel_image.ImageFacts, release: str, version: str) -> bool:
+    """Is it the very build that says this in `uname -r` and `uname -v`?"""
+    if facts.release != release or facts.build is None:
+        return False
+    # The kernel cuts `uname -v` off; the banner of an image may be whole.
+    return facts.build == version or (
+        len(version) >= _UTS_LENGTH - 1 and facts.build.startswith(version)
+    )
+
+
+def _facts(path: Path) -> kernel_image.ImageFacts | None:
+    """A header first: unpacking every kernel in /boot would take seconds."""
+    try:
+        with files.open_followed(path) as file:
+            data = file.read(kernel_image.IMAGE_LIMIT)
+        image_formats.parse_header(data)
+    except (OSError, MkupgradeError, image_formats.ImageFormatError):
+        return None
+    return kernel_image.image_facts(data)
+
+
+def _own_initrd(root: Path, release: str) -> str | None:
+    """Initrds do not say what they belong to: their names do."""
+    paths = (root / pattern.format(release=release) for pattern in _INITRDS)
+    return next((str(path) for path in paths if path.is_file()), None)
+
+
+def _line(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii", errors="replace").strip()
+    except OSError:
+        return ""
