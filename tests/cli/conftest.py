@@ -9,9 +9,16 @@ import pytest
 from click.testing import CliRunner, Result
 
 from orchestrator.cli.main import cli
+from orchestrator.cli.render.plan import in_order
+from orchestrator.cli.render.view import View, view_of
+from orchestrator.engine import events
+from orchestrator.engine.events import Envelope
+from orchestrator.engine.report import report
+from orchestrator.model.errors import CheckFailedError, MkupgradeError
 from orchestrator.model.host import HostState
+from orchestrator.model.outcomes import Outcome
 from orchestrator.model.spec import UpgradeSpec
-from orchestrator.model.steps import StepGraph
+from orchestrator.model.steps import Inspection, Reversibility, Section, StepGraph
 from orchestrator.planning import plan
 
 IMAGE = "/boot/vmlinuz-7.3.4"
@@ -101,3 +108,105 @@ def make_graph() -> GraphMaker:
         return plan(spec, HostState.model_validate(seen))
 
     return make
+
+
+class Log:
+    """Events of a pretend transaction, one second or so a step, across a change of kernel."""
+
+    def __init__(self, graph: StepGraph) -> None:
+        self.graph = graph
+        self.time = 1_795_000_000.0
+        self.boot, self.release = "boot-1", "7.2.13"
+        self.events: list[Envelope] = []
+        self.add(
+            events.Began(
+                name=graph.name,
+                plan_digest=graph.digest(),
+                intent_digest=graph.intent_digest,
+                driver=graph.driver,
+            )
+        )
+
+    def add(self, event: Any, seconds: float = 0.0) -> None:
+        self.time += seconds
+        stamp = events.Stamp(time=self.time, boot_id=self.boot, release=self.release, pid=42)
+        self.events.append(
+            Envelope(
+                seq=len(self.events) + 1, transaction="tx-1", stamp=stamp, event=event,
+                prev_hash="", hash="",
+            )
+        )  # fmt: skip
+
+    def run(self, section: Section, *, until: str = "", boots: tuple[str, str] = ("", "")) -> None:
+        """Perform the steps of a section; `until`: the kind before which to stop."""
+        for step in in_order(self.graph, section):
+            if step.kind == until:
+                return
+            self.add(events.StepIntended(step=step.id, attempt=1))
+            took = step.estimate * 1.2
+            if step.reversibility is Reversibility.PIVOT:
+                self.time += took
+                self.boot, self.release = boots
+                seen = events.StepInspected(
+                    step=step.id, verdict=Inspection.PRESENT, reason=f"{boots[1]} runs, mark fits"
+                )
+                self.add(events.Resumed(reason="after the jump"))
+                self.add(seen, 0.01)
+            else:
+                self.add(events.StepPerformed(step=step.id, attempt=1, seconds=took), took)
+
+    def fail(self, kind: str, error: MkupgradeError, section: Section = Section.FORWARD) -> None:
+        step = next(s for s in self.graph.section(section) if s.kind == kind)
+        self.add(events.StepIntended(step=step.id, attempt=1))
+        self.add(events.StepFailed(step=step.id, attempt=1, error=error.as_dict(), seconds=2.5), 2.5)
+        self.add(
+            events.StepInspected(
+                step=step.id, verdict=Inspection.ABSENT, reason="a check has no effect"
+            )
+        )
+
+    def view(self) -> View:
+        return view_of(report("tx-1", self.graph, self.graph.digest(), self.events), self.graph)
+
+
+@pytest.fixture
+def committed(make_graph: GraphMaker) -> Log:
+    """The log of a transaction that went well."""
+    log = Log(make_graph())
+    log.run(Section.FORWARD, boots=("boot-2", "7.3.4"))
+    log.add(events.Ended(outcome=Outcome.COMMITTED, reason="every step is performed"), 0.1)
+    return log
+
+
+@pytest.fixture
+def rolled_back(make_graph: GraphMaker) -> Log:
+    """The log of one whose check failed in the new kernel."""
+    check = {"name": "answers", "kind": "tcp", "port": 80}
+    log = Log(make_graph(checks=[check]))
+    log.run(Section.FORWARD, until="check", boots=("boot-2", "7.3.4"))
+    error = CheckFailedError(
+        "check answers failed: connection refused", where="127.0.0.1:80", details=("tried 3 times",)
+    )
+    log.fail("check", error)
+    log.add(events.SectionEntered(section=Section.RETURN, reason="check/after failed"))
+    log.run(Section.RETURN, boots=("boot-3", "7.2.13"))
+    log.add(events.SectionEntered(section=Section.RECOVER, reason="back in Linux 7.2.13"))
+    log.run(Section.RECOVER)
+    log.add(events.Ended(outcome=Outcome.ROLLED_BACK, reason="every workload runs again"), 0.1)
+    return log
+
+
+@pytest.fixture
+def undone(make_graph: GraphMaker) -> Log:
+    """The log of one that failed before the pivot and was reverted."""
+    log = Log(make_graph())
+    log.run(Section.FORWARD, until="preserve")
+    log.fail("preserve", MkupgradeError("no space left on device", where="/dev/liveupdate"))
+    log.add(events.TurnedBack(section=Section.FORWARD, reason="preserve/host failed"))
+    for step in reversed(in_order(log.graph, Section.FORWARD)):
+        if any(isinstance(e.event, events.StepPerformed) and e.event.step == step.id
+               for e in log.events):  # fmt: skip
+            log.add(events.RevertIntended(step=step.id, attempt=1))
+            log.add(events.StepReverted(step=step.id, attempt=1, seconds=0.3), 0.3)
+    log.add(events.Ended(outcome=Outcome.ROLLED_BACK, reason="every step is reverted"))
+    return log
