@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -41,7 +42,7 @@ _Text = Annotated[str, Field(max_length=256)]
 class _Open(BaseModel):
     """Unknown fields are kept: a newer minor version wrote them."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True, ser_json_inf_nan="constants")
 
 
 class Protocol(_Open):
@@ -111,9 +112,16 @@ class Manifest(_Open):
         """The frame: header and canonical JSON.
 
         Raises:
-            HandoverError: it would be longer than `MAX_BYTES`.
+            HandoverError: it would be longer than `MAX_BYTES`, or holds what JSON cannot.
         """
-        body = canonical_json(self.model_dump(mode="json")).encode()
+        try:
+            value = self.model_dump(mode="json")
+            json.dumps(value, allow_nan=False)
+            body = canonical_json(value).encode()
+        except ValueError as error:
+            raise HandoverError(
+                f"the manifest cannot be written as JSON: {error}", where=self.transaction
+            ) from error
         if len(body) > MAX_BYTES:
             raise HandoverError(
                 f"the manifest would have {len(body)} bytes, more than {MAX_BYTES}",
@@ -157,7 +165,12 @@ def manifest_header(data: bytes, where: str | None = None) -> Header:
 
 def _parsed_json(body: bytes, where: str | None) -> dict[str, Any]:
     try:
-        value = json.loads(body.decode(), object_pairs_hook=_once, parse_constant=_no_constant)
+        value = json.loads(
+            body.decode(),
+            object_pairs_hook=_once,
+            parse_constant=_no_constant,
+            parse_float=_finite,
+        )
         _refuse_deep(value)
     except (ValueError, RecursionError) as error:
         raise HandoverError(f"the manifest is not JSON: {error}", where=where) from error
@@ -189,6 +202,13 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(result) != len(pairs):
         raise ValueError("a key is used twice in one object")
     return result
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is beyond a float")
+    return value
 
 
 def _no_constant(name: str) -> Any:

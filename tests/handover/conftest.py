@@ -9,27 +9,10 @@ import pytest
 
 from orchestrator.handover.channels import Head, Item
 from orchestrator.model.steps import Section
+from tests.support.control import Control
 from tests.support.luo_double import LuoKernel
 
 TRANSACTION = "t-20260901-ab12cd"
-
-
-class Control:
-    """A `seams.Control` with all the time in the world, unless told otherwise."""
-
-    def __init__(self, seconds: float = 60.0) -> None:
-        self.seconds = seconds
-        self.said: list[str] = []
-
-    def remaining(self) -> float:
-        return self.seconds
-
-    def stopped(self) -> bool:
-        return False
-
-    def progress(self, text: str, fraction: float | None = None) -> None:
-        assert fraction is None or 0 <= fraction <= 1
-        self.said.append(text)
 
 
 @pytest.fixture
