@@ -92,7 +92,11 @@ def _what(entry: dict[str, Any]) -> str:
     """The release of an entry, or its title. NixOS and others write the release into version."""
     linux = str(entry.get("linux") or "")
     version = str(entry.get("version") or "")
-    candidates = [*re.findall(r"vmlinuz-(\d[^/\s]*)$", linux), *Path(linux).parts[-2:-1], version]
+    candidates: list[str] = [
+        *re.findall(r"vmlinuz-(\d[^/\s]*)$", linux),
+        *Path(linux).parts[-2:-1],
+        version,
+    ]
     for candidate in candidates:
         if re.fullmatch(r"\d+\.\d+\S*", candidate):
             return candidate
