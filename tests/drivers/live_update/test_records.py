@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.drivers.live_update.records import RecordError, Records, drop_tree
+from orchestrator.model.errors import MkupgradeError
 from orchestrator.model.steps import Section
 
 
@@ -46,7 +47,7 @@ def test_a_link_in_the_place_of_a_record_is_not_followed(records: Records, tmp_p
     secret = tmp_path / "secret.json"
     secret.write_text("{}")
     (records.dir / "kernel.json").symlink_to(secret)
-    with pytest.raises(RecordError):
+    with pytest.raises(MkupgradeError):
         records.read("kernel")
     records.write("kernel", {"mine": True})
     assert secret.read_text() == "{}"

@@ -1,0 +1,107 @@
+"""Step kinds at the end: commit, restore-boot-default, clean-up."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from orchestrator.drivers.live_update.job import Handler, Job, absent, present
+from orchestrator.drivers.live_update.kernel import FALLBACK
+from orchestrator.drivers.live_update.records import drop_tree
+from orchestrator.model.errors import NotSupportedError
+from orchestrator.model.kinds import CleanUp, Commit, RestoreBootDefault
+from orchestrator.model.seams import Result
+from orchestrator.model.steps import Inspected, Section
+
+COMMIT = "commit"
+NO_LOADER = "no boot loader found: a cold boot will start whatever the firmware starts"
+
+
+class CommitHandler(Handler[Commit]):
+    """The new kernel becomes what a reset ends in; until here that was the old one."""
+
+    def perform(self, job: Job, params: Commit) -> Result:
+        entry = self._entry(job, params)
+        if entry is not None:
+            job.parts.boot.set_default(entry)
+        record = {
+            "entry": entry,
+            "release": params.release,
+            "previous_default": params.previous_default,
+            "old_kernel_until": time.time() + params.keep_old_kernel,
+            "boot_id": job.parts.machine.place().boot_id,
+        }
+        job.records.write(COMMIT, record)
+        return self._result(entry, params)
+
+    def inspect(self, job: Job, params: Commit) -> Inspected:
+        record = job.records.read(COMMIT)
+        if record is None:
+            return absent("no record of a commit")
+        entry = record.get("entry")
+        default = job.parts.boot.state().default
+        if entry is not None and default != entry:
+            return absent(f"the default boot entry is {default or 'not set'}, not {entry}")
+        return present("recorded, and in place", self._result(entry, params))
+
+    def revert(self, job: Job, params: Commit) -> Result:
+        if params.previous_default is not None:
+            job.parts.boot.set_default(params.previous_default)
+        job.records.drop(COMMIT)
+        return {}
+
+    @staticmethod
+    def _entry(job: Job, params: Commit) -> str | None:
+        if params.previous_default is None:
+            return None
+        entry = job.parts.boot.entry_for(params.release)
+        if entry is None:
+            raise NotSupportedError(
+                f"no single boot entry starts Linux {params.release}",
+                state=f"the default is still {params.previous_default}",
+                next_command="mkupgrade resume",
+            )
+        return entry
+
+    @staticmethod
+    def _result(entry: str | None, params: Commit) -> Result:
+        note = NO_LOADER if entry is None else f"{entry} is not proven by a cold boot yet"
+        return {"release": params.release, "boot_default": entry, "note": note}
+
+
+class RestoreBootDefaultHandler(Handler[RestoreBootDefault]):
+    def perform(self, job: Job, params: RestoreBootDefault) -> Result:
+        if params.boot_default is not None:
+            job.parts.boot.set_default(params.boot_default)
+        return {"boot_default": params.boot_default}
+
+    def inspect(self, job: Job, params: RestoreBootDefault) -> Inspected:
+        default = job.parts.boot.state().default
+        if params.boot_default is None or default == params.boot_default:
+            return present(f"the default boot entry is {default or 'not ours to set'}")
+        return absent(f"the default boot entry is {default or 'not set'}")
+
+
+class CleanUpHandler(Handler[CleanUp]):
+    """What only the transaction needed. The record of the commit stays: it says until when the
+    old kernel's files must be kept."""
+
+    def perform(self, job: Job, params: CleanUp) -> Result:
+        context, parts = job.context, job.parts
+        parts.workloads.release(context.control)
+        for section in Section:
+            armed = job.records_of(section).read(FALLBACK)
+            device = (armed or {}).get("params", {}).get("watchdog")
+            if device is not None:
+                parts.watchdog.disarm(Path(device))
+        parts.channels.close()
+        for section in (Section.FORWARD, Section.RETURN):
+            key = (context.state_dir, context.transaction, section)
+            parts.channels.disk(*key).discard()
+            parts.channels.copy(*key).discard()
+        for section in Section:
+            directory = job.records_of(section).dir
+            for tree in ("work", "retrieved", "trial"):
+                drop_tree(directory / tree)
+        drop_tree(parts.runtime_dir / context.transaction)
+        return {"old_kernel_kept_for": params.keep_old_kernel}

@@ -1,0 +1,134 @@
+"""The live-update driver: one kernel replaces the other by kexec, state goes through KHO or disk.
+
+Dispatches each step to the handler of its kind; what must live between steps (a session, a
+watchdog) is held by the parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from orchestrator.drivers.live_update import observing
+from orchestrator.drivers.live_update.arrival import RestoreHandler, RetrieveHandler
+from orchestrator.drivers.live_update.capture import CheckpointHandler, PreserveHandler
+from orchestrator.drivers.live_update.checking import CheckHandler, HookHandler, SoakHandler
+from orchestrator.drivers.live_update.closing import (
+    CleanUpHandler,
+    CommitHandler,
+    RestoreBootDefaultHandler,
+)
+from orchestrator.drivers.live_update.job import Handler, Job
+from orchestrator.drivers.live_update.jump import JumpHandler
+from orchestrator.drivers.live_update.kernel import ArmFallbackHandler, LoadKernelHandler
+from orchestrator.drivers.live_update.landing import marks
+from orchestrator.drivers.live_update.parts import Parts
+from orchestrator.drivers.live_update.preparing import CheckArtifactsHandler, PreflightHandler
+from orchestrator.drivers.live_update.real import real_parts
+from orchestrator.drivers.live_update.watch import keep_watch
+from orchestrator.model.errors import NotSupportedError, PlanError
+from orchestrator.model.host import HostState
+from orchestrator.model.kinds import PARAMS, Kind
+from orchestrator.model.seams import Result, StepContext
+from orchestrator.model.spec import UpgradeSpec
+from orchestrator.model.steps import Inspected, Step
+from orchestrator.system.guard import HostGuard
+
+HANDLERS: Mapping[Kind, Handler[Any]] = {
+    Kind.CHECK_ARTIFACTS: CheckArtifactsHandler(),
+    Kind.PREFLIGHT: PreflightHandler(),
+    Kind.RUN_HOOK: HookHandler(),
+    Kind.LOAD_KERNEL: LoadKernelHandler(),
+    Kind.ARM_FALLBACK: ArmFallbackHandler(),
+    Kind.CHECKPOINT: CheckpointHandler(),
+    Kind.PRESERVE: PreserveHandler(),
+    Kind.JUMP: JumpHandler(),
+    Kind.RETRIEVE: RetrieveHandler(),
+    Kind.RESTORE: RestoreHandler(),
+    Kind.CHECK: CheckHandler(),
+    Kind.SOAK: SoakHandler(),
+    Kind.COMMIT: CommitHandler(),
+    Kind.RESTORE_BOOT_DEFAULT: RestoreBootDefaultHandler(),
+    Kind.CLEAN_UP: CleanUpHandler(),
+}
+
+
+class LiveUpdateDriver:
+    """Implements `orchestrator.model.seams.Driver`."""
+
+    name = "live-update"
+
+    def __init__(
+        self, state_dir: Path, *, guard: HostGuard | None = None, parts: Parts | None = None
+    ) -> None:
+        """
+        Args:
+            state_dir: where records and spilled state are kept; it need not exist yet.
+            guard: leave to change this machine; default: one that is opened now.
+            parts: for tests: doubles of everything that could change the host.
+        """
+        self._state_dir = state_dir
+        self._parts = parts or real_parts(guard or HostGuard.open())
+
+    def observe(self, spec: UpgradeSpec) -> HostState:
+        return observing.observe(spec, self._state_dir, self._parts, self.name)
+
+    def perform(self, step: Step, context: StepContext) -> Result:
+        handler, job, params = self._job(step, context)
+        keep_watch(job)
+        return handler.perform(job, params)
+
+    def inspect(self, step: Step, context: StepContext) -> Inspected:
+        handler, job, params = self._job(step, context)
+        return handler.inspect(job, params)
+
+    def revert(self, step: Step, context: StepContext) -> Result:
+        handler, job, params = self._job(step, context)
+        return handler.revert(job, params)
+
+    def close(self) -> None:
+        self._parts.channels.close()
+        self._parts.watchdog.close()
+
+    def unclaimed(self, known: Collection[str] = ()) -> str | None:
+        """State of a transaction that nobody knows may be waiting in this kernel: what to do.
+
+        Looks at the command line's mark only. A session cannot be looked at without being
+        taken, and one that is taken and let go is lost.
+
+        Args:
+            known: ids of the transactions in the journal.
+        """
+        strangers = [m for m in marks(self._parts.machine.place().cmdline) if _id(m) not in known]
+        if not strangers:
+            return None
+        return (
+            f"this kernel was entered by transaction {_id(strangers[0])}, which the journal in "
+            f"{self._state_dir} does not know. State of its workloads may be waiting in session "
+            f"mkupgrade:{_id(strangers[0])} until the next restart: do not restart, bring that "
+            "transaction's state directory back and run `mkupgrade resume`"
+        )
+
+    def _job(self, step: Step, context: StepContext) -> tuple[Handler[Any], Job, Any]:
+        try:
+            kind = Kind(step.kind)
+        except ValueError:
+            raise NotSupportedError(
+                f"driver {self.name} knows no step of kind {step.kind!r}", where=step.id
+            ) from None
+        try:
+            params = PARAMS[kind].model_validate(step.params)
+        except ValidationError as error:
+            raise PlanError(
+                f"the parameters of this step do not fit its kind {step.kind}",
+                where=step.id,
+                details=tuple(str(problem["msg"]) for problem in error.errors()[:10]),
+            ) from error
+        return HANDLERS[kind], Job(step, context, self._parts), params
+
+
+def _id(mark: str) -> str:
+    return mark.partition("/")[0]

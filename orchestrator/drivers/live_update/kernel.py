@@ -1,0 +1,148 @@
+"""Step kinds that put the next kernel and the way back in place: load-kernel, arm-fallback."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from orchestrator.drivers.live_update.job import Handler, Job, absent, partial, present, unknown
+from orchestrator.drivers.live_update.landing import mark_for, without_marks
+from orchestrator.model.base import digest
+from orchestrator.model.errors import ErrorClass, MkupgradeError, NotSupportedError
+from orchestrator.model.kinds import ArmFallback, LoadKernel
+from orchestrator.model.seams import Result
+from orchestrator.model.steps import Inspected
+
+KERNEL = "kernel"
+FALLBACK = "fallback"
+
+
+class ForeignKernelError(MkupgradeError):
+    """A kernel is loaded for kexec and this transaction did not load it."""
+
+    code = "foreign-kernel"
+    error_class = ErrorClass.REFUSED
+
+
+def foreign_kernel() -> ForeignKernelError:
+    return ForeignKernelError(
+        "a kernel is loaded for kexec already, and not by this transaction",
+        where="/sys/kernel/kexec_loaded",
+        state="it stays loaded; nothing was changed",
+        next_command="kexec --kexec-file-syscall --unload",
+    )
+
+
+class LoadKernelHandler(Handler[LoadKernel]):
+    """The kernel keeps one image and does not say whose it is, so a record says it for ours."""
+
+    def perform(self, job: Job, params: LoadKernel) -> Result:
+        machine = job.parts.machine
+        if machine.kexec_loaded() and not _loaded_by_us(job, params):
+            raise foreign_kernel()
+        cmdline = marked(params.cmdline, mark_for(job.context.transaction, job.context.section))
+        record = _record(job, params)
+        job.records.write(KERNEL, {**record, "phase": "intended"})
+        job.say(f"loading {params.image}")
+        machine.load_kernel(Path(params.image), params.image_sha256, _path(params.initrd), cmdline)
+        job.records.write(KERNEL, {**record, "phase": "loaded"})
+        return {"release": params.release, "image": params.image, "cmdline": cmdline}
+
+    def inspect(self, job: Job, params: LoadKernel) -> Inspected:
+        if not job.parts.machine.kexec_loaded():
+            return absent("/sys/kernel/kexec_loaded is 0")
+        record = job.records.read(KERNEL)
+        if record == {**_record(job, params), "phase": "loaded"}:
+            return present("an image is loaded, and our record says that this step loaded it")
+        if record == {**_record(job, params), "phase": "intended"}:
+            return partial("an image is loaded; our record ends before the call returned")
+        return unknown(
+            "an image is loaded that this transaction has no record of; look who loaded it, "
+            "unload it with `kexec --kexec-file-syscall --unload`, then `mkupgrade resume`"
+        )
+
+    def revert(self, job: Job, params: LoadKernel) -> Result:
+        record = job.records.read(KERNEL)
+        ours = record is not None and record.get("boot_id") == job.parts.machine.place().boot_id
+        if ours and job.parts.machine.kexec_loaded():
+            job.parts.machine.unload_kernel()
+        job.records.drop(KERNEL)
+        return {}
+
+
+class ArmFallbackHandler(Handler[ArmFallback]):
+    """A reset must end in the old kernel: its entry is the default, its files are there."""
+
+    def perform(self, job: Job, params: ArmFallback) -> Result:
+        job.records.write(FALLBACK, _fallback(job, params))
+        problem = _way_back_problem(job, params)
+        if problem is not None:
+            raise NotSupportedError(problem, next_command="mkupgrade doctor")
+        if params.watchdog is not None:
+            job.parts.watchdog.arm(Path(params.watchdog), params.boot_deadline)
+        return {"watchdog": params.watchdog, "note": self._note(job)}
+
+    def inspect(self, job: Job, params: ArmFallback) -> Inspected:
+        if job.records.read(FALLBACK) != _fallback(job, params):
+            return absent("no record of the way back from this boot")
+        problem = _way_back_problem(job, params)
+        if problem is not None:
+            return partial(problem)
+        if params.watchdog is not None and not job.parts.watchdog.held(Path(params.watchdog)):
+            return absent(f"{params.watchdog} is not held by this process")
+        return present("the way back is recorded and in place", {"watchdog": params.watchdog})
+
+    def revert(self, job: Job, params: ArmFallback) -> Result:
+        if params.watchdog is not None:
+            job.parts.watchdog.disarm(Path(params.watchdog))
+        job.records.drop(FALLBACK)
+        return {}
+
+    @staticmethod
+    def _note(job: Job) -> str | None:
+        if job.parts.boot.state().loader != "none":
+            return None
+        return "no boot loader found: a reset starts whatever the firmware or hypervisor starts"
+
+
+def marked(cmdline: str, mark: str) -> str:
+    """The command line with this mark and no other; what follows "--" is for init and stays."""
+    words = without_marks(cmdline).split(" ")
+    at = words.index("--") if "--" in words else len(words)
+    return " ".join(word for word in [*words[:at], mark, *words[at:]] if word)
+
+
+def _record(job: Job, params: LoadKernel) -> dict[str, Any]:
+    return {
+        "boot_id": job.parts.machine.place().boot_id,
+        "params": digest(params.model_dump(mode="json")),
+    }
+
+
+def _loaded_by_us(job: Job, params: LoadKernel) -> bool:
+    record = job.records.read(KERNEL)
+    return record is not None and record.get("boot_id") == job.parts.machine.place().boot_id
+
+
+def _fallback(job: Job, params: ArmFallback) -> dict[str, Any]:
+    return {
+        "boot_id": job.parts.machine.place().boot_id,
+        "params": params.model_dump(mode="json"),
+    }
+
+
+def _way_back_problem(job: Job, params: ArmFallback) -> str | None:
+    default = job.parts.boot.state().default
+    if params.boot_default is not None and default != params.boot_default:
+        return (
+            f"the default boot entry is {default or 'not set'}, "
+            f"and a reset must end in {params.boot_default}"
+        )
+    for path in (params.image, params.initrd):
+        if path is not None and not Path(path).is_file():
+            return f"{path} is needed for the way back and is not there"
+    return None
+
+
+def _path(text: str | None) -> Path | None:
+    return None if text is None else Path(text)

@@ -1,0 +1,127 @@
+"""Step kinds that look before anything happens: check-artifacts, preflight."""
+
+from __future__ import annotations
+
+from orchestrator.drivers.live_update.job import Handler, Job
+from orchestrator.drivers.live_update.kernel import foreign_kernel
+from orchestrator.drivers.live_update.records import drop_tree, make_private_directories
+from orchestrator.model.errors import ErrorClass, MkupgradeError, NotSupportedError, WorkloadError
+from orchestrator.model.host import Artifact
+from orchestrator.model.kinds import CheckArtifacts, Preflight
+from orchestrator.model.seams import Result
+from orchestrator.system import kernel_image, running
+
+_TRIAL_SESSION = "mkupgrade-trial"
+
+
+class ArtifactError(MkupgradeError):
+    """A kernel's file is not what the plan was made for."""
+
+    code = "artifact"
+    error_class = ErrorClass.INVALID
+
+
+class CheckArtifactsHandler(Handler[CheckArtifacts]):
+    def perform(self, job: Job, params: CheckArtifacts) -> Result:
+        image = kernel_image.inspect_image(params.image)
+        problems = _problems(image, params.image_sha256)
+        if image.error is None and image.release != params.release:
+            problems.append(f"it holds Linux {image.release}, the plan says {params.release}")
+        if _signature_missing(image, params):
+            problems.append("it carries no PE signature")
+        _raise_for(params.image, problems)
+        if params.initrd is not None:
+            initrd = kernel_image.inspect_initrd(params.initrd)
+            _raise_for(params.initrd, _problems(initrd, params.initrd_sha256))
+        if params.modules is not None:
+            modules = kernel_image.inspect_modules(params.modules)
+            _raise_for(params.modules, _problems(modules, None))
+        return {"release": image.release, "sha256": image.sha256}
+
+
+class PreflightHandler(Handler[Preflight]):
+    """Its only traces are trial dumps, and those are gone when it ends."""
+
+    def perform(self, job: Job, params: Preflight) -> Result:
+        if job.parts.machine.kexec_loaded():
+            raise foreign_kernel()
+        _require_boot_entry(job, params)
+        if "kho" in params.channels.values():
+            _try_kho(job)
+        findings = [f for w in params.workloads for f in self._try(job, params, w.name)]
+        errors = [f"{name}: {text}" for severity, name, text in findings if severity == "error"]
+        if errors:
+            raise WorkloadError(
+                f"{errors[0]}" if len(errors) == 1 else f"{len(errors)} problems with workloads",
+                state="nothing was changed; the workloads run",
+                details=tuple(errors),
+            )
+        return {"warnings": [f"{name}: {text}" for _, name, text in findings]}
+
+    def revert(self, job: Job, params: Preflight) -> Result:
+        drop_tree(job.records.dir / "trial")
+        return {}
+
+    @staticmethod
+    def _try(job: Job, params: Preflight, name: str) -> list[tuple[str, str, str]]:
+        workload = next(w for w in params.workloads if w.name == name)
+        scratch = job.records.dir / "trial" / name
+        make_private_directories(scratch.parent)
+        job.say(f"trying a checkpoint of {name}")
+        try:
+            found = job.parts.workloads.preflight(
+                workload,
+                params.channels.get(name, "disk"),
+                scratch,
+                job.context.control,
+                job.context.state_dir,
+            )
+        finally:
+            drop_tree(scratch)
+        return [(f.severity, f.workload, f.text) for f in found]
+
+
+def _require_boot_entry(job: Job, params: Preflight) -> None:
+    """Commit makes the new kernel the default: without an entry it would fail behind the jump."""
+    state = job.parts.boot.state()
+    if state.loader == "none" or job.parts.boot.entry_for(params.to_release) is not None:
+        return
+    raise NotSupportedError(
+        f"{state.loader} has no single entry that boots Linux {params.to_release}, "
+        "so that it could not become the default",
+        state="nothing was changed",
+        next_command=f"kernel-install add {params.to_release} IMAGE"
+        if state.loader == "systemd-boot"
+        else "update-grub",
+    )
+
+
+def _try_kho(job: Job) -> None:
+    """A session made and dropped: finds a device that is there and does not work (EIO)."""
+    with job.parts.channels.open_device() as device:
+        device.create_session(_TRIAL_SESSION).close()
+
+
+def _problems(artifact: Artifact, sha256: str | None) -> list[str]:
+    if artifact.error is not None:
+        return [artifact.error]
+    if sha256 and artifact.sha256 != sha256:
+        return [f"sha256 is {artifact.sha256}, and the plan was made for {sha256}"]
+    return []
+
+
+def _signature_missing(image: Artifact, params: CheckArtifacts) -> bool:
+    if image.pe_signed or params.signature == "none":
+        return False
+    return params.signature == "required" or running.kexec_state().signature_enforced
+
+
+def _raise_for(path: str, problems: list[str]) -> None:
+    if problems:
+        raise ArtifactError(
+            problems[0],
+            where=path,
+            state="nothing was changed",
+            next_command="mkupgrade plan",
+            details=tuple(problems),
+        )

@@ -1,0 +1,148 @@
+"""The real parts: what the protocols of `parts.py` are on a host. No decisions here."""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import NoReturn
+
+from orchestrator.drivers.live_update.landing import Place
+from orchestrator.drivers.live_update.parts import Channels, Parts
+from orchestrator.model.errors import ErrorClass, MkupgradeError
+from orchestrator.model.host import BootState
+from orchestrator.system import boot_loaders, calls, files, luo, running, watchdog
+from orchestrator.system.call_errors import BusyError
+from orchestrator.system.guard import HostGuard
+from orchestrator.workloads.facade import Workloads
+
+RUNTIME_DIR = Path("/run/mkupgrade")
+_FED_PER_TIMEOUT = 3
+
+
+def real_parts(guard: HostGuard) -> Parts:
+    """The parts of this very host. Whether anything may be changed is the guard's to say."""
+    return Parts(
+        machine=RealMachine(guard),
+        boot=RealBoot(guard),
+        watchdog=RealWatchdog(guard),
+        channels=Channels(lambda: luo.open_device(guard)),
+        workloads=Workloads(),
+        runtime_dir=RUNTIME_DIR,
+    )
+
+
+class RealMachine:
+    def __init__(self, guard: HostGuard) -> None:
+        self._guard = guard
+
+    def place(self) -> Place:
+        boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        cmdline = Path("/proc/cmdline").read_text(encoding="utf-8", errors="replace").strip()
+        return Place(boot_id=boot_id, release=os.uname().release, cmdline=cmdline)
+
+    def kexec_loaded(self) -> bool:
+        return running.kexec_state().loaded
+
+    def load_kernel(self, image: Path, sha256: str, initrd: Path | None, cmdline: str) -> None:
+        """The digest is taken over the open file that is then loaded, so that no other file can
+        be put in its place in between."""
+        with image.open("rb") as kernel:
+            found, _ = files.sha256_file(kernel)
+            if found != sha256:
+                raise MkupgradeError(
+                    f"sha256 is {found}, and the plan was made for {sha256}",
+                    where=str(image),
+                    state="nothing was loaded",
+                    next_command="mkupgrade plan",
+                    error_class=ErrorClass.INVALID,
+                )
+            kernel.seek(0)
+            if initrd is None:
+                calls.kexec_file_load(self._guard, kernel.fileno(), None, cmdline)
+                return
+            with initrd.open("rb") as ramdisk:
+                calls.kexec_file_load(self._guard, kernel.fileno(), ramdisk.fileno(), cmdline)
+
+    def unload_kernel(self) -> None:
+        calls.kexec_unload(self._guard)
+
+    def sync(self) -> None:
+        os.sync()
+
+    def jump(self) -> NoReturn:
+        calls.reboot_kexec(self._guard)
+
+    def reset(self) -> NoReturn:
+        calls.reboot_reset(self._guard)
+
+
+class RealBoot:
+    def __init__(self, guard: HostGuard) -> None:
+        self._guard = guard
+
+    def state(self) -> BootState:
+        return boot_loaders.observe()
+
+    def set_default(self, entry: str) -> None:
+        boot_loaders.set_default(self._guard, self.state(), entry)
+
+    def entry_for(self, release: str) -> str | None:
+        return boot_loaders.entry_for(self.state(), release)
+
+
+class RealWatchdog:
+    """Fed by a thread of ours, so that it resets the machine only when the machine, or this
+    process, has stopped."""
+
+    def __init__(self, guard: HostGuard) -> None:
+        self._guard = guard
+        self._lock = threading.Lock()
+        self._held: dict[Path, tuple[watchdog.Watchdog, threading.Event]] = {}
+
+    def arm(self, device: Path, seconds: float) -> None:
+        with self._lock:
+            if device in self._held:
+                return
+            dog = watchdog.open_watchdog(self._guard, device)
+            try:
+                granted = dog.set_timeout(max(1, round(seconds)))
+            except MkupgradeError:
+                dog.disarm()
+                raise
+            done = threading.Event()
+            self._held[device] = (dog, done)
+        pause = granted / _FED_PER_TIMEOUT
+        threading.Thread(target=_feed, args=(dog, done, pause), daemon=True).start()
+
+    def held(self, device: Path) -> bool:
+        with self._lock:
+            return device in self._held
+
+    def keep_alive(self) -> None:
+        with self._lock:
+            for dog, _ in self._held.values():
+                dog.keepalive()
+
+    def disarm(self, device: Path) -> None:
+        with self._lock:
+            held = self._held.pop(device, None)
+            if held is not None:
+                held[1].set()
+                held[0].disarm()
+                return
+            with suppress(BusyError):
+                watchdog.open_watchdog(self._guard, device).disarm()
+
+    def close(self) -> None:
+        for device in list(self._held):
+            self.disarm(device)
+
+
+def _feed(dog: watchdog.Watchdog, done: threading.Event, pause: float) -> None:
+    while not done.wait(pause):
+        try:
+            dog.keepalive()
+        except MkupgradeError:
+            return

@@ -1,0 +1,283 @@
+"""Taking state along and giving it back: every way there and back, with the best state left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from orchestrator.model.errors import HandoverError, MkupgradeError, WorkloadError
+from orchestrator.model.kinds import Kind
+from orchestrator.model.steps import Inspection, Section, Step
+
+OLD, NEW = "7.2.13", "7.3.4"
+FORWARD_MARK = "mkupgrade.transaction=t-20260901-ab12cd/forward"
+RETURN_MARK = "mkupgrade.transaction=t-20260901-ab12cd/return"
+CHANNELS = [("kho", False), ("kho", True), ("disk", False)]
+Document = Callable[..., dict[str, Any]]
+
+
+class Steps:
+    """The steps that move one workload, in each section."""
+
+    def __init__(self, host: Any, document: dict[str, Any], channel: str, spill: bool) -> None:
+        name = document["name"]
+        self._host, self._workload, self._channel = host, document, channel
+        self._spill, self._map = spill, {name: channel}
+        self.names = [] if document["migrate"]["method"] == "restart" else [name]
+
+    def checkpoint(self, section: Section = Section.FORWARD) -> Step:
+        fields = {"workload": self._workload, "channel": self._channel, "spill": self._spill}
+        return self._host.step(Kind.CHECKPOINT, section, **fields)
+
+    def preserve(self, section: Section = Section.FORWARD) -> Step:
+        return self._host.step(
+            Kind.PRESERVE,
+            section,
+            workloads=self.names,
+            channels=self._map,
+            from_release=OLD,
+            to_release=NEW,
+        )
+
+    def retrieve(self, section: Section = Section.FORWARD) -> Step:
+        return self._host.step(Kind.RETRIEVE, section, workloads=self.names, channels=self._map)
+
+    def restore(self, section: Section = Section.FORWARD) -> Step:
+        fields = {"workload": self._workload, "channel": self._channel}
+        anew = section is Section.RECOVER
+        return self._host.step(Kind.RESTORE, section, **fields, or_restart=anew)
+
+    def leave(self, section: Section = Section.FORWARD) -> None:
+        self._host.perform(self.checkpoint(section))
+        if self.names:
+            self._host.perform(self.preserve(section))
+
+    def arrive(self, section: Section = Section.FORWARD) -> Any:
+        if self.names:
+            self._host.perform(self.retrieve(section))
+        return self._host.perform(self.restore(section))
+
+
+@pytest.fixture
+def running(host: Any) -> Any:
+    host.workloads.running = {"counter": 41}
+    return host
+
+
+@pytest.mark.parametrize(("channel", "spill"), CHANNELS)
+def test_a_workload_goes_on_in_the_new_kernel(
+    running: Any, workload: Document, channel: str, spill: bool
+) -> None:
+    steps = Steps(running, workload(), channel, spill)
+    steps.leave()
+    running.land(NEW, FORWARD_MARK, carried=True)
+    result = steps.arrive()
+    assert running.workloads.running == {"counter": 41}
+    assert result["from"] == ("memory" if channel == "kho" else "disk")
+    assert not running.workloads.held
+    assert running.verdict(steps.retrieve()) is Inspection.PRESENT
+    assert running.verdict(steps.restore()) is Inspection.PRESENT
+
+
+@pytest.mark.parametrize(("channel", "spill"), CHANNELS)
+def test_the_way_back_by_a_jump_carries_what_happened_in_the_new_kernel(
+    running: Any, workload: Document, channel: str, spill: bool
+) -> None:
+    steps = Steps(running, workload(), channel, spill)
+    steps.leave()
+    running.land(NEW, FORWARD_MARK, carried=True)
+    steps.arrive()
+    running.workloads.running["counter"] = 50
+    steps.leave(Section.RETURN)
+    running.land(OLD, RETURN_MARK, carried=True)
+    result = steps.arrive(Section.RECOVER)
+    assert running.workloads.running == {"counter": 50}
+    assert result["from"] == ("memory" if channel == "kho" else "spilled state")
+
+
+@pytest.mark.parametrize(("channel", "spill"), [("kho", True), ("disk", False)])
+def test_a_dead_new_kernel_costs_no_state_that_was_spilled(
+    running: Any, workload: Document, channel: str, spill: bool
+) -> None:
+    steps = Steps(running, workload(), channel, spill)
+    steps.leave()
+    running.land(OLD, "", carried=False)
+    result = steps.arrive(Section.RECOVER)
+    assert running.workloads.running == {"counter": 41}
+    assert "restored from spilled state of" in result["text"]
+
+
+def test_without_any_state_left_the_workload_is_started_anew_and_said_so(
+    running: Any, workload: Document
+) -> None:
+    steps = Steps(running, workload(), "kho", spill=False)
+    steps.leave()
+    running.land(OLD, "", carried=False)
+    result = steps.arrive(Section.RECOVER)
+    assert running.workloads.anew == ["counter"]
+    assert result["text"] == "counter started anew: no state left"
+
+
+def test_state_that_came_through_memory_is_durable_before_the_kernel_forgets_it(
+    running: Any, workload: Document
+) -> None:
+    steps = Steps(running, workload(), "kho", spill=False)
+    steps.leave()
+    running.land(NEW, FORWARD_MARK, carried=True)
+    running.perform(steps.retrieve())
+    running.land(OLD, "", carried=False)
+    assert "spilled state" in steps.arrive(Section.RECOVER)["text"]
+    assert running.workloads.running == {"counter": 41}
+
+
+def test_memory_that_did_not_arrive_is_made_good_from_the_disk(
+    running: Any, workload: Document
+) -> None:
+    steps = Steps(running, workload(), "kho", spill=True)
+    steps.leave()
+    running.land(NEW, FORWARD_MARK, carried=False)
+    steps.arrive()
+    assert running.workloads.running == {"counter": 41}
+
+
+def test_in_the_new_kernel_missing_state_is_an_error_and_no_restart(
+    running: Any, workload: Document
+) -> None:
+    steps = Steps(running, workload(), "kho", spill=False)
+    steps.leave()
+    running.land(NEW, FORWARD_MARK, carried=False)
+    with pytest.raises(HandoverError) as caught:
+        running.perform(steps.retrieve())
+    assert caught.value.details
+    with pytest.raises(WorkloadError):
+        running.perform(steps.restore())
+    assert not running.workloads.anew
+
+
+def test_a_crash_after_the_state_arrived_fetches_it_again(running: Any, workload: Document) -> None:
+    steps = Steps(running, workload(), "kho", spill=False)
+    steps.leave()
+    running.land(NEW, FORWARD_MARK, carried=True)
+    running.perform(steps.retrieve())
+    running.die()
+    assert running.verdict(steps.retrieve()) is Inspection.PRESENT
+    (running.state_dir / f"transactions/{'t-20260901-ab12cd'}/forward/retrieved.json").unlink()
+    assert running.verdict(steps.retrieve()) is Inspection.ABSENT
+    steps.arrive()
+    assert running.workloads.running == {"counter": 41}
+
+
+def test_a_failed_restore_leads_back_with_the_state_it_could_not_use(
+    running: Any, workload: Document
+) -> None:
+    steps = Steps(running, workload(), "kho", spill=False)
+    steps.leave()
+    running.land(NEW, FORWARD_MARK, carried=True)
+    running.perform(steps.retrieve())
+    running.workloads.fail = WorkloadError("CRIU says no")
+    with pytest.raises(WorkloadError):
+        running.perform(steps.restore())
+    assert "used again" in running.perform(steps.checkpoint(Section.RETURN))["reused"]
+    assert running.verdict(steps.checkpoint(Section.RETURN)) is Inspection.PRESENT
+    running.perform(steps.preserve(Section.RETURN))
+    running.land(OLD, RETURN_MARK, carried=True)
+    running.workloads.fail = None
+    steps.arrive(Section.RECOVER)
+    assert running.workloads.running == {"counter": 41}
+
+
+def test_state_that_cannot_be_restored_in_the_old_kernel_ends_in_a_fresh_start(
+    running: Any, workload: Document
+) -> None:
+    steps = Steps(running, workload(), "disk", spill=False)
+    steps.leave()
+    running.land(OLD, "", carried=False)
+    running.perform(steps.retrieve(Section.RECOVER))
+    running.workloads.fail = WorkloadError("CRIU says no")
+    result = running.perform(steps.restore(Section.RECOVER))
+    assert "CRIU says no" in result["text"]
+    assert running.workloads.anew == ["counter"]
+
+
+def test_what_the_system_started_by_itself_is_left_alone_in_recover(
+    running: Any, workload: Document
+) -> None:
+    steps = Steps(running, workload(), "disk", spill=False)
+    steps.leave()
+    running.land(OLD, "", carried=False)
+    running.workloads.running = {"counter": 7}
+    assert steps.arrive(Section.RECOVER)["how"] == "found-running"
+    assert running.workloads.running == {"counter": 7}
+    assert running.verdict(steps.restore(Section.RECOVER)) is Inspection.PRESENT
+
+
+def test_a_workload_that_only_restarts_travels_by_its_record(
+    running: Any, workload: Document
+) -> None:
+    document = workload(migrate={"method": "restart", "start": ["start"]})
+    steps = Steps(running, document, "disk", spill=False)
+    steps.leave()
+    running.land(NEW, FORWARD_MARK, carried=True)
+    assert steps.arrive()["text"] == "counter started again"
+
+
+@pytest.mark.parametrize(("channel", "spill"), CHANNELS)
+def test_sigkill_after_the_checkpoint_leaves_it_present_and_reverting_brings_it_back(
+    running: Any, workload: Document, channel: str, spill: bool
+) -> None:
+    steps = Steps(running, workload(), channel, spill)
+    steps.leave()
+    running.die()
+    assert running.verdict(steps.checkpoint()) is Inspection.PRESENT
+    lapsed = Inspection.PRESENT
+    if channel == "kho":
+        lapsed = Inspection.PARTIAL if spill else Inspection.ABSENT
+    assert running.verdict(steps.preserve()) is lapsed
+    for _ in range(2):
+        running.revert(steps.preserve())
+        running.revert(steps.checkpoint())
+        assert running.workloads.running == {"counter": 41}
+    assert running.verdict(steps.checkpoint()) is Inspection.ABSENT
+    assert running.verdict(steps.preserve()) is Inspection.ABSENT
+
+
+def test_a_checkpoint_that_failed_with_the_workload_running_is_absent(
+    running: Any, workload: Document
+) -> None:
+    steps = Steps(running, workload(), "disk", spill=False)
+    running.workloads.fail = WorkloadError("refused")
+    with pytest.raises(WorkloadError):
+        running.perform(steps.checkpoint())
+    assert running.verdict(steps.checkpoint()) is Inspection.ABSENT
+    assert running.workloads.running == {"counter": 41}
+
+
+def test_preserving_what_was_never_checkpointed_is_refused(
+    running: Any, workload: Document
+) -> None:
+    steps = Steps(running, workload(), "disk", spill=False)
+    with pytest.raises(HandoverError, match="has not been checkpointed"):
+        running.perform(steps.preserve())
+
+
+def test_state_kept_in_memory_alone_never_touches_the_state_directory(
+    running: Any, workload: Document
+) -> None:
+    steps = Steps(running, workload(), "kho", spill=False)
+    steps.leave()
+    assert not list(running.state_dir.rglob("count"))
+    assert not list(running.state_dir.rglob("payload-*"))
+
+
+def test_a_damaged_spilled_copy_is_not_restored(running: Any, workload: Document) -> None:
+    steps = Steps(running, workload(), "disk", spill=False)
+    steps.leave()
+    payload = next(running.state_dir.rglob("payload-*"))
+    payload.write_bytes(payload.read_bytes()[:-1] + b"\xff")
+    running.land(NEW, FORWARD_MARK, carried=True)
+    with pytest.raises(MkupgradeError) as caught:
+        running.perform(steps.retrieve())
+    assert "disk" in str(caught.value.details)
+    assert not running.workloads.running

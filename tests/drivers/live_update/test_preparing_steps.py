@@ -1,0 +1,123 @@
+"""Looking before anything happens: what is found now costs nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.drivers.live_update import preparing
+from orchestrator.drivers.live_update.kernel import ForeignKernelError
+from orchestrator.drivers.live_update.preparing import ArtifactError
+from orchestrator.model.errors import MkupgradeError, NotSupportedError, WorkloadError
+from orchestrator.model.host import Artifact
+from orchestrator.model.kinds import Kind
+from orchestrator.model.steps import Inspection, Step
+from orchestrator.workloads.facade import Finding
+
+SHA = "ab" * 32
+
+
+@pytest.fixture
+def image(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the image will be found to be."""
+    found: dict[str, Any] = {"sha256": SHA, "release": "7.3.4", "pe_signed": True}
+
+    def inspect_image(path: str) -> Artifact:
+        return Artifact(path=path, kind="image", **found)
+
+    monkeypatch.setattr(preparing.kernel_image, "inspect_image", inspect_image)
+    return found
+
+
+def artifacts(host: Any, signature: str = "none", **rest: Any) -> Step:
+    fields = {"image": "/boot/k", "image_sha256": SHA, "release": "7.3.4", **rest}
+    return host.step(Kind.CHECK_ARTIFACTS, instance="host", signature=signature, **fields)
+
+
+def preflight(host: Any, *workloads: dict[str, Any], channel: str = "disk") -> Step:
+    return host.step(
+        Kind.PREFLIGHT,
+        instance="host",
+        workloads=list(workloads),
+        channels={w["name"]: channel for w in workloads},
+        to_release="7.3.4",
+    )
+
+
+def test_files_that_are_what_the_plan_saw_pass(host: Any, image: dict[str, Any]) -> None:
+    assert host.perform(artifacts(host, "required"))["release"] == "7.3.4"
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"sha256": "cd" * 32}, "sha256"),
+        ({"release": "7.3.5"}, "Linux 7.3.5"),
+        ({"error": "ends in the middle"}, "ends in the middle"),
+        ({"pe_signed": False}, "signature"),
+    ],
+)
+def test_anything_else_is_refused(
+    host: Any, image: dict[str, Any], change: dict[str, Any], complaint: str
+) -> None:
+    image.update(change)
+    with pytest.raises(ArtifactError, match=complaint) as caught:
+        host.perform(artifacts(host, "required"))
+    assert caught.value.state == "nothing was changed"
+
+
+def test_a_missing_initrd_is_refused(host: Any, image: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError):
+        host.perform(artifacts(host, initrd=str(tmp_path / "none"), initrd_sha256=SHA))
+
+
+def test_an_image_that_somebody_else_loaded_is_reported_and_not_dropped(host: Any) -> None:
+    host.machine.loaded = ("/somebody/else", "")
+    with pytest.raises(ForeignKernelError):
+        host.perform(preflight(host))
+    assert host.machine.loaded is not None
+
+
+def test_a_kernel_that_could_not_become_the_default_is_refused(host: Any) -> None:
+    host.boot.found = host.boot.found.model_copy(update={"entries": {"old.conf": "7.2.13"}})
+    with pytest.raises(NotSupportedError, match="no single entry"):
+        host.perform(preflight(host))
+
+
+def test_a_device_that_does_not_work_is_found_before_anything_happens(
+    host: Any, workload: Any
+) -> None:
+    host.luo.open_device()
+    with pytest.raises(MkupgradeError, match="/dev/liveupdate"):
+        host.perform(preflight(host, workload(), channel="kho"))
+
+
+def test_all_problems_of_workloads_are_told_at_once_and_warnings_stop_nothing(
+    host: Any, workload: Any
+) -> None:
+    found = {
+        "a": [Finding("error", "a", "has a file on tmpfs")],
+        "b": [Finding("warning", "b", "low pid")],
+        "c": [Finding("error", "c", "CRIU refuses")],
+    }
+    host.workloads.preflight = lambda w, *rest: found[w.name]
+    with pytest.raises(WorkloadError) as caught:
+        host.perform(preflight(host, *(workload(name) for name in "abc")))
+    assert caught.value.details == ("a: has a file on tmpfs", "c: CRIU refuses")
+    assert host.perform(preflight(host, workload("b"))) == {"warnings": ["b: low pid"]}
+
+
+def test_trial_dumps_are_gone_when_preflight_ends_or_dies(host: Any, workload: Any) -> None:
+    def dump(workload: Any, channel: str, scratch: Path, *rest: Any) -> list[Finding]:
+        scratch.mkdir()
+        (scratch / "pages").touch()
+        raise WorkloadError("no")
+
+    host.workloads.preflight = dump
+    with pytest.raises(WorkloadError):
+        host.perform(preflight(host, workload()))
+    assert not list(host.state_dir.rglob("pages"))
+    assert host.verdict(preflight(host, workload())) is Inspection.ABSENT
+    host.revert(preflight(host, workload()))
