@@ -20,7 +20,7 @@ from typing import IO
 from orchestrator.model.errors import RehearsalError
 from orchestrator.rehearsal.cache import cache_dir, locked
 from orchestrator.rehearsal.debian import AptRoot
-from orchestrator.rehearsal.kernels import image_release
+from orchestrator.rehearsal.kernels import kernel
 from orchestrator.rehearsal.tools import Progress, kill_group, run_tool
 
 SUITE = "trixie-backports"
@@ -69,7 +69,7 @@ def build(series: str, progress: Progress, *, configure_only: bool = False) -> P
     image = room / f"bzImage-{series}-{key}"
     with locked(cache_dir() / f".kernel-{series}.lock"):
         if image.exists() and not configure_only:
-            progress(f"{series}: kept, {image_release(image)}")
+            progress(f"{series}: kept, {kernel(image).release}")
             return image
         work = cache_dir() / f"build-{series}"
         shutil.rmtree(work, ignore_errors=True)
@@ -86,7 +86,7 @@ def build(series: str, progress: Progress, *, configure_only: bool = False) -> P
         shutil.copyfile(tree / "arch/x86/boot/bzImage", part)
         part.replace(image)
         shutil.rmtree(work, ignore_errors=True)
-    progress(f"{series}: built {image_release(image)}")
+    progress(f"{series}: built {kernel(image).release}")
     return image
 
 

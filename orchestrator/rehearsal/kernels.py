@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import os
-import struct
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.model.errors import ErrorClass, RehearsalError
 from orchestrator.rehearsal.cache import SOURCE_ROOT, cache_dir
+from orchestrator.system.kernel_image import inspect_image
 
 MAKE_KERNELS = "make kernels"
-
-_MAGIC = 0x53726448  # "HdrS"; Documentation/arch/x86/boot.rst, offset 0x202
-_HEADER = struct.Struct("<I")
 
 
 @dataclass(frozen=True)
@@ -25,6 +22,8 @@ class RehearsalKernel:
     release: str
     """What `uname -r` says in it."""
     initrd: Path | None = None
+    kho: bool = False
+    """Built with KHO and LUO."""
 
 
 @dataclass(frozen=True)
@@ -35,37 +34,20 @@ class KernelPair:
     """Where they come from, for people."""
 
 
-def image_release(image: Path) -> str:
-    """The release inside a bzImage, from its boot header (field kernel_version).
+def kernel(image: Path, initrd: Path | None = None) -> RehearsalKernel:
+    """A kernel from an image file.
 
     Raises:
-        RehearsalError: not a bzImage, or without a version.
+        RehearsalError: the file is no kernel image, or says no release.
     """
-    try:
-        with image.open("rb") as file:
-            head = file.read(0x8000)
-    except OSError as error:
+    found = inspect_image(image.absolute())
+    if found.error is not None or found.release is None:
         raise RehearsalError(
-            f"cannot read the kernel: {error.strerror}", where=str(image)
-        ) from None
-    refused = RehearsalError(
-        "not a Linux bzImage with a release in its header",
-        where=str(image),
-        error_class=ErrorClass.INVALID,
-    )
-    if len(head) < 0x210 or _HEADER.unpack_from(head, 0x202)[0] != _MAGIC:
-        raise refused
-    offset = struct.unpack_from("<H", head, 0x20E)[0] + 0x200
-    text, ended, _ = head[offset : offset + 256].partition(b"\0")
-    words = text.decode("ascii", errors="replace").split()
-    if not ended or not words:
-        raise refused
-    return words[0]
-
-
-def kernel(image: Path, initrd: Path | None = None) -> RehearsalKernel:
-    """A kernel from an image file."""
-    return RehearsalKernel(image.absolute(), image_release(image), initrd)
+            f"not a kernel to boot: {found.error or 'no release in it'}",
+            where=str(image),
+            error_class=ErrorClass.INVALID,
+        )
+    return RehearsalKernel(image.absolute(), found.release, initrd, found.kho_config is True)
 
 
 def kernel_rooms() -> list[Path]:
@@ -85,15 +67,17 @@ def _version_key(found: RehearsalKernel) -> tuple[int, ...]:
 
 
 def kernels_in(room: Path) -> list[RehearsalKernel]:
-    """The bzImages of a directory, oldest version first."""
+    """The kernels with KHO in a directory, oldest version first."""
     found = []
     if room.is_dir():
         for path in sorted(room.iterdir()):
             if path.is_file() and path.stat().st_size > (1 << 20):
                 try:
-                    found.append(kernel(path))
+                    candidate = kernel(path)
                 except RehearsalError:
                     continue
+                if candidate.kho:
+                    found.append(candidate)
     return sorted(found, key=_version_key)
 
 

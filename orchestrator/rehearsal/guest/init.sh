@@ -24,8 +24,10 @@ ip addr add 10.0.2.15/24 dev eth0 && ip link set eth0 up && ip route add default
 ip link show eth0 >/dev/null 2>&1 || echo "mkupgrade-init: no eth0" >/dev/kmsg
 
 if [ -d /var/lib/mkupgrade ]; then
-    timeout 300 mkupgrade resume --boot >/var/log/mkupgrade-resume.log 2>&1
-    echo "mkupgrade-init: resume ended with $?" >/dev/kmsg
+    timeout 300 mkupgrade resume --boot >>/var/log/mkupgrade-resume.log 2>&1
+    ended=$?
+    echo "mkupgrade-init: resume ended with $ended" >/dev/kmsg
+    echo $ended >/run/mkupgrade-resume.ended
 fi
 # Workloads get process ids of their own range, far from what a booting kernel hands out:
 # restored processes need theirs back.

@@ -1,0 +1,62 @@
+"""`mkupgrade rehearse`: what the command line calls."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from orchestrator.loading import load_spec_file
+from orchestrator.model.outcomes import ExitCode
+from orchestrator.rehearsal.display import Display, show_result
+from orchestrator.rehearsal.performance import perform
+from orchestrator.rehearsal.result import Rehearsal
+from orchestrator.rehearsal.scene import Channel, Request, make_scene
+
+
+def rehearse(
+    plan: Path,
+    *,
+    source: Path | None = None,
+    target: Path | None = None,
+    channel: Channel = "auto",
+    stock: bool = False,
+    keep: bool = False,
+    as_json: bool = False,
+) -> ExitCode:
+    """Run a plan in a throw-away guest, show it as it happens (stderr), and its result (stdout).
+
+    Args:
+        plan: the spec, `plan.yaml`.
+        source, target: kernel images; default: see `scene.choose_kernels`.
+        channel: "auto" leaves it to the plan; "disk" boots the kernels with kho=off.
+        stock: Debian's own kernels instead.
+        keep: leave the guest running at the end, until Ctrl-C.
+        as_json: the result as one JSON object instead of tables.
+
+    Returns:
+        0 only if the transaction committed and everything held; the transaction's own exit
+        code if it was rolled back; 1 otherwise.
+
+    Raises:
+        SpecError: the plan cannot be used.
+        NotSupportedError, RehearsalError: no such guest can be had here, or it was lost.
+    """
+    spec = load_spec_file(plan)
+    request = Request(plan, source, target, channel, stock, keep)
+    with Display(sys.stderr) as display:
+        scene = make_scene(request, spec, display.say)
+        for note in scene.notes:
+            display.say(note)
+        result = perform(scene, display, keep=keep)
+    _print(result, as_json=as_json)
+    return result.exit_code
+
+
+def _print(result: Rehearsal, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(result.as_dict()))
+        return
+    from rich.console import Console
+
+    show_result(result, Console(file=sys.stdout, markup=False, highlight=False))
