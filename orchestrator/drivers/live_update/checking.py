@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import time
-from typing import Any
-
+from orchestrator.checks import Baseline, Checker, soak
 from orchestrator.drivers.live_update.job import Handler, Job, absent, partial, present
-from orchestrator.model.errors import CheckFailedError, MkupgradeError
 from orchestrator.model.kinds import RunChecks, RunHook, SoakParams
 from orchestrator.model.seams import Result
 from orchestrator.model.spec import Hook
-from orchestrator.model.steps import Inspected
-from orchestrator.system import subprocesses
+from orchestrator.model.steps import Inspected, Section
+from orchestrator.system import proc, subprocesses
+
+BASELINE = "baseline"
 
 
 class HookHandler(Handler[RunHook]):
@@ -48,56 +47,34 @@ class HookHandler(Handler[RunHook]):
 
 class CheckHandler(Handler[RunChecks]):
     def perform(self, job: Job, params: RunChecks) -> Result:
-        passed = []
-        for number, check in enumerate(params.checks):
-            job.say(f"check {check.name}", number / len(params.checks))
-            passed.append(job.parts.checks.wait_for(check, params.phase, job.context.control))
-        return {"checks": passed}
+        checker = _checker(job)
+        hold = checker.require if params.phase == "before" else checker.require_within
+        results = hold(params.checks, job.context.control)
+        return {"checks": [r.as_dict() for r in results]}
 
 
 class SoakHandler(Handler[SoakParams]):
-    """Every check, every interval, until the time is over; one round at least."""
-
     def perform(self, job: Job, params: SoakParams) -> Result:
-        started, rounds = time.monotonic(), 0
-        failures: list[dict[str, Any]] = []
-        while True:
-            failures += self._round(job, params)
-            rounds += 1
-            if len(failures) > params.max_failures:
-                raise _soak_failed(params, failures)
-            left = params.duration - (time.monotonic() - started)
-            if left <= 0:
-                return {"rounds": rounds, "failures": failures}
-            job.say(f"soak: {left:.0f} s left", min(1.0, max(0.0, 1 - left / params.duration)))
-            _pause(job, min(left, params.interval))
-
-    @staticmethod
-    def _round(job: Job, params: SoakParams) -> list[dict[str, Any]]:
-        failed = []
-        for check in params.checks:
-            try:
-                job.parts.checks.once(check, job.context.control)
-            except MkupgradeError as error:
-                failed.append({"check": check.name, "what": error.what})
-        return failed
+        report = soak(
+            _checker(job),
+            params.checks,
+            job.context.control,
+            duration=params.duration,
+            interval=params.interval,
+            max_failures=params.max_failures,
+        )
+        return report.as_dict()
 
 
-def _soak_failed(params: SoakParams, failures: list[dict[str, Any]]) -> CheckFailedError:
-    last = failures[-1]
-    return CheckFailedError(
-        f"the soak failed: {len(failures)} failures, {params.max_failures} allowed",
-        where=last["check"],
-        details=tuple(f"{f['check']}: {f['what']}" for f in failures[-10:]),
-    )
+def remember_baseline(job: Job) -> None:
+    """What the kernel's state was before anything was changed, for checks in the next one."""
+    job.records.write(BASELINE, {"tainted": proc.tainted()})
 
 
-def _pause(job: Job, seconds: float) -> None:
-    until = time.monotonic() + seconds
-    while (left := until - time.monotonic()) > 0:
-        if job.context.control.stopped():
-            raise MkupgradeError("the soak was stopped by the operator")
-        time.sleep(min(left, 0.2))
+def _checker(job: Job) -> Checker:
+    before = job.records_of(Section.FORWARD).read(BASELINE)
+    tainted = before.get("tainted") if before is not None else None
+    return Checker(Baseline(tainted=tainted if isinstance(tainted, int) else proc.tainted()))
 
 
 def _run(job: Job, hook: Hook, argv: list[str]) -> subprocesses.Completed:

@@ -28,7 +28,7 @@ from orchestrator.drivers.live_update.landing import marks
 from orchestrator.drivers.live_update.parts import Parts
 from orchestrator.drivers.live_update.preparing import CheckArtifactsHandler, PreflightHandler
 from orchestrator.drivers.live_update.real import real_parts
-from orchestrator.drivers.live_update.watch import keep_watch
+from orchestrator.drivers.live_update.watch import keep_watch, let_boot_go_on
 from orchestrator.model.errors import NotSupportedError, PlanError
 from orchestrator.model.host import HostState
 from orchestrator.model.kinds import PARAMS, Kind
@@ -79,6 +79,7 @@ class LiveUpdateDriver:
     def perform(self, step: Step, context: StepContext) -> Result:
         handler, job, params = self._job(step, context)
         keep_watch(job)
+        let_boot_go_on(Kind(step.kind))
         return handler.perform(job, params)
 
     def inspect(self, step: Step, context: StepContext) -> Inspected:

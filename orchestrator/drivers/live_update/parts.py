@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NoReturn, Protocol
+from typing import NoReturn, Protocol
 
 from orchestrator.drivers.live_update.landing import Place
 from orchestrator.handover.channels import Channel
 from orchestrator.handover.disk import DiskChannel
 from orchestrator.handover.kho import KhoChannel, OpenDevice
 from orchestrator.model.host import BootState
-from orchestrator.model.seams import Control, Result
-from orchestrator.model.spec import Check
 from orchestrator.model.steps import Section
 from orchestrator.workloads.facade import Workloads
 
@@ -92,22 +90,6 @@ class Watchdog(Protocol):
         ...
 
 
-class Checks(Protocol):
-    """Checks of the spec, by kind."""
-
-    def wait_for(self, check: Check, phase: Literal["before", "after"], control: Control) -> Result:
-        """Hold the check to its phase: once before, again and again within its time after.
-
-        Raises:
-            CheckFailedError: with the last reason.
-        """
-        ...
-
-    def once(self, check: Check, control: Control) -> Result:
-        """One try. Raises: CheckFailedError."""
-        ...
-
-
 class Channels:
     """The channels of the transaction at hand. Those through memory are kept: they hold the
     session, which lives no longer than this process."""
@@ -148,7 +130,6 @@ class Parts:
     watchdog: Watchdog
     channels: Channels
     workloads: Workloads
-    checks: Checks
     runtime_dir: Path
     restored: set[tuple[Section, str]] = field(default_factory=set)
     """Workloads that this process has brought back."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from orchestrator.drivers.live_update.checking import BASELINE, remember_baseline
 from orchestrator.drivers.live_update.job import Handler, Job
 from orchestrator.drivers.live_update.kernel import foreign_kernel
 from orchestrator.drivers.live_update.records import drop_tree, make_private_directories
@@ -40,11 +41,12 @@ class CheckArtifactsHandler(Handler[CheckArtifacts]):
 
 
 class PreflightHandler(Handler[Preflight]):
-    """Its only traces are trial dumps, and those are gone when it ends."""
+    """It leaves a record for later checks; its trial dumps are gone when it ends."""
 
     def perform(self, job: Job, params: Preflight) -> Result:
         if job.parts.machine.kexec_loaded():
             raise foreign_kernel()
+        remember_baseline(job)
         _require_boot_entry(job, params)
         if "kho" in params.channels.values():
             _try_kho(job)
@@ -60,6 +62,7 @@ class PreflightHandler(Handler[Preflight]):
 
     def revert(self, job: Job, params: Preflight) -> Result:
         drop_tree(job.records.dir / "trial")
+        job.records.drop(BASELINE)
         return {}
 
     @staticmethod

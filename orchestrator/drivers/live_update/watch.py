@@ -1,4 +1,4 @@
-"""Taking over the watchdog in the new kernel: the old one armed it, and it may still run."""
+"""What goes on beside the steps: the watchdog in the new kernel, and the boot that waits for us."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from pathlib import Path
 from orchestrator.drivers.live_update.closing import COMMIT
 from orchestrator.drivers.live_update.job import Job
 from orchestrator.drivers.live_update.kernel import FALLBACK
+from orchestrator.model.kinds import Kind
 from orchestrator.model.steps import Section
+from orchestrator.system import systemd
+
+_BESIDE_THE_BOOT = frozenset({Kind.CHECK, Kind.SOAK, Kind.COMMIT, Kind.CLEAN_UP})
 
 
 def keep_watch(job: Job) -> None:
@@ -25,3 +29,10 @@ def keep_watch(job: Job) -> None:
         return
     if armed.get("boot_id") != job.parts.machine.place().boot_id:
         job.parts.watchdog.arm(Path(device), armed["params"]["boot_deadline"])
+
+
+def let_boot_go_on(kind: Kind) -> None:
+    """Tell systemd, if it waits for this process, that the workloads are where they should be:
+    what comes now may need all of the system (mkupgrade-resume.service, Type=notify)."""
+    if kind in _BESIDE_THE_BOOT:
+        systemd.notify("READY=1")

@@ -14,7 +14,7 @@ from orchestrator.drivers.live_update.driver import LiveUpdateDriver
 from orchestrator.drivers.live_update.landing import Place
 from orchestrator.drivers.live_update.parts import Channels, Parts
 from orchestrator.drivers.live_update.records import drop_tree
-from orchestrator.model.errors import CheckFailedError, MkupgradeError, WorkloadError
+from orchestrator.model.errors import MkupgradeError, WorkloadError
 from orchestrator.model.host import BootState, WorkloadState
 from orchestrator.model.kinds import Kind
 from orchestrator.model.seams import StepContext
@@ -202,21 +202,6 @@ class Workloads:
             raise self.fail
 
 
-@dataclass
-class Checks:
-    bad: set[str] = field(default_factory=set)
-    asked: list[str] = field(default_factory=list)
-
-    def wait_for(self, check: Any, phase: str, control: Control) -> dict[str, Any]:
-        return self.once(check, control)
-
-    def once(self, check: Any, control: Control) -> dict[str, Any]:
-        self.asked.append(check.name)
-        if check.name in self.bad:
-            raise CheckFailedError("no answer", where=check.name)
-        return {"name": check.name}
-
-
 class Host:
     """The pretend host, and the driver on it; `die` and `boot` replace the driver's process."""
 
@@ -227,7 +212,7 @@ class Host:
         self.image = tmp_path / "vmlinuz"
         self.image.write_bytes(b"a kernel")
         self.machine, self.boot, self.luo = Machine(), Boot(), LuoKernel()
-        self.watchdog, self.workloads, self.checks = Watchdog(), Workloads(), Checks()
+        self.watchdog, self.workloads = Watchdog(), Workloads()
         self.results: dict[str, Any] = {}
         self.driver = self._process()
 
@@ -238,7 +223,6 @@ class Host:
             watchdog=self.watchdog,
             channels=Channels(self.luo.open_device),
             workloads=self.workloads,  # type: ignore[arg-type]
-            checks=self.checks,
             runtime_dir=self.tmp_path / "run",
         )
         return LiveUpdateDriver(self.state_dir, parts=parts)

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from orchestrator.drivers.live_update import checking
+from orchestrator.drivers.live_update.job import Job
 from orchestrator.model.errors import CheckFailedError, ToolError
 from orchestrator.model.kinds import Kind
 from orchestrator.model.steps import Inspection, Step
@@ -17,14 +19,14 @@ def hook(host: Any, run: list[str], undo: list[str] | None = None, **rest: Any) 
     return host.step(Kind.RUN_HOOK, hook=document, **rest)
 
 
-def check(name: str = "up") -> dict[str, Any]:
-    return {"kind": "tcp", "name": name, "port": 80}
+def check(name: str, *argv: str) -> dict[str, Any]:
+    return {"kind": "command", "name": name, "run": list(argv), "within": "0s", "interval": "10ms"}
 
 
-def soak(host: Any, duration: float, max_failures: int = 0) -> Step:
-    return host.step(
-        Kind.SOAK, duration=duration, interval=0.01, max_failures=max_failures, checks=[check()]
-    )
+def soak(host: Any, argv: str, duration: float, max_failures: int = 0) -> Step:
+    checks = [check("up", argv)]
+    fields = {"duration": duration, "interval": 0.01, "max_failures": max_failures}
+    return host.step(Kind.SOAK, **fields, checks=checks)
 
 
 def test_a_hook_learns_which_transaction_it_serves(host: Any, tmp_path: Path) -> None:
@@ -53,22 +55,34 @@ def test_a_hook_that_never_ran_is_not_undone(host: Any, tmp_path: Path) -> None:
     assert not (tmp_path / "u").exists()
 
 
-def test_a_check_that_fails_fails_the_step(host: Any) -> None:
-    step = host.step(Kind.CHECK, phase="after", checks=[check("a"), check("b")])
-    assert host.perform(step) == {"checks": [{"name": "a"}, {"name": "b"}]}
-    host.checks.bad = {"b"}
-    with pytest.raises(CheckFailedError):
-        host.perform(step)
-    assert host.verdict(step) is Inspection.ABSENT
+@pytest.mark.parametrize("phase", ["before", "after"])
+def test_a_check_that_fails_fails_the_step(host: Any, phase: str) -> None:
+    good = host.step(Kind.CHECK, phase=phase, checks=[check("a", "true"), check("b", "true")])
+    assert [c["name"] for c in host.perform(good)["checks"]] == ["a", "b"]
+    bad = host.step(Kind.CHECK, phase=phase, checks=[check("a", "true"), check("b", "false")])
+    with pytest.raises(CheckFailedError) as caught:
+        host.perform(bad)
+    assert caught.value.where == "b"
+    assert host.verdict(bad) is Inspection.ABSENT
 
 
-def test_a_soak_asks_until_its_time_is_over(host: Any) -> None:
-    assert host.perform(soak(host, 0.05))["rounds"] >= 2
-    assert host.perform(soak(host, 0.0))["rounds"] == 1
-
-
-def test_a_soak_bears_as_many_failures_as_allowed(host: Any) -> None:
-    host.checks.bad = {"up"}
-    assert len(host.perform(soak(host, 0.0, max_failures=1))["failures"]) == 1
+def test_a_soak_asks_until_its_time_is_over_and_bears_what_is_allowed(host: Any) -> None:
+    assert host.perform(soak(host, "true", 0.05))["rounds"] >= 2
+    assert len(host.perform(soak(host, "false", 0.0, max_failures=1))["failures"]) == 1
     with pytest.raises(CheckFailedError, match="soak failed"):
-        host.perform(soak(host, 0.0))
+        host.perform(soak(host, "false", 0.0))
+
+
+def test_a_taint_is_held_against_the_new_kernel_only_if_the_old_one_had_it_not(
+    host: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    monkeypatch.setattr(checking.proc, "tainted", lambda: 512)
+    monkeypatch.setattr(checking, "Checker", lambda baseline: seen.append(baseline.tainted))
+    checking._checker(Job(host.step(Kind.CHECK), host.context(), None))  # type: ignore[arg-type]
+    host.perform(
+        host.step(Kind.PREFLIGHT, instance="h", workloads=[], channels={}, to_release="7.3.4")
+    )
+    monkeypatch.setattr(checking.proc, "tainted", lambda: 4096)
+    checking._checker(Job(host.step(Kind.CHECK), host.context(), None))  # type: ignore[arg-type]
+    assert seen == [512, 512]
