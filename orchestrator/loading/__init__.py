@@ -6,6 +6,6 @@ schema() -> the JSON Schema of a plan
 
 from orchestrator.loading.load import load_spec, load_spec_file
 from orchestrator.loading.problems import InvalidSpecError, Problem
-from orchestrator.loading.schema import schema
+from orchestrator.loading.schema import schema, schema_text
 
-__all__ = ["InvalidSpecError", "Problem", "load_spec", "load_spec_file", "schema"]
+__all__ = ["InvalidSpecError", "Problem", "load_spec", "load_spec_file", "schema", "schema_text"]

@@ -138,7 +138,8 @@ class Composer:
     def _refuse_tag(self, tag: Any, place: Place, *, scalar: bool) -> None:
         text = None if tag is None else str(tag)
         if text not in _STRING_TAGS or (text is not None and not scalar):
-            self._report(place, f"tags are not read here, found {quoted(str(text))}")
+            shown = str(text).replace("tag:yaml.org,2002:", "!!", 1)
+            self._report(place, f"tags are not read here, found {quoted(shown)}")
 
     def _key_place(self) -> Place | None:
         if self._stack and self._stack[-1].key is not None:

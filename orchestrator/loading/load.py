@@ -45,10 +45,12 @@ def load_spec(text: str, filename: str = "plan.yaml") -> UpgradeSpec:
         message = "expected a mapping with the keys of a plan"
         findings.append(Finding(root.place, (), message, str(root)))
         raise _error(findings, filename, next_command="mkupgrade schema")
+    unreadable = {finding.place for finding in findings}
     findings += check_references(root)
     spec, told = _validate(root, told_before=bool(findings))
     if spec is None or findings:
-        raise _error([*findings, *told], filename)
+        findings += [finding for finding in told if finding.place not in unreadable]
+        raise _error(findings, filename)
     return spec
 
 

@@ -19,7 +19,7 @@ def tell(error: dict[str, Any], locator: Locator) -> Finding:
     teller = _TELLERS.get(error["type"])
     if teller is not None:
         return teller(error, at, locator)
-    message = _LIMITS.get(error["type"])
+    message = _PLAIN.get(error["type"])
     if message is not None:
         return _value(at, message.format(**error.get("ctx", {})))
     return _value(at, _own_words(error))
@@ -115,39 +115,37 @@ def _pattern(_: dict[str, Any], at: Located, __: Locator) -> Finding:
     return _value(at, f"expected {words}")
 
 
-def _key_of_mapping(error: dict[str, Any], at: Located, _: Locator) -> Finding:
-    limits = error.get("ctx", {})
-    most = limits.get("max_length")
-    message = f"expected a key of 1 to {most} characters" if most else "expected a longer key"
+def _key_of_mapping(at: Located) -> Finding:
+    limits = at.parent_schema.get("propertyNames", {})
+    message = "expected a key of {minLength} to {maxLength} characters".format(**limits)
     return Finding(at.key_place, at.path, message)
 
 
-def _length(error: dict[str, Any], at: Located, locator: Locator) -> Finding:
+def _length(error: dict[str, Any], at: Located, _: Locator) -> Finding:
     if error["loc"] and error["loc"][-1] == "[key]":
-        return _key_of_mapping(error, at, locator)
+        return _key_of_mapping(at)
     return _value(at, _LENGTHS[error["type"]].format(**error["ctx"]))
 
 
 _Teller = Callable[[dict[str, Any], Located, Locator], Finding]
 
 _LENGTHS = {
-    "string_too_short": "expected at least {min_length} character(s)",
-    "string_too_long": "expected at most {max_length} characters",
+    "string_too_short": "expected a text of at least {min_length} character",
+    "string_too_long": "expected a text of at most {max_length} characters",
 }
-_LIMITS = {
-    "bool_type": "expected true or false",
+_PLAIN = {
     "int_type": "expected a whole number",
     "int_parsing": "expected a whole number",
     "int_from_float": "expected a whole number",
     "int_parsing_size": "expected a smaller whole number",
     "finite_number": "expected a number",
     "float_type": "expected a number",
-    "list_type": "expected a list",
+    "list_type": 'expected a list ("[a, b]", or one "- a" per line)',
     "dict_type": "expected a mapping (key: value)",
     "model_type": "expected a mapping (key: value)",
     "model_attributes_type": "expected a mapping (key: value)",
-    "too_short": "expected a list of at least {min_length} item(s)",
-    "too_long": "expected a list of at most {max_length} items",
+    "too_short": "expected a list with at least {min_length} item",
+    "too_long": "expected a list with at most {max_length} items",
     "greater_than_equal": "expected a number of at least {ge}",
     "less_than_equal": "expected a number of at most {le}",
 }

@@ -47,7 +47,7 @@ def _check_names(root: Node) -> Iterator[Named]:
 
 def _twice(names: Iterable[Named], noun: str) -> Iterator[Finding]:
     lines: dict[str, int] = {}
-    for path, name in names:
+    for path, name in sorted(names, key=lambda named: named[1].place):
         if name.text in lines:
             message = f"{noun} name {quoted(name.text)} is given twice, first in line"
             yield Finding(name.place, path, f"{message} {lines[name.text]}")

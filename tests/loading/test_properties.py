@@ -80,8 +80,9 @@ def paths_of(value: Any, prefix: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 
 def dumped(data: Any) -> str:
-    stream = io.StringIO()
-    YAML(typ="safe", pure=True).dump(data, stream)
+    stream, yaml = io.StringIO(), YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False  # ruamel.yaml writes [?x] in brackets and cannot read it
+    yaml.dump(data, stream)
     return stream.getvalue()
 
 
