@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.checks import Baseline, Checker, soak
-from orchestrator.drivers.live_update.job import Handler, Job, absent, partial, present
+from orchestrator.drivers.live_update.job import Handler, Job, OnceHandler, absent, partial, present
 from orchestrator.model.kinds import RunChecks, RunHook, SoakParams
 from orchestrator.model.seams import Result
 from orchestrator.model.spec import Hook
@@ -45,12 +45,16 @@ class HookHandler(Handler[RunHook]):
         return {"undone": hook.undo is not None}
 
 
-class CheckHandler(Handler[RunChecks]):
+class CheckHandler(OnceHandler[RunChecks]):
+    """Checks of the phase "after" are asked again after a crash; those of "before" count."""
+
     def perform(self, job: Job, params: RunChecks) -> Result:
-        checker = _checker(job)
-        hold = checker.require if params.phase == "before" else checker.require_within
+        self.forget(job)
+        checker, before = _checker(job), params.phase == "before"
+        hold = checker.require if before else checker.require_within
         results = hold(params.checks, job.context.control)
-        return {"checks": [r.as_dict() for r in results]}
+        result: Result = {"checks": [r.as_dict() for r in results]}
+        return self.passed(job, result) if before else result
 
 
 class SoakHandler(Handler[SoakParams]):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.drivers.live_update.checking import BASELINE, remember_baseline
-from orchestrator.drivers.live_update.job import Handler, Job
+from orchestrator.drivers.live_update.job import Handler, Job, OnceHandler
 from orchestrator.drivers.live_update.kernel import foreign_kernel
 from orchestrator.drivers.live_update.records import drop_tree, make_private_directories
 from orchestrator.model.errors import ErrorClass, MkupgradeError, NotSupportedError, WorkloadError
@@ -40,10 +40,11 @@ class CheckArtifactsHandler(Handler[CheckArtifacts]):
         return {"release": image.release, "sha256": image.sha256}
 
 
-class PreflightHandler(Handler[Preflight]):
+class PreflightHandler(OnceHandler[Preflight]):
     """It leaves a record for later checks; its trial dumps are gone when it ends."""
 
     def perform(self, job: Job, params: Preflight) -> Result:
+        self.forget(job)
         if job.parts.machine.kexec_loaded():
             raise foreign_kernel()
         remember_baseline(job)
@@ -58,12 +59,13 @@ class PreflightHandler(Handler[Preflight]):
                 state="nothing was changed; the workloads run",
                 details=tuple(errors),
             )
-        return {"warnings": [f"{name}: {text}" for _, name, text in findings]}
+        warnings = [f"{name}: {text}" for _, name, text in findings]
+        return self.passed(job, {"warnings": warnings})
 
     def revert(self, job: Job, params: Preflight) -> Result:
         drop_tree(job.records.dir / "trial")
         job.records.drop(BASELINE)
-        return {}
+        return super().revert(job, params)
 
     @staticmethod
     def _try(job: Job, params: Preflight, name: str) -> list[tuple[str, str, str]]:

@@ -55,6 +55,16 @@ def test_a_hook_that_never_ran_is_not_undone(host: Any, tmp_path: Path) -> None:
     assert not (tmp_path / "u").exists()
 
 
+def test_checks_that_held_before_are_not_asked_again_when_nothing_runs_any_more(host: Any) -> None:
+    before = host.step(Kind.CHECK, phase="before", checks=[check("a", "true")])
+    after = host.step(Kind.CHECK, phase="after", checks=[check("a", "true")])
+    host.perform(before)
+    assert host.verdict(before) is Inspection.PRESENT
+    host.revert(before)
+    host.perform(after)
+    assert host.verdict(after) is Inspection.ABSENT
+
+
 @pytest.mark.parametrize("phase", ["before", "after"])
 def test_a_check_that_fails_fails_the_step(host: Any, phase: str) -> None:
     good = host.step(Kind.CHECK, phase=phase, checks=[check("a", "true"), check("b", "true")])

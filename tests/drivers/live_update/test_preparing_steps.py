@@ -121,3 +121,16 @@ def test_trial_dumps_are_gone_when_preflight_ends_or_dies(host: Any, workload: A
     assert not list(host.state_dir.rglob("pages"))
     assert host.verdict(preflight(host, workload())) is Inspection.ABSENT
     host.revert(preflight(host, workload()))
+
+
+def test_a_passed_preflight_counts_after_a_crash_but_not_after_a_restart(host: Any) -> None:
+    step = preflight(host)
+    assert host.verdict(step) is Inspection.ABSENT
+    host.perform(step)
+    host.die()
+    assert host.verdict(step) is Inspection.PRESENT
+    host.land("7.2.13", "", carried=False)
+    assert host.verdict(step) is Inspection.ABSENT
+    host.perform(step)
+    host.revert(step)
+    assert host.verdict(step) is Inspection.ABSENT
