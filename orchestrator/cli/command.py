@@ -41,7 +41,8 @@ class Call:
         sys.stdout.flush()
 
     def note(self, text: str) -> None:
-        """A line beside the result, for people: stderr."""
+        """A line beside the result, for people: stderr, behind what was said so far."""
+        sys.stdout.flush()
         sys.stderr.write(text + "\n")
 
     def console(self) -> Console:

@@ -33,3 +33,25 @@ def write_text(path: Path, content: str, *, mode: int = 0o644) -> None:
         raise MkupgradeError(
             f"cannot be written: {reason}", where=str(path), error_class=ErrorClass.IO
         ) from error
+
+
+def check_writable(path: Path) -> None:
+    """Find out before anything happens that `write_text` would fail.
+
+    Raises:
+        MkupgradeError: it is a directory, or its directory is missing or not writable.
+    """
+    reason = None
+    if path.is_dir():
+        reason = "it is a directory"
+    elif not path.parent.is_dir():
+        reason = f"there is no directory {path.parent}"
+    elif not os.access(path.parent, os.W_OK):
+        reason = f"the directory {path.parent} is not writable"
+    if reason is not None:
+        raise MkupgradeError(
+            f"the report cannot be written: {reason}",
+            where=str(path),
+            state="nothing was changed",
+            error_class=ErrorClass.IO,
+        )

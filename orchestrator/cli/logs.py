@@ -25,6 +25,11 @@ def set_up_logs(level: str, form: str) -> None:
     _Setting.configured = False
 
 
+def wants_many_lines() -> bool:
+    """Logs at info or below: they would tear a live display apart."""
+    return _Setting.level <= logging.INFO
+
+
 class _Setting:
     level = logging.WARNING
     form = "text"

@@ -27,20 +27,20 @@ class Program(Catalogue):
         sys.exit(int(self._code(arguments, *rest, **kwargs)))
 
     def _code(self, arguments: list[str], *rest: Any, **kwargs: Any) -> ExitCode:
+        code = ExitCode.DONE
         try:
-            code = super().main(arguments, *rest, **kwargs)
+            code = ExitCode(super().main(arguments, *rest, **kwargs) or 0)
             sys.stdout.flush()
         except BrokenPipeError:
             # The reader of our output went away (`mkupgrade history | head`): it has enough.
             abandon(sys.stdout)
-            return ExitCode.DONE
         except BaseException as error:
             found = as_our_error(error)
             if found is None:
                 raise
             show_error(found, as_json="--json" in arguments)
             return found.exit_code
-        return ExitCode(code or 0)
+        return code
 
 
 def as_our_error(error: BaseException) -> MkupgradeError | None:

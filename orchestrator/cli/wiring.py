@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.model.errors import MkupgradeError, NotSupportedError
+from orchestrator.cli.logs import logger
+from orchestrator.model.errors import NotSupportedError, PlanError
 
 if TYPE_CHECKING:
+    from orchestrator.engine.identity import IdentityProvider
     from orchestrator.model.seams import Driver
     from orchestrator.model.spec import UpgradeSpec
     from orchestrator.model.steps import StepGraph
@@ -35,6 +37,26 @@ def load_spec(path: Path) -> UpgradeSpec:
     return load_spec_file(path)
 
 
+def load_target(path: Path) -> tuple[UpgradeSpec, StepGraph | None]:
+    """A spec, or a saved plan and the spec that it carries.
+
+    Raises:
+        SpecError, PlanError: it cannot be used.
+        OSError: the file cannot be read.
+    """
+    if not is_saved_plan(path):
+        return load_spec(path), None
+    graph = load_plan(path)
+    if graph.spec is None or graph.spec.digest() != graph.spec_digest:
+        raise PlanError(
+            "the plan does not carry the spec that it was made from",
+            where=str(path),
+            state="nothing was changed",
+            next_command="mkupgrade plan PLAN.yaml -o plan.json",
+        )
+    return graph.spec, graph
+
+
 def load_plan(path: Path) -> StepGraph:
     """A saved plan. Raises: PlanError, or OSError when the file cannot be read."""
     from orchestrator.planning import load
@@ -48,11 +70,17 @@ def open_driver(spec: UpgradeSpec) -> Driver:
     Raises:
         NotSupportedError: that driver is not built.
     """
+    if spec.host.driver == "simulated":
+        from orchestrator.drivers.simulated import SimulatedDriver
+
+        logger()
+        return SimulatedDriver.for_spec(spec)
     return driver_named(spec.host.driver, Path(spec.host.state_dir))
 
 
 def driver_named(name: str, state_dir: Path) -> Driver:
     """A driver by its name in a spec or plan; see `open_driver`."""
+    logger()  # drivers log, too: the same way, to stderr
     if name == "simulated":
         from orchestrator.drivers.simulated import SimulatedDriver
 
@@ -68,7 +96,7 @@ def driver_named(name: str, state_dir: Path) -> Driver:
     if name in {"auto", "live-update"}:
         from orchestrator.drivers.live_update import LiveUpdateDriver
 
-        return LiveUpdateDriver()
+        return LiveUpdateDriver(state_dir)
     raise NotSupportedError(f'there is no driver "{name}"', where="host.driver")
 
 
@@ -80,6 +108,23 @@ def _runs_multikernel() -> bool:
         return False
 
 
+def identity_of(driver: Driver) -> IdentityProvider:
+    """Whose boot and kernel events are stamped with: of a pretend host, its own."""
+    import os
+
+    from orchestrator.drivers.simulated import SimulatedDriver
+    from orchestrator.engine.identity import Identity, local_identity
+
+    if not isinstance(driver, SimulatedDriver):
+        return local_identity
+
+    def pretend() -> Identity:
+        world = driver.world()
+        return Identity(boot_id=world.boot_id, release=world.kernel.release, pid=os.getpid())
+
+    return pretend
+
+
 def make_plan(spec: UpgradeSpec, driver: Driver) -> StepGraph:
     """Observe the host and plan. Raises: PlanError."""
     from orchestrator.planning import plan
@@ -87,20 +132,8 @@ def make_plan(spec: UpgradeSpec, driver: Driver) -> StepGraph:
     return plan(spec, driver.observe(spec))
 
 
-def held_to_host(graph: StepGraph, driver: Driver) -> StepGraph:
-    """A saved plan, after the host was observed again and found unchanged.
-
-    Raises:
-        StalePlanError: the host has changed since.
-        MkupgradeError: the plan does not carry the spec that it was made from.
-    """
+def hold_to_host(graph: StepGraph, spec: UpgradeSpec, driver: Driver) -> None:
+    """Observe the host again. Raises: StalePlanError if it has changed since the plan."""
     from orchestrator.planning import ensure_fresh
 
-    if graph.spec is None or graph.spec.digest() != graph.spec_digest:
-        raise MkupgradeError(
-            f'plan "{graph.name}" does not carry the spec that it was made from',
-            state="nothing was changed",
-            next_command="mkupgrade plan PLAN.yaml -o plan.json",
-        )
-    ensure_fresh(graph, driver.observe(graph.spec))
-    return graph
+    ensure_fresh(graph, driver.observe(spec))

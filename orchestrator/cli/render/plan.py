@@ -22,9 +22,11 @@ def summary(graph: StepGraph) -> dict[str, Any]:
     from orchestrator.planning import expected_blackout
 
     forward = graph.section(Section.FORWARD)
+    restores = [s for s in forward if s.kind == Kind.RESTORE]
     return {
         "kernels": len({s.params.get("instance") for s in forward if s.kind == Kind.LOAD_KERNEL}),
-        "workloads": len([s for s in forward if s.kind == Kind.RESTORE]),
+        "workloads_carried": sum(not _restarts(s) for s in restores),
+        "workloads_restarted": sum(_restarts(s) for s in restores),
         "steps": len(forward),
         "expected_blackout_seconds": round(expected_blackout(graph), 3),
     }
@@ -35,12 +37,21 @@ def last_line(graph: StepGraph) -> str:
     if graph.is_empty:
         return f"No changes. {_host(graph)} is as {graph.name} wants it."
     numbers = summary(graph)
+    restarted = numbers["workloads_restarted"]
     return (
         f"Plan: {count(numbers['kernels'], 'kernel')} to change, "
-        f"{count(numbers['workloads'], 'workload')} to carry over, "
+        f"{count(numbers['workloads_carried'], 'workload')} to carry over, "
+        f"{f'{restarted} to restart, ' if restarted else ''}"
         f"{count(numbers['steps'], 'step')}; "
         f"expected blackout {span(numbers['expected_blackout_seconds'])}."
     )
+
+
+def _restarts(restore: Step) -> bool:
+    """Is the workload started anew, without its state?"""
+    workload = restore.params.get("workload")
+    migrate = workload.get("migrate") if isinstance(workload, dict) else None
+    return isinstance(migrate, dict) and migrate.get("method") == "restart"
 
 
 def show_plan(out: Console, graph: StepGraph, *, full: bool = False) -> None:

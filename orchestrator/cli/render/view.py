@@ -135,6 +135,8 @@ def _workload(params: dict[str, Any]) -> str | None:
 def _how(params: dict[str, Any]) -> str:
     migrate = params["workload"].get("migrate")
     method = migrate.get("method") if isinstance(migrate, dict) else None
+    if method == "restart":
+        return "stopped and started"
     return f"{method or '?'} over {params.get('channel', '?')}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -19,17 +20,52 @@ from orchestrator.model.outcomes import ExitCode
     """,
 )
 @spec_argument
-@click.option("--from", "from_image", metavar="IMAGE", type=click.Path(path_type=Path),
-              help="The kernel to start from; default: the running one.")  # fmt: skip
-@click.option("--to", "to_image", metavar="IMAGE", type=click.Path(path_type=Path),
-              help="The kernel to change to; default: the one in the plan.")  # fmt: skip
-@click.option("--channel", type=click.Choice(["auto", "kho", "disk"]), default="auto",
-              show_default=True, help="What carries the state.")  # fmt: skip
+@click.option(
+    "--from",
+    "source",
+    metavar="IMAGE",
+    type=click.Path(path_type=Path),
+    help="The kernel image to start from.",
+)
+@click.option(
+    "--to",
+    "target",
+    metavar="IMAGE",
+    type=click.Path(path_type=Path),
+    help="The kernel image to change to.",
+)
+@click.option(
+    "--channel",
+    type=click.Choice(["auto", "kho", "disk"]),
+    default="auto",
+    show_default=True,
+    help="What carries the state.",
+)
+@click.option("--stock", is_flag=True, help="With Debian's own kernels.")
+@click.option("--keep", is_flag=True, help="Leave the guest running at the end, until Ctrl-C.")
 def rehearse(
-    call: Call, spec: Path, from_image: Path | None, to_image: Path | None, channel: str
+    call: Call,
+    spec: Path,
+    *,
+    source: Path | None,
+    target: Path | None,
+    channel: Any,
+    stock: bool,
+    keep: bool,
 ) -> ExitCode:
     """Run the plan in a throw-away VM: step times, blackout per workload, checks.
 
-    Needs QEMU; touches nothing of this machine but a cache directory.
+    Needs QEMU; touches nothing of this machine but a cache directory. Without --from and --to
+    it takes kernels that are at hand; it says which.
     """
-    raise NotImplementedError
+    from orchestrator.rehearsal.command import rehearse as run
+
+    return run(
+        spec,
+        source=source,
+        target=target,
+        channel=channel,
+        stock=stock,
+        keep=keep,
+        as_json=call.json,
+    )

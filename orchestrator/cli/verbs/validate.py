@@ -60,6 +60,6 @@ def validate(call: Call, spec: Path) -> None:
 def schema(call: Call) -> None:
     """Print the JSON Schema of plan.yaml, for editors."""
 
-    from orchestrator.loading import schema_text
+    from orchestrator.loading.schema import schema_text
 
     call.out(schema_text().rstrip("\n"))

@@ -1,0 +1,169 @@
+"""Carrying a transaction out: engine, signals, progress, report, exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.cli.command import Call
+from orchestrator.cli.logs import logger, wants_many_lines
+from orchestrator.cli.render.errors import show_error
+from orchestrator.cli.signals import forwarded
+from orchestrator.cli.terminal import abandon, is_terminal
+from orchestrator.cli.wiring import identity_of
+from orchestrator.model.errors import ErrorClass, MkupgradeError
+from orchestrator.model.outcomes import ExitCode
+
+if TYPE_CHECKING:
+    from orchestrator.cli.render.progress import Teller
+    from orchestrator.cli.render.view import View
+    from orchestrator.engine.report import TransactionReport
+    from orchestrator.engine.transaction import Engine
+    from orchestrator.model.seams import Driver
+    from orchestrator.model.steps import Step, StepGraph
+
+Work = Callable[["Engine"], "TransactionReport"]
+
+RESUMABLE = "what was running is in the journal; it is looked at before anything goes on"
+
+
+def carry_out(
+    call: Call,
+    graph: StepGraph,
+    driver: Driver,
+    state_dir: Path,
+    work: Work,
+    *,
+    report_html: Path | None = None,
+    plain: bool = False,
+) -> TransactionReport:
+    """Run `work` with an engine, tell how it goes, and print the report.
+
+    Args:
+        work: calls verbs of the engine and returns the report.
+        report_html: where to write the report as a page, whatever the outcome.
+        plain: plain lines even on a terminal.
+
+    Raises:
+        MkupgradeError: with exit code 7 for what goes wrong once the journal has grown.
+    """
+    from orchestrator.engine.interrupts import Interrupts
+    from orchestrator.engine.journal import Journal
+    from orchestrator.engine.transaction import Engine
+
+    interrupts = Interrupts()
+    teller = _teller(call, graph, plain=plain)
+    reporter = Logged(teller)
+    volatile_is_fine = driver.name == "simulated"
+    with (
+        forwarded(interrupts, teller.tell),
+        closing(Journal.open(state_dir, allow_volatile=volatile_is_fine)) as journal,
+        Engine(
+            driver,
+            journal,
+            reporter=reporter,
+            identity=identity_of(driver),
+            interrupts=interrupts,
+        ) as engine,
+    ):
+        with teller:
+            report = _run(work, engine, reporter)
+        _finish(call, report, graph, report_html)
+    return report
+
+
+def _run(work: Work, engine: Engine, reporter: Logged) -> TransactionReport:
+    """`ExitCode.ERROR` promises that nothing was changed: not once events were written."""
+    try:
+        return work(engine)
+    except MkupgradeError as error:
+        if reporter.heard and error.exit_code is ExitCode.ERROR:
+            error.exit_code = ExitCode.INTERRUPTED
+            error.state = error.state or RESUMABLE
+            error.next_command = error.next_command or "mkupgrade resume"
+        raise
+    except Exception as error:
+        logger().debug("unexpected error", exc_info=error)
+        found = MkupgradeError(
+            f"a fault in mkupgrade: {type(error).__name__}: {error}",
+            state=RESUMABLE,
+            next_command="mkupgrade resume",
+            error_class=ErrorClass.BUG,
+        )
+        found.exit_code = ExitCode.INTERRUPTED
+        raise found from error
+
+
+def _teller(call: Call, graph: StepGraph, *, plain: bool) -> Teller:
+    from orchestrator.cli.render import progress
+
+    if call.json:
+        return progress.JsonTeller()
+    if plain or wants_many_lines() or not is_terminal(sys.stderr):
+        return progress.PlainTeller(graph, sys.stderr)
+    return progress.LiveTeller(graph, sys.stderr)
+
+
+class Logged:
+    """A reporter that writes each event to the log, too, and counts."""
+
+    def __init__(self, teller: Teller) -> None:
+        self._teller = teller
+        self._log = logger()
+        self.heard = 0
+
+    def event(self, event: Any) -> None:
+        self.heard += 1
+        found = event.event
+        context = {"transaction": event.transaction, "step": getattr(found, "step", None)}
+        error = getattr(found, "error", None)
+        more = {"error": error.get("what")} if isinstance(error, dict) else {}
+        with suppress(OSError, ValueError):
+            self._log.info(found.type, **{k: v for k, v in (context | more).items() if v})
+        self._teller.event(event)
+
+    def progress(self, step: Step, text: str, fraction: float | None) -> None:
+        with suppress(OSError, ValueError):
+            self._log.debug("progress", step=step.id, text=text)
+        self._teller.progress(step, text, fraction)
+
+
+def _finish(
+    call: Call, report: TransactionReport, graph: StepGraph, report_html: Path | None
+) -> None:
+    """Print and write the report. Whatever fails here, the exit code stays the transaction's."""
+    from orchestrator.cli.render.view import view_of
+
+    view = view_of(report, graph)
+    try:
+        show_result(call, view)
+        sys.stdout.flush()
+    except OSError:
+        abandon(sys.stdout)
+    if report_html is not None:
+        try:
+            write_page(view, report_html)
+        except MkupgradeError as error:
+            show_error(error, as_json=call.json)
+
+
+def show_result(call: Call, view: View) -> None:
+    """The short report, right after the transaction; or the whole one as JSON."""
+    if call.json:
+        from orchestrator.cli.render.view import report_json
+
+        call.out_json({"report": report_json(view)})
+    else:
+        from orchestrator.cli.render.report import show_short
+
+        show_short(call.console(), view)
+
+
+def write_page(view: View, path: Path) -> None:
+    from orchestrator.cli.files import write_text
+    from orchestrator.cli.render.html import report_html
+
+    write_text(path, report_html(view))

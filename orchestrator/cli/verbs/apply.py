@@ -1,0 +1,158 @@
+"""`apply`: carry out a plan as one transaction."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from orchestrator.cli.command import Call, verb
+from orchestrator.cli.terminal import clean, is_terminal
+from orchestrator.model.errors import ErrorClass, LockedError, MkupgradeError
+from orchestrator.model.outcomes import ExitCode
+
+if TYPE_CHECKING:
+    from orchestrator.engine.report import TransactionReport
+    from orchestrator.engine.transaction import Engine
+    from orchestrator.model.seams import Driver
+    from orchestrator.model.steps import StepGraph
+
+UNCHANGED = "nothing was changed"
+
+
+@verb(
+    "apply",
+    examples="""
+    mkupgrade apply plan.yaml
+    mkupgrade plan plan.yaml -o plan.json && mkupgrade apply plan.json
+    mkupgrade apply plan.yaml --yes --report-html report.html
+    mkupgrade apply plan.json --json | jq -r 'select(.report).report.outcome'
+    """,
+    json_help="JSON lines: events while it runs, the report at the end.",
+)
+@click.argument("plan", metavar="PLAN.yaml|plan.json", type=click.Path(path_type=Path))
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--again", is_flag=True, help="Even if this upgrade was rolled back before.")
+@click.option(
+    "--report-html",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Write the report there, whatever the outcome.",
+)
+def apply(call: Call, plan: Path, yes: bool, again: bool, report_html: Path | None) -> ExitCode:
+    """Carry out a plan as one transaction.
+
+    A spec (PLAN.yaml) is planned, shown, and carried out after a yes. A plan saved by
+    `mkupgrade plan -o` is carried out as it is, without asking, and refused if the host has
+    changed since.
+
+    Ctrl-C once: nothing more is started, what was done is undone (exit code 3). Twice: stop at
+    once; `mkupgrade resume` goes on (exit code 7). SIGTERM counts as Ctrl-C.
+    """
+    from orchestrator.cli.files import check_writable
+    from orchestrator.cli.wiring import hold_to_host, load_target, make_plan, open_driver
+
+    if report_html is not None:
+        check_writable(report_html)
+    spec, saved = load_target(plan)
+    if saved is None:
+        refuse_without_answer(call, plan, yes=yes)
+    state_dir = Path(spec.host.state_dir)
+    refuse_if_busy(state_dir)
+    with closing(open_driver(spec)) as driver:
+        graph = saved or make_plan(spec, driver)
+        if saved is not None:
+            hold_to_host(graph, spec, driver)
+        if graph.is_empty:
+            return _nothing_to_do(call, graph)
+        if saved is None and not yes:
+            _ask(call, graph)
+            hold_to_host(graph, spec, driver)
+        return _apply(call, graph, driver, state_dir, again=again, report_html=report_html)
+
+
+def _apply(
+    call: Call,
+    graph: StepGraph,
+    driver: Driver,
+    state_dir: Path,
+    *,
+    again: bool,
+    report_html: Path | None,
+) -> ExitCode:
+    from orchestrator.cli.carry import carry_out
+
+    def work(engine: Engine) -> TransactionReport:
+        transaction = engine.begin(graph, again=again)
+        announce(call, graph, transaction)
+        return engine.run(transaction)
+
+    return carry_out(call, graph, driver, state_dir, work, report_html=report_html).exit_code
+
+
+def announce(call: Call, graph: StepGraph, transaction: str) -> None:
+    """Say which transaction it is, first of all."""
+    if call.json:
+        call.out_json({"transaction": transaction, "plan_digest": graph.digest()})
+    else:
+        call.note(f"Transaction {clean(transaction)}: {clean(graph.name)}")
+
+
+def _nothing_to_do(call: Call, graph: StepGraph) -> ExitCode:
+    if call.json:
+        call.out_json({"changes_pending": False, "plan_digest": graph.digest()})
+    else:
+        from orchestrator.cli.render.plan import show_plan
+
+        show_plan(call.console(), graph)
+    return ExitCode.DONE
+
+
+def _ask(call: Call, graph: StepGraph) -> None:
+    from orchestrator.cli.verbs.plan import show
+
+    show(call, graph)
+    sys.stdout.flush()
+    confirm("Carry this out?")
+
+
+def confirm(question: str) -> None:
+    """Only "yes" is a yes. Raises: MkupgradeError for anything else."""
+    sys.stderr.write(f'\n{question} Only "yes" is accepted: ')
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() != "yes":
+        raise MkupgradeError("not confirmed", state=UNCHANGED, error_class=ErrorClass.REFUSED)
+
+
+def refuse_without_answer(call: Call, what: Path | str, *, yes: bool) -> None:
+    """Where nobody can be asked, --yes must have been given."""
+    if yes or (is_terminal(sys.stdin) and not call.json):
+        return
+    why = "--json asks no questions" if call.json else "there is no terminal to ask on"
+    raise MkupgradeError(
+        f"not confirmed: {why}",
+        state=UNCHANGED,
+        next_command=f"mkupgrade {call.verb} {what} --yes",
+        error_class=ErrorClass.REFUSED,
+    )
+
+
+def refuse_if_busy(state_dir: Path) -> None:
+    """Before the host is looked at: while another transaction changes it, no plan would fit.
+
+    The engine's lock decides in the end; this only makes the message come first.
+    """
+    from orchestrator.engine.lock import current_holder
+
+    holder = current_holder(state_dir)
+    if holder is not None:
+        what = f" for transaction {holder.transaction}" if holder.transaction else ""
+        raise LockedError(
+            f"process {holder.pid} (mkupgrade {holder.verb}{what}) is at work on this host",
+            where=str(state_dir),
+            state="nothing was changed by this command",
+            next_command="mkupgrade status --watch",
+        )
