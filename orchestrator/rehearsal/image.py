@@ -21,7 +21,7 @@ from orchestrator.rehearsal.apt import AptHost, read_apt
 from orchestrator.rehearsal.cache import drop_old, kept
 from orchestrator.rehearsal.tools import Progress, quiet, run_tool
 
-_FORMAT = 4
+_FORMAT = 5
 """Raised when the way an image is made changes."""
 
 _IMAGE_SIZE = "2G"
@@ -197,7 +197,8 @@ def lay_over(image: Path, layer: Layer, work: Path) -> None:
         for parent in reversed(target.parents):
             if str(parent) not in known and str(parent) != "/":
                 known.add(str(parent))
-                commands.append(f"mkdir {parent}")
+                # Not "mkdir /name": debugfs takes that for a name in its current directory.
+                commands += [f"cd {parent.parent}", f"mkdir {parent.name}"]
         commands += [f"cd {target.parent}", f"rm {target.name}"]
         if isinstance(entry, str):
             commands.append(f"symlink {target.name} {_plain(entry)}")
