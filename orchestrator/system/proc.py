@@ -166,11 +166,14 @@ def find_by_arguments(pattern: str, proc: Path = PROC) -> Process | None:
 
 
 def _ancestors(pid: int, everybody: dict[int, Process]) -> list[int]:
-    """`pid` and its parents, upwards."""
+    """`pid` and its parents, upwards; a parent younger than its child is none."""
     line: list[int] = []
-    while pid in everybody and pid not in line:
+    child: Process | None = None
+    while (here := everybody.get(pid)) is not None and pid not in line:
+        if child is not None and child.started < here.started:
+            break
         line.append(pid)
-        pid = everybody[pid].parent
+        child, pid = here, here.parent
     return line
 
 
