@@ -53,9 +53,8 @@ def split(text: str) -> Words:
 def wanted(running: str, edits: CommandLine) -> Words:
     """The command line that the spec asks for, from the running one."""
     words = split(running) if edits.inherit else Words()
-    words.kernel = [w for w in words.kernel if not w.startswith(_LOADERS_OWN)]
-    words.kernel = [w for w in words.kernel if not _is_removed(w, edits.remove)]
-    words.kernel += _not_in_force(edits.append, words.kernel)
+    words.kernel = [w for w in _lasting(words.kernel) if not _is_removed(w, edits.remove)]
+    words.kernel += _not_in_force(_lasting(edits.append), words.kernel)
     return words
 
 
@@ -100,9 +99,18 @@ def difference(old: Words, new: Words) -> str:
     return " ".join(plus + minus)
 
 
+def same(old: Words, new: Words) -> bool:
+    """Do they mean the same? Only among values of one name does the order count."""
+    return (sorted(old.kernel, key=_name), old.init) == (sorted(new.kernel, key=_name), new.init)
+
+
 def fits(words: Words) -> bool:
     """Is there room for it and the mark?"""
     return len(str(words)) + MARK_ROOM <= LIMIT
+
+
+def _lasting(words: list[str]) -> list[str]:
+    return [w for w in words if not w.startswith(_LOADERS_OWN)]
 
 
 def _minus(these: list[str], those: list[str]) -> list[str]:

@@ -52,14 +52,14 @@ def nothing_differs(
     """
     if host.kernel.release != instance.kernel.release:
         return False
-    running = str(cmdline.inherited(host.kernel.cmdline))
+    running = cmdline.inherited(host.kernel.cmdline)
     panic = spec.rollback.panic_timeout
     ours = (
-        str(words),
-        str(cmdline.completed(words, panic_timeout=panic, kho=False)),
-        str(cmdline.completed(words, panic_timeout=panic, kho=True)),
+        words,
+        cmdline.completed(words, panic_timeout=panic, kho=False),
+        cmdline.completed(words, panic_timeout=panic, kho=True),
     )
-    return running in ours
+    return any(cmdline.same(running, it) for it in ours)
 
 
 def _check_names(spec: UpgradeSpec) -> None:

@@ -35,15 +35,11 @@ TRANSFER = 8.0
 def retry_for(kind: Kind, retry: Retry) -> RetryPolicy:
     """The spec's policy for this kind: that of its class, else `default`.
 
-    A class that says what it would say by itself counts as not named: equal specs must give
+    A class that says what `RetryPolicy` says by itself counts as not named: equal specs must give
     equal plans, however they are spelled.
     """
-    builtin = Retry()
-    field = CLASSES[kind]
-    policy: RetryPolicy = getattr(retry, field)
-    if policy == getattr(builtin, field) and retry.default != builtin.default:
-        return retry.default
-    return policy
+    policy: RetryPolicy = getattr(retry, CLASSES[kind])
+    return retry.default if policy == RetryPolicy() else policy
 
 
 def deadline(policy: RetryPolicy, by_kind: float) -> float:

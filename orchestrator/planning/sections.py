@@ -118,7 +118,7 @@ def _preflight(b: SectionBuilder, d: Decisions) -> None:
     b.then(
         Kind.PREFLIGHT,
         d.instance.name,
-        "Try out what could fail behind the jump",
+        "Try what could fail past the jump",
         params,
         estimate=round(estimates.QUICK + estimate, 3),
         deadline=policies.transfer(estimate, sum(w.migrate.timeout for w in trials)),
@@ -325,7 +325,7 @@ def _commit(b: SectionBuilder, d: Decisions) -> None:
     b.then(
         Kind.COMMIT,
         d.instance.name,
-        f"Make Linux {d.to_release} the default boot entry" if sets else "Commit",
+        f"Make Linux {d.to_release} the boot default" if sets else "Commit",
         params,
         estimate=estimates.QUICK,
         reversibility=Reversibility.COMMIT,
@@ -338,7 +338,7 @@ def _restore_boot_default(b: SectionBuilder, d: Decisions) -> None:
     b.then(
         Kind.RESTORE_BOOT_DEFAULT,
         d.instance.name,
-        f"Keep Linux {d.from_release} the default boot entry",
+        f"Keep Linux {d.from_release} the boot default",
         kinds.RestoreBootDefault(boot_default=d.boot_default),
         estimate=estimates.QUICK,
         requires=[Cap.BOOT_DEFAULT] if d.sets_boot_default else [],

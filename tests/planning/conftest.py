@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from orchestrator.model.host import HostState
+from orchestrator.model.host import Cap, Capability, HostState
 from orchestrator.model.spec import UpgradeSpec
 
 IMAGE = "/boot/vmlinuz-7.3.4"
@@ -50,7 +51,7 @@ def host_data(spec: UpgradeSpec, **rest: Any) -> dict[str, Any]:
         "kernel": {
             "release": "7.2.13",
             "cmdline": "BOOT_IMAGE=/vmlinuz root=/dev/vda quiet",
-            "abi": ABI,
+            "abi": dict(ABI),
             "image": OLD_IMAGE,
         },
         "boot": {"loader": "systemd-boot", "default": "old", "entries": {"old": "7.2.13"}},
@@ -61,7 +62,7 @@ def host_data(spec: UpgradeSpec, **rest: Any) -> dict[str, Any]:
                 "path": IMAGE,
                 "sha256": "a" * 64,
                 "release": "7.3.4",
-                "abi": ABI,
+                "abi": dict(ABI),
                 "kho_config": True,
             },
             OLD_IMAGE: image | {"path": OLD_IMAGE, "sha256": "b" * 64, "release": "7.2.13"},
@@ -73,28 +74,55 @@ def host_data(spec: UpgradeSpec, **rest: Any) -> dict[str, Any]:
     } | rest
 
 
+def lack(host: HostState, *names: str) -> HostState:
+    """The host without these capabilities."""
+    missing = {
+        Cap(name): Capability(available=False, reason=f"{name} is broken here") for name in names
+    }
+    return host.model_copy(update={"capabilities": host.capabilities | missing})
+
+
+def _put(data: dict[str, Any], key: str, value: Any) -> None:
+    *way, last = key.split("__")
+    part: Any = data
+    for name in way:
+        part = part[int(name)] if isinstance(part, list) else part.setdefault(name, {})
+    part[last] = value
+
+
+@pytest.fixture
+def without() -> Callable[..., HostState]:
+    """(host, capability, …) -> the host without them."""
+    return lack
+
+
+@pytest.fixture
+def workload_data() -> Callable[..., dict[str, Any]]:
+    """A workload of a spec as data: name, and keys to replace."""
+    return workload
+
+
 @pytest.fixture
 def make_spec() -> SpecMaker:
-    """A spec; keywords replace whole top-level keys."""
+    """A spec; keywords replace whole top-level keys, "a__b" reaches into "a"."""
 
-    def make(**rest: Any) -> UpgradeSpec:
-        return UpgradeSpec.model_validate(spec_data(**rest))
+    def make(**changes: Any) -> UpgradeSpec:
+        data = copy.deepcopy(spec_data())
+        for key, value in changes.items():
+            _put(data, key, value)
+        return UpgradeSpec.model_validate(data)
 
     return make
 
 
 @pytest.fixture
 def make_host() -> HostMaker:
-    """A host for a spec; keywords "kernel__release" reach into parts, None-valued ones too."""
+    """A host for a spec; keywords replace keys, "kernel__release" reaches into "kernel"."""
 
     def make(spec: UpgradeSpec, **changes: Any) -> HostState:
-        data = host_data(spec)
+        data = copy.deepcopy(host_data(spec))
         for key, value in changes.items():
-            *way, last = key.split("__")
-            part = data
-            for name in way:
-                part = part[name]
-            part[last] = value
+            _put(data, key, value)
         return HostState.model_validate(data)
 
     return make

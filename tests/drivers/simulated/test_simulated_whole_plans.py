@@ -54,13 +54,13 @@ def test_return_and_recover_bring_everything_back(place, failing):
 def test_every_performed_step_is_present_and_every_other_absent(place):
     walk = place.walk(CHAIN)
     order = walk.order(Section.FORWARD)
-    for n, step_id in enumerate(order):
+    for step_id in order:
         assert walk.inspect(step_id).verdict is Inspection.ABSENT, step_id
         walk.perform(step_id)
         assert walk.inspect(step_id).verdict is Inspection.PRESENT, step_id
         if step_id == "jump/host":
             break
-    assert n > 5
+    assert "preserve/host" in walk.results
 
 
 def test_reverting_what_was_performed_leaves_the_host_as_it_was(place):
