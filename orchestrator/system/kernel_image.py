@@ -18,7 +18,9 @@ from orchestrator.system import decompress, files, image_formats, kernel_config
 
 IMAGE_LIMIT = 256 << 20
 """Bytes; larger files are no kernel image."""
-_ABI = re.compile(rb"(?<![\w-])(kho|luo|memfd)-v(\d{1,4})\0")
+# One pattern each, beginning with plain text: that is what `re` searches for quickly.
+_ABI = {name: re.compile(name.encode() + rb"-v(\d{1,4})\0") for name in ("kho", "luo", "memfd")}
+_INSIDE_A_WORD = re.compile(rb"[\w-]")
 _BANNER = re.compile(rb"Linux version ([^\0\n]{3,400})")
 _CPIO = (b"070701", b"070702", b"\xc7\x71", b"\x71\xc7")
 
@@ -118,8 +120,10 @@ def abi_strings(kernel: bytes) -> Abi:
     kernel that holds several versions of one gets all of them, comma-separated.
     """
     found: dict[str, set[int]] = {}
-    for name, number in _ABI.findall(kernel):
-        found.setdefault(name.decode(), set()).add(int(number))
+    for name, pattern in _ABI.items():
+        for match in pattern.finditer(kernel):
+            if not _INSIDE_A_WORD.match(kernel[max(0, match.start() - 1) : match.start()]):
+                found.setdefault(name, set()).add(int(match[1]))
     joined = {
         name: ",".join(f"{name}-v{number}" for number in sorted(numbers))
         for name, numbers in found.items()

@@ -12,12 +12,13 @@ from orchestrator.drivers.live_update.landing import Place
 from orchestrator.drivers.live_update.parts import Channels, Parts
 from orchestrator.model.errors import ErrorClass, MkupgradeError
 from orchestrator.model.host import BootState
-from orchestrator.system import boot_loaders, calls, files, luo, running, watchdog
+from orchestrator.system import boot_loaders, calls, files, luo, watchdog
 from orchestrator.system.call_errors import BusyError
 from orchestrator.system.guard import HostGuard
 from orchestrator.workloads.facade import Workloads
 
 RUNTIME_DIR = Path("/run/mkupgrade")
+_LOADED = Path("/sys/kernel/kexec_loaded")
 _FED_PER_TIMEOUT = 3
 
 
@@ -43,7 +44,9 @@ class RealMachine:
         return Place(boot_id=boot_id, release=os.uname().release, cmdline=cmdline)
 
     def kexec_loaded(self) -> bool:
-        return running.kexec_state().loaded
+        with suppress(FileNotFoundError):
+            return _LOADED.read_text(encoding="ascii").strip() == "1"
+        return False
 
     def load_kernel(self, image: Path, sha256: str, initrd: Path | None, cmdline: str) -> None:
         """The digest is taken over the open file that is then loaded, so that no other file can
