@@ -55,7 +55,7 @@ def carry_out(
     from orchestrator.engine.transaction import Engine
 
     interrupts = Interrupts()
-    teller = _teller(call, graph, plain=plain)
+    teller = teller_for(call, graph, plain=plain)
     reporter = Logged(teller)
     volatile_is_fine = driver.name == "simulated"
     with (
@@ -97,7 +97,8 @@ def _run(work: Work, engine: Engine, reporter: Logged) -> TransactionReport:
         raise found from error
 
 
-def _teller(call: Call, graph: StepGraph, *, plain: bool) -> Teller:
+def teller_for(call: Call, graph: StepGraph, *, plain: bool = False) -> Teller:
+    """How progress is told: JSON lines, plain lines, or live on a terminal."""
     from orchestrator.cli.render import progress
 
     if call.json:

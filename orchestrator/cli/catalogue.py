@@ -31,13 +31,13 @@ FAMILIES: dict[str, dict[str, Entry]] = {
     "Change the kernel": {
         "apply": _entry("apply", "apply", "Carry out a plan as one transaction."),
         "resume": _entry("resume", "resume", "Go on with an unfinished transaction."),
-        "rollback": _entry("rollback", "rollback", "Bring the old kernel back."),
-        "abort": _entry("abort", "abort", "Stop the running transaction and revert it."),
+        "rollback": _entry("resume", "rollback", "Bring the old kernel back."),
+        "abort": _entry("resume", "abort", "Stop the running transaction and revert it."),
     },
     "Look": {
         "status": _entry("status", "status", "Show what runs, what ended, and what is next."),
         "history": _entry("history", "history", "List transactions or events; verify them."),
-        "report": _entry("report", "report", "Report on a transaction: text, JSON or HTML."),
+        "report": _entry("history", "report", "Report on a transaction: text, JSON or HTML."),
     },
     "Set up": {
         "host": _entry("host", "host", "Permit or forbid changing this machine's kernel."),

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
     from rich.console import Console
 
 Function = Callable[..., Any]
@@ -111,6 +112,32 @@ state_dir_option = click.option(
     show_default=True,
     type=click.Path(path_type=Path),
     help="Where the journal is; also MKUPGRADE_STATE_DIR.",
+)
+
+
+def _transactions(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """For shell completion: ids from the journal, the last first; silent when it cannot be read."""
+    from click.shell_completion import CompletionItem
+
+    from orchestrator.engine.journal import Journal
+    from orchestrator.engine.queries import history
+
+    try:
+        journal = Journal.open_readonly(Path(context.params.get("state_dir") or DEFAULT_STATE_DIR))
+        found = history(journal) if journal is not None else []
+    except Exception:
+        return []
+    return [
+        CompletionItem(t.transaction, help=f"{t.name}: {t.outcome or 'unfinished'}")
+        for t in reversed(found)
+        if t.transaction.startswith(incomplete)
+    ]
+
+
+transaction_argument = click.argument(
+    "transaction", metavar="[TX]", required=False, shell_complete=_transactions
 )
 
 spec_argument = click.argument("spec", metavar="PLAN.yaml", type=click.Path(path_type=Path))

@@ -9,7 +9,7 @@ from orchestrator.cli.logs import logger
 from orchestrator.model.errors import NotSupportedError, PlanError
 
 if TYPE_CHECKING:
-    from orchestrator.engine.identity import IdentityProvider
+    from orchestrator.engine.identity import Identity, IdentityProvider
     from orchestrator.model.seams import Driver
     from orchestrator.model.spec import UpgradeSpec
     from orchestrator.model.steps import StepGraph
@@ -123,6 +123,15 @@ def identity_of(driver: Driver) -> IdentityProvider:
         return Identity(boot_id=world.boot_id, release=world.kernel.release, pid=os.getpid())
 
     return pretend
+
+
+def identity_at(state_dir: Path) -> Identity:
+    """Boot and kernel of the host whose journal is there: this machine, or a pretend one."""
+    from orchestrator.engine.identity import local_identity
+
+    if not (state_dir / SIMULATED_HOST).exists():
+        return local_identity()
+    return identity_of(driver_named("simulated", state_dir))()
 
 
 def make_plan(spec: UpgradeSpec, driver: Driver) -> StepGraph:

@@ -60,7 +60,7 @@ def _tiles(view: View) -> Safe:
     done = sum(s.state == "performed" for s in report.steps)
     tiles = [
         (span(longest), noun, "hot"),
-        (span(view.end - view.start), "in all" if report.ended else "so far", ""),
+        (span(view.worked), "in all" if report.ended else "so far", ""),
         (str(done), "steps performed", ""),
         (str(len(view.reverted)), "steps undone", ""),
         (str(view.retries), "retries", ""),

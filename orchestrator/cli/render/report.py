@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import io
+from typing import TYPE_CHECKING, TextIO
 
 from rich.table import Table
 
 from orchestrator.cli.render.spans import count, moment, span
-from orchestrator.cli.render.text import text
+from orchestrator.cli.render.text import console, text
 from orchestrator.cli.render.view import Row, View, kernels, outcome_tone, outcome_word
 from orchestrator.model.steps import Section
 
@@ -66,7 +67,7 @@ def last_line(view: View) -> str:
     worst = max(view.workloads, key=lambda w: w.blackout.seconds, default=None)
     dark = worst.blackout.seconds if worst else report.blackout
     blackout = f"; blackout {span(dark)}" + (f" ({worst.name})" if worst and dark else "")
-    return f"{word}: Linux {path} in {span(view.end - view.start)}{blackout}."
+    return f"{word}: Linux {path} in {span(view.worked)}{blackout}."
 
 
 def _steps(rows: list[Row], start: float) -> Table:
@@ -132,3 +133,12 @@ def _why(out: Console, view: View) -> None:
         out.print(text(("  ↩ ", "yellow"), f"undone: {undone}"))
     if cause or view.failures or view.reverted:
         out.print()
+
+
+def report_text(view: View, stream: TextIO | None) -> str:
+    """The whole report as text, with colours if `stream` is a terminal; None: for a file."""
+    made = io.StringIO()
+    target = console(stream or made)
+    target.file = made
+    show_report(target, view)
+    return made.getvalue()

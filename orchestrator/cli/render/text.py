@@ -9,6 +9,9 @@ from rich.text import Text
 
 from orchestrator.cli.terminal import clean, is_terminal, wants_colour
 
+PIPE_WIDTH = 4000
+"""Columns where there is no terminal: nothing is wrapped or cut."""
+
 Part = str | tuple[str, str]
 
 
@@ -32,5 +35,5 @@ def console(stream: TextIO, *, width: int | None = None) -> Console:
         soft_wrap=not terminal,
         no_color=not wants_colour(stream),
         force_terminal=True if wants_colour(stream) else None,
-        width=width if width or terminal else 100,
+        width=width if width or terminal else PIPE_WIDTH,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from orchestrator.cli.render.markup import Safe, join, tag
-from orchestrator.cli.render.spans import clock, span
+from orchestrator.cli.render.spans import clock, moment, span
 from orchestrator.cli.render.view import Carried, Row, View
 
 MOST_ROWS = 400
@@ -60,23 +60,32 @@ class Line:
 
 
 def timelines(view: View) -> Safe:
-    """The whole transaction, and the blackout close up where it would be lost in the whole."""
-    whole = Axis(view.start, view.end)
-    pictures = [_picture(view, whole, "The whole transaction")]
-    window = _blackout(view)
-    if window and window.length < whole.length * CLOSE_UP:
-        margin = window.length * 0.06
-        close = Axis(max(window.start - margin, view.start), min(window.end + margin, view.end))
-        title = f"Close up: the blackout, {span(window.length)}"
-        pictures.append(_picture(view, close, title))
+    """Each episode of the transaction, and its blackout close up where it would be lost."""
+    pictures = []
+    many = len(view.episodes) > 1
+    for start, end in view.episodes:
+        whole = Axis(start, end)
+        title = f"{moment(start)}, {span(end - start)}" if many else "The whole transaction"
+        pictures.append(_picture(view, whole, title))
+        window = _blackout(view, whole)
+        if window and window.length < whole.length * CLOSE_UP:
+            margin = window.length * 0.06
+            close = Axis(max(window.start - margin, start), min(window.end + margin, end))
+            pictures.append(_picture(view, close, f"Close up: blackout, {span(window.length)}"))
     return join(*pictures)
 
 
-def _blackout(view: View) -> Axis | None:
-    windows = [w for workload in view.workloads for w in workload.blackout.windows]
+def _blackout(view: View, axis: Axis) -> Axis | None:
+    """From the first workload that stands still in this stretch to the last."""
+    windows = [
+        (w.since, w.until or view.end)
+        for workload in view.workloads
+        for w in workload.blackout.windows
+        if axis.shows(w.since, w.until or view.end)
+    ]
     if not windows:
         return None
-    return Axis(min(w.since for w in windows), max(w.until or view.end for w in windows))
+    return Axis(min(start for start, _ in windows), max(end for _, end in windows))
 
 
 def _picture(view: View, axis: Axis, title: str) -> Safe:

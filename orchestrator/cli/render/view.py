@@ -11,6 +11,9 @@ from orchestrator.model.kinds import Kind
 from orchestrator.model.outcomes import Outcome
 from orchestrator.model.steps import Reversibility, Section, StepGraph
 
+LONGEST_PAUSE = 10.0
+"""Seconds without anything done that still belong to one episode."""
+
 
 @dataclass(frozen=True)
 class Bar:
@@ -60,6 +63,27 @@ class View:
     rows: list[Row]
     untried: list[StepReport] = field(default_factory=list)
     workloads: list[Carried] = field(default_factory=list)
+
+    @property
+    def episodes(self) -> list[tuple[float, float]]:
+        """The stretches of time in which something was done. A transaction that waited for
+        somebody, or was rolled back a week after its commit, has more than one."""
+        bars = sorted((b.start, b.end) for row in self.rows for b in row.bars)
+        if not bars:
+            return [(self.start, self.end)]
+        idle = max(LONGEST_PAUSE, sum(end - start for start, end in bars))
+        found = [(min(self.start, bars[0][0]), bars[0][1])]
+        for start, end in bars[1:]:
+            if start - found[-1][1] > idle:
+                found.append((start, end))
+            else:
+                found[-1] = (found[-1][0], max(found[-1][1], end))
+        return found
+
+    @property
+    def worked(self) -> float:
+        """Seconds of all episodes together."""
+        return sum(end - start for start, end in self.episodes)
 
     @property
     def pivots(self) -> list[tuple[float, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -71,25 +72,31 @@ def apply(call: Call, plan: Path, yes: bool, again: bool, report_html: Path | No
         if saved is None and not yes:
             _ask(call, graph)
             hold_to_host(graph, spec, driver)
-        return _apply(call, graph, driver, state_dir, again=again, report_html=report_html)
+        return _apply(call, graph, driver, plan=plan, again=again, report_html=report_html)
 
 
 def _apply(
     call: Call,
     graph: StepGraph,
     driver: Driver,
-    state_dir: Path,
     *,
+    plan: Path,
     again: bool,
     report_html: Path | None,
 ) -> ExitCode:
     from orchestrator.cli.carry import carry_out
 
     def work(engine: Engine) -> TransactionReport:
-        transaction = engine.begin(graph, again=again)
+        try:
+            transaction = engine.begin(graph, again=again)
+        except MkupgradeError as error:
+            if error.next_command == "mkupgrade apply --again":
+                error.next_command = f"mkupgrade apply {shlex.quote(str(plan))} --again"
+            raise
         announce(call, graph, transaction)
         return engine.run(transaction)
 
+    state_dir = Path(graph.state_dir)
     return carry_out(call, graph, driver, state_dir, work, report_html=report_html).exit_code
 
 
@@ -135,7 +142,7 @@ def refuse_without_answer(call: Call, what: Path | str, *, yes: bool) -> None:
     raise MkupgradeError(
         f"not confirmed: {why}",
         state=UNCHANGED,
-        next_command=f"mkupgrade {call.verb} {what} --yes",
+        next_command=f"mkupgrade {call.verb} {shlex.quote(str(what))} --yes",
         error_class=ErrorClass.REFUSED,
     )
 

@@ -1,0 +1,99 @@
+"""Looking into the journal without disturbing whoever writes it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.model.errors import ErrorClass, MkupgradeError
+
+if TYPE_CHECKING:
+    from orchestrator.cli.render.progress import Teller
+    from orchestrator.engine.journal import Journal
+    from orchestrator.engine.report import TransactionReport
+
+POLL = 0.25
+"""Seconds between looks at a transaction that another process runs."""
+PATIENCE = 2.0
+"""Seconds without a holder of the lock after which nobody runs the transaction any more."""
+
+
+@contextmanager
+def reading(state_dir: Path) -> Iterator[Journal | None]:
+    """The journal, opened for reading; None: there is none yet."""
+    from orchestrator.engine.journal import Journal
+
+    try:
+        journal = Journal.open_readonly(state_dir)
+    except PermissionError as error:
+        raise MkupgradeError(
+            "the journal cannot be read",
+            where=str(state_dir),
+            state="this needs root",
+            error_class=ErrorClass.REFUSED,
+        ) from error
+    try:
+        yield journal
+    finally:
+        if journal is not None:
+            journal.close()
+
+
+def find(journal: Journal | None, given: str | None, state_dir: Path) -> str:
+    """The transaction that is meant: an id, the beginning of one, or by default the last.
+
+    Raises:
+        MkupgradeError: there is none, or more than one.
+    """
+    known = [t.id for t in journal.transactions()] if journal is not None else []
+    if given is None and known:
+        return known[-1]
+    matches = [t for t in known if given is not None and t.startswith(given)]
+    if given in matches:
+        return given
+    if len(matches) == 1:
+        return matches[0]
+    if not known:
+        what = "there has been no transaction yet"
+    elif matches:
+        what = f'"{given}" could be any of {", ".join(matches[:5])}'
+    else:
+        what = f'there is no transaction "{given}"'
+    raise MkupgradeError(
+        what,
+        where=str(state_dir),
+        state="nothing was changed",
+        next_command="mkupgrade history",
+        error_class=ErrorClass.INVALID,
+    )
+
+
+def follow(state_dir: Path, transaction: str, teller: Teller) -> TransactionReport:
+    """Tell the events of a transaction that another process runs, until it ends, stands still,
+    or nobody runs it any more."""
+    from orchestrator.engine.lock import current_holder
+    from orchestrator.engine.queries import report_of
+
+    seen, alone_since = 0, None
+    with reading(state_dir) as journal, teller:
+        if journal is None:
+            find(journal, transaction, state_dir)
+            raise AssertionError  # `find` has raised
+        while True:
+            holder = current_holder(state_dir)
+            for envelope in journal.log(transaction):
+                if envelope.seq > seen:
+                    seen = envelope.seq
+                    teller.event(envelope)
+            report = report_of(journal, transaction)
+            if holder is not None and holder.transaction in {transaction, None}:
+                alone_since = None
+            else:
+                alone_since = alone_since or time.monotonic()
+                over = report.outcome is not None or report.interrupted
+                if over or time.monotonic() - alone_since > PATIENCE:
+                    return report
+            time.sleep(POLL)

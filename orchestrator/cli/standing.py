@@ -1,0 +1,203 @@
+"""How the host stands: what `status` shows, as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.model.errors import MkupgradeError
+from orchestrator.model.outcomes import Outcome
+
+if TYPE_CHECKING:
+    from orchestrator.engine.identity import Identity
+    from orchestrator.engine.journal import Journal
+    from orchestrator.engine.lock import Holder
+    from orchestrator.engine.report import StepReport, Summary, TransactionReport
+    from orchestrator.model.steps import StepGraph
+
+
+@dataclass
+class Standing:
+    """All that is known of a host without a plan, and with one what the plan would do."""
+
+    state_dir: Path
+    identity: Identity
+    holder: Holder | None = None
+    unfinished: TransactionReport | None = None
+    last: Summary | None = None
+    entered_by: str | None = None
+    """The transaction whose jump started this boot; None: it was no jump of ours."""
+    objections: list[str] = field(default_factory=list)
+    """Why an apply would not begin now."""
+    plan: StepGraph | None = None
+    plan_error: MkupgradeError | None = None
+
+    @property
+    def will_act(self) -> bool:
+        return not self.objections and self.plan_error is None
+
+    @property
+    def proof(self) -> str:
+        """Whether this kernel is known to start by itself."""
+        if self.entered_by is None:
+            return "started by a boot of its own"
+        return (
+            f"not proven by a cold boot: entered by kexec in transaction {self.entered_by}, "
+            "and the machine has not started into it by itself since"
+        )
+
+
+def standing(state_dir: Path) -> Standing:
+    """Look at journal, lock and kernel; changes nothing."""
+    from orchestrator.cli.journals import reading
+    from orchestrator.cli.wiring import identity_at
+    from orchestrator.engine.lock import current_holder
+    from orchestrator.engine.queries import history, report_of, unfinished
+
+    found = Standing(state_dir, identity_at(state_dir), holder=current_holder(state_dir))
+    with reading(state_dir) as journal:
+        if journal is not None:
+            name = unfinished(journal)
+            found.unfinished = report_of(journal, name) if name else None
+            ended = [s for s in history(journal) if s.outcome is not None]
+            found.last = ended[-1] if ended else None
+            found.entered_by = _entered_by(journal, found.identity.boot_id)
+    found.objections = _objections(found)
+    return found
+
+
+def look_at_plan(found: Standing, path: Path) -> None:
+    """Plan, to say what an apply of this spec would do here and now."""
+    from contextlib import closing
+
+    from orchestrator.cli.journals import reading
+    from orchestrator.cli.wiring import hold_to_host, load_target, make_plan, open_driver
+    from orchestrator.engine.queries import rolled_back_before
+
+    try:
+        spec, saved = load_target(path)
+        with closing(open_driver(spec)) as driver:
+            found.plan = saved or make_plan(spec, driver)
+            if saved is not None:
+                hold_to_host(saved, spec, driver)
+            if driver.name == "live-update":
+                found.objections += guard_objections()
+    except MkupgradeError as error:
+        found.plan_error = error
+        return
+    with reading(found.state_dir) as journal:
+        before = rolled_back_before(journal, found.plan.intent_digest) if journal else None
+    if before is not None and not found.plan.is_empty:
+        found.objections.append(
+            f"this upgrade was rolled back before, by transaction {before.transaction} "
+            f"({before.reason}); only `mkupgrade apply --again` tries it again"
+        )
+
+
+def guard_objections() -> list[str]:
+    """Why calls that change this machine's kernel would be refused."""
+    from orchestrator.system.guard import HostGuard
+
+    return HostGuard.open().objections()
+
+
+def _objections(found: Standing) -> list[str]:
+    objections = []
+    if found.holder is not None:
+        objections.append(f"process {found.holder.pid} (mkupgrade {found.holder.verb}) is at work")
+    if found.unfinished is not None:
+        objections.append(f"transaction {found.unfinished.transaction} is not finished")
+    elif found.last is not None and found.last.outcome in {
+        Outcome.UNKNOWN,
+        Outcome.ROLLBACK_INCOMPLETE,
+    }:
+        word = "unknown" if found.last.outcome is Outcome.UNKNOWN else "an incomplete rollback"
+        objections.append(f"transaction {found.last.transaction} ended in {word}: look first")
+    return objections
+
+
+def _entered_by(journal: Journal, boot_id: str) -> str | None:
+    """The last transaction that jumped into this boot. A reset into it is a proof, no jump."""
+    from orchestrator.engine.queries import report_of
+
+    for stored in reversed(journal.transactions()):
+        report = report_of(journal, stored.id)
+        boots = [b.boot_id for b in report.boots]
+        if boot_id in boots[1:]:
+            graph = journal.plan(stored.id)[0]
+            return stored.id if _jumped(report, graph, boots.index(boot_id)) else None
+        if boot_id in boots[:1]:
+            return None
+    return None
+
+
+def _jumped(report: TransactionReport, graph: StepGraph, index: int) -> bool:
+    """Did a pivot by kexec, and not a reset, lead into the boot at `index`?"""
+    methods = {s.id: s.params.get("method") for s in graph.steps}
+    since = report.boots[index].first
+    pivots = [
+        (attempt.started, step.id, attempt.answer)
+        for step in report.steps
+        if step.kind == "jump"
+        for attempt in step.attempts
+        if attempt.started <= since
+    ]
+    if not pivots:
+        return False
+    _, step_id, answer = max(pivots)
+    return answer != "lost" and methods.get(step_id) != "reset"
+
+
+def standing_json(found: Standing) -> dict[str, Any]:
+    """The stable form of `status --json`."""
+    report, holder, last = found.unfinished, found.holder, found.last
+    return {
+        "kernel": found.identity.release,
+        "boot_id": found.identity.boot_id,
+        "proven_by_cold_boot": found.entered_by is None,
+        "proof": found.proof,
+        "running": holder.model_dump(mode="json") if holder else None,
+        "unfinished": None if report is None else _unfinished_json(report),
+        "last": last.model_dump(mode="json") if last else None,
+        "will_act": found.will_act,
+        "why_not": found.objections,
+        "plan": _plan_json(found),
+    }
+
+
+def _unfinished_json(report: TransactionReport) -> dict[str, Any]:
+    done, steps = of_section(report)
+    return {
+        "transaction": report.transaction,
+        "name": report.name,
+        "section": report.section.value,
+        "reverting": report.reverting,
+        "interrupted": report.interrupted,
+        "waiting": report.waiting,
+        "reason": report.reason,
+        "steps_performed": done,
+        "steps": len(steps),
+        "running": [s.id for s in steps if s.state in {"intended", "reverting"}],
+        "next_command": report.next_command,
+    }
+
+
+def of_section(report: TransactionReport) -> tuple[int, list[StepReport]]:
+    """How many steps of the running section are performed, and all of them."""
+    steps = [s for s in report.steps if s.section is report.section]
+    return sum(s.state == "performed" for s in steps), steps
+
+
+def _plan_json(found: Standing) -> dict[str, Any] | None:
+    if found.plan_error is not None:
+        return {"error": found.plan_error.as_dict()}
+    if found.plan is None:
+        return None
+    from orchestrator.cli.render.plan import summary
+
+    return {
+        "name": found.plan.name,
+        "changes_pending": not found.plan.is_empty,
+        "summary": summary(found.plan),
+    }
