@@ -1,38 +1,53 @@
-"""`Workloads`: the same five calls for every method of migration."""
+"""`Workloads`: the same calls for every method of migration. All that drivers use."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Protocol
 
-from orchestrator.model.errors import NotSupportedError
+from orchestrator.model.errors import NotSupportedError, ToolError
 from orchestrator.model.host import WorkloadState
 from orchestrator.model.kinds import ChannelName
 from orchestrator.model.seams import Control, Result
-from orchestrator.model.spec.workloads import Workload
+from orchestrator.model.spec.workloads import CriuMigrate, HooksMigrate, Workload
 from orchestrator.model.steps import Inspected
+from orchestrator.workloads import find, hold, preflight
+from orchestrator.workloads.criu_method import Criu
+from orchestrator.workloads.hooks import Hooks
+from orchestrator.workloads.meta import network_of
+from orchestrator.workloads.preflight import Finding
+from orchestrator.workloads.restart import Restart
+
+__all__ = ["Finding", "Method", "Workloads"]
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing that preflight found."""
+class Method(Protocol):
+    """One method of migration, for one workload. See `Workloads` for each call."""
 
-    severity: Literal["error", "warning"]
-    """An error would make the transaction fail behind the pivot."""
-    workload: str
-    text: str
-    """What it is and what to do about it."""
+    def checkpoint(self, workdir: Path, control: Control) -> Result: ...
+    def inspect_checkpoint(self, workdir: Path) -> Inspected: ...
+    def undo_checkpoint(self, workdir: Path, control: Control) -> Result: ...
+    def restore(
+        self, workdir: Path | None, meta: Mapping[str, Any], control: Control
+    ) -> Result: ...
+    def inspect_restore(self, meta: Mapping[str, Any]) -> Inspected: ...
+    def stop(self, meta: Mapping[str, Any], control: Control) -> Result: ...
+    def start_anew(self, meta: Mapping[str, Any], control: Control) -> Result: ...
 
 
 class Workloads:
-    """Checkpoint and restore, by each workload's own method."""
+    """Checkpoint and restore, by each workload's own method.
+
+    Calls block, and keep to the lesser of the workload's own time limit and
+    `control.remaining()`. They raise `WorkloadError` (and `ToolError`, `NotSupportedError`,
+    `SystemCallError` where a tool or the host is the cause).
+    """
 
     def find(self, workload: Workload) -> WorkloadState:
         """Its processes, memory and files on volatile file systems. Never raises: what went
         wrong is in `error`."""
-        raise NotSupportedError("not built yet")
+        return find.state(workload)
 
     def preflight(
         self,
@@ -44,49 +59,96 @@ class Workloads:
     ) -> list[Finding]:
         """Everything that would go wrong later, trial dump (in `scratch`) included. The workload
         goes on running."""
-        raise NotSupportedError("not built yet")
+        return preflight.run(workload, channel, scratch, control, state_dir)
 
     def checkpoint(self, workload: Workload, workdir: Path, control: Control) -> Result:
         """Take its state into `workdir` (made anew, 0700, sealed with a marker when complete);
-        afterwards it does not run.
+        afterwards it does not run. After an error it either runs still, or `undo_checkpoint`
+        brings it back from what is in `workdir`.
 
         Returns:
             meta: JSON, to be put into the manifest and given to `restore`.
         """
-        raise NotSupportedError("not built yet")
+        return _method(workload).checkpoint(workdir, control)
 
     def inspect_checkpoint(self, workload: Workload, workdir: Path) -> Inspected:
         """PRESENT: state complete and the workload not running (result: meta). ABSENT: running.
         PARTIAL: neither. UNKNOWN: it cannot be told."""
-        raise NotSupportedError("not built yet")
+        return _method(workload).inspect_checkpoint(workdir)
 
     def undo_checkpoint(self, workload: Workload, workdir: Path, control: Control) -> Result:
-        """Make it run again in the same kernel, from whatever `checkpoint` left; again is fine."""
-        raise NotSupportedError("not built yet")
+        """Make it run again in the same kernel, from whatever `checkpoint` left; again is fine.
+        `workdir` is removed afterwards."""
+        return _method(workload).undo_checkpoint(workdir, control)
 
     def restore(
         self, workload: Workload, workdir: Path | None, meta: Mapping[str, Any], control: Control
     ) -> Result:
-        """Bring it back from `workdir` and `meta` (hostile: both are checked)."""
-        raise NotSupportedError("not built yet")
+        """Bring it back from `workdir` and `meta` (hostile: both are checked); again is fine.
+
+        Returns:
+            {"pids": […], "notes": [what else was done]}
+        """
+        return _method(workload).restore(workdir, meta, control)
 
     def inspect_restore(self, workload: Workload, meta: Mapping[str, Any]) -> Inspected:
-        """PRESENT: it runs. ABSENT: it does not. PARTIAL: some of its processes are there."""
-        raise NotSupportedError("not built yet")
+        """PRESENT: it runs. ABSENT: it does not. PARTIAL: only processes without their root."""
+        return _method(workload).inspect_restore(meta)
 
     def stop(self, workload: Workload, meta: Mapping[str, Any], control: Control) -> Result:
-        """Undo `restore`: kill what was restored (its state is still in `workdir`)."""
-        raise NotSupportedError("not built yet")
+        """Undo `restore`: end what was restored; its state is still in `workdir`. Again is
+        fine. An empty `meta`: what is found is ended."""
+        return _method(workload).stop(meta, control)
 
-    def start_anew(self, workload: Workload, control: Control) -> Result:
-        """Where no state is left: start it as if for the first time, and say so in the result."""
-        raise NotSupportedError("not built yet")
+    def start_anew(
+        self, workload: Workload, control: Control, meta: Mapping[str, Any] | None = None
+    ) -> Result:
+        """Where no state is left: start it as if for the first time.
+
+        Args:
+            meta: of an earlier checkpoint, if there is one: a process that is no unit can be
+                started again only by its recorded arguments.
+
+        Raises:
+            NotSupportedError: nobody knows how it is started.
+        """
+        return _method(workload).start_anew(meta or {}, control)
 
     def hold(self, metas: Mapping[str, Mapping[str, Any]], control: Control) -> Result:
         """Drop incoming TCP to the ports of these workloads, so that the new kernel does not
-        reset their connections before they are restored. Call it before the network is up."""
-        raise NotSupportedError("not built yet")
+        reset their connections before they are restored. Call it before the network is up. In
+        the place of an earlier hold.
+
+        Args:
+            metas: workload name -> meta.
+
+        Returns:
+            {"ports": […], "held": bool}, and "reason" where there are ports and nft cannot hold
+            them: the restore goes on, connections may be lost.
+        """
+        networks = [network_of(meta, name) for name, meta in metas.items()]
+        ports = sorted({port for network in networks for port in network.ports})
+        try:
+            hold.hold(ports, _limit(control))
+        except (NotSupportedError, ToolError) as error:
+            control.progress(f"Connections are not held: {error}")
+            return {"ports": ports, "held": False, "reason": str(error)}
+        return {"ports": ports, "held": bool(ports)}
 
     def release(self, control: Control) -> Result:
         """End `hold`; again is fine."""
-        raise NotSupportedError("not built yet")
+        hold.release(_limit(control))
+        return {}
+
+
+def _limit(control: Control) -> float:
+    return max(0.1, min(10.0, control.remaining()))
+
+
+def _method(workload: Workload) -> Method:
+    migrate = workload.migrate
+    if isinstance(migrate, CriuMigrate):
+        return Criu(workload, migrate)
+    if isinstance(migrate, HooksMigrate):
+        return Hooks(workload, migrate)
+    return Restart(workload, migrate)

@@ -1,0 +1,274 @@
+"""Method "criu" for one workload: everything around CRIU itself.
+
+Order of a checkpoint: find, write down what is needed besides (meta), hold the unit, dump (from
+here it does not run), copy volatile files, seal. Order of a restore: check that the ids are free,
+put volatile files back, addresses and routes, CRIU, cgroup or unit.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from orchestrator.model.errors import ErrorClass, MkupgradeError, WorkloadError
+from orchestrator.model.seams import Control, Result
+from orchestrator.model.spec.workloads import CriuMigrate, Workload
+from orchestrator.model.steps import Inspected, Inspection
+from orchestrator.system import files, open_files, proc
+from orchestrator.workloads import (
+    carry,
+    cgroups,
+    criu,
+    find,
+    network,
+    running,
+    seal,
+    sockets,
+    units,
+)
+from orchestrator.workloads.hooks import running_now, start_unit_anew
+from orchestrator.workloads.meta import CriuMeta, parse
+
+_UNIT_SECONDS = 20.0
+_SETTLE_SECONDS = 1.0
+"""How long a killed tree may still be seen after CRIU has ended."""
+
+
+class Criu:
+    """Method "criu" for one workload."""
+
+    def __init__(self, workload: Workload, migrate: CriuMigrate) -> None:
+        self.workload = workload
+        self.migrate = migrate
+
+    def checkpoint(self, workdir: Path, control: Control) -> Result:
+        processes = find.processes(self.workload.find)
+        meta = self.describe(processes)
+        seal.begin(workdir, meta.model_dump(mode="json"))
+        images = workdir / "images"
+        images.mkdir(mode=0o700)
+        self._hold_unit(control)
+        try:
+            control.progress(f"Dumping {self.workload.name}")
+            criu.dump(meta.pids[0], images, self.migrate, meta.shell_job, control)
+        except BaseException:
+            self._release_unit(control)
+            raise
+        meta = self._carry_and_seal(meta, workdir)
+        return meta.model_dump(mode="json")
+
+    def inspect_checkpoint(self, workdir: Path) -> Inspected:
+        working = criu.running_on(workdir / "images")
+        if working is not None:
+            reason = f"an earlier criu (pid {working}) still works on {workdir}"
+            return Inspected(verdict=Inspection.PARTIAL, reason=reason)
+        now = running_now(self.workload)
+        if now.verdict is Inspection.PRESENT:
+            return Inspected(verdict=Inspection.ABSENT, reason=now.reason)
+        if now.verdict is Inspection.UNKNOWN:
+            return now
+        meta = seal.read(workdir)
+        if meta is not None and criu.is_complete(workdir / "images"):
+            reason = f"{now.reason}; its state is complete in {workdir}"
+            return Inspected(verdict=Inspection.PRESENT, reason=reason, result=meta)
+        return Inspected(
+            verdict=Inspection.PARTIAL, reason=f"{now.reason}, and its state is not sealed"
+        )
+
+    def undo_checkpoint(self, workdir: Path, control: Control) -> Result:
+        images = workdir / "images"
+        criu.wait_until_idle(images, control)
+        now = running_now(self.workload)
+        if now.verdict is Inspection.PRESENT:
+            self._release_unit(control)
+            seal.remove(workdir)
+            return {"pids": now.result["pids"], "undone": "nothing: it runs"}
+        found = seal.read(workdir) or seal.read_plan(workdir)
+        if found is None or not criu.is_complete(images):
+            raise WorkloadError(
+                f"{self.workload.name} does not run, and its state is not complete",
+                where=str(workdir),
+                state="it was not started anew",
+                next_command=f"less {images / criu.DUMP_LOG}",
+            )
+        meta = parse(CriuMeta, found, self.workload.name)
+        carry.put_back(meta.carried, workdir / "carry", replace=False)
+        result = self._restore(workdir, meta, control)
+        seal.remove(workdir)
+        return {**result, "undone": "restored"}
+
+    def restore(self, workdir: Path | None, meta: Mapping[str, Any], control: Control) -> Result:
+        known = parse(CriuMeta, meta, self.workload.name)
+        now = self.inspect_restore(meta)
+        if now.verdict is Inspection.PRESENT:
+            return {"pids": known.pids, "notes": ["it ran already"]}
+        if workdir is None or not criu.is_complete(workdir / "images"):
+            raise WorkloadError(
+                f"the images of {self.workload.name} are not complete", where=str(workdir)
+            )
+        self._require_free(known)
+        carry.verify(known.carried, workdir / "carry")
+        notes = [f"put back {path}" for path in carry.put_back(known.carried, workdir / "carry")]
+        notes += network.bring_back(known.network, control)
+        result = self._restore(workdir, known, control)
+        return {**result, "notes": [*notes, *result["notes"]]}
+
+    def inspect_restore(self, meta: Mapping[str, Any]) -> Inspected:
+        known = parse(CriuMeta, meta, self.workload.name)
+        there = [pid for pid in known.pids if self._is_ours(pid, known)]
+        if len(there) == len(known.pids):
+            reason = f"all {len(there)} processes run, root {known.pids[0]}"
+            return Inspected(verdict=Inspection.PRESENT, reason=reason, result={"pids": known.pids})
+        if known.pids[0] in there:
+            # A workload may have ended children of its own since.
+            reason = f"{len(there)} of {len(known.pids)} processes run, root {known.pids[0]}"
+            return Inspected(verdict=Inspection.PRESENT, reason=reason, result={"pids": there})
+        verdict = Inspection.PARTIAL if there else Inspection.ABSENT
+        reason = f"process {known.pids[0]} of {self.workload.name} does not run"
+        return Inspected(verdict=verdict, reason=reason)
+
+    def stop(self, meta: Mapping[str, Any], control: Control) -> Result:
+        """Kills what was restored. Its peers see closed connections."""
+        processes: list[proc.Process] = []
+        if meta:
+            known = parse(CriuMeta, meta, self.workload.name)
+            processes = [p for pid in known.pids if self._is_ours(pid, known) for p in _one(pid)]
+            processes += [p for q in processes for p in proc.tree(q.pid) if p not in processes]
+        else:
+            try:
+                processes = find.processes(self.workload.find)
+            except find.NotRunningError:
+                return {"stopped": []}
+        running.end(processes, max(0.1, min(10.0, control.remaining())), gently=False)
+        return {"stopped": [p.pid for p in processes]}
+
+    def start_anew(self, meta: Mapping[str, Any], control: Control) -> Result:
+        known = parse(CriuMeta, meta, self.workload.name) if meta else None
+        if self.workload.find.unit is not None or known is None or not known.argv:
+            return start_unit_anew(self.workload, self.migrate.timeout, control)
+        limit = max(0.1, min(self.migrate.timeout, control.remaining()))
+        running.start_detached(
+            self.workload.name,
+            known.argv,
+            timeout=limit,
+            cwd=known.cwd,
+            uid=known.uid,
+            gid=known.gid,
+            groups=known.groups,
+        )
+        pids = running.wait_until_found(self.workload.find, limit, control)
+        return {"pids": pids, "notes": ["started without the environment it had"]}
+
+    def describe(self, processes: list[proc.Process]) -> CriuMeta:
+        """What is needed besides the images, as far as it is known before the dump.
+
+        Raises:
+            WorkloadError, ToolError
+        """
+        pids = [p.pid for p in processes]
+        root = processes[0]
+        directories = carry.directories_of(
+            [*self._carried_paths(), *sockets.unix_paths(pids), *_volatile_places(pids)]
+        )
+        fields = {
+            "pids": pids,
+            "tasks": find.task_ids(pids),
+            "session": root.session,
+            "cgroup": proc.cgroup(root.pid),
+            "unit": self.workload.find.unit,
+            "shell_job": self.migrate.shell_job or root.session not in pids,
+            "network": network.take(sockets.inet_sockets(pids)).model_dump(mode="json"),
+            "carried": {"directories": [d.model_dump() for d in directories], "files": []},
+            "taken_monotonic": time.monotonic(),
+            **running.start_again(root.pid),
+        }
+        return parse(CriuMeta, fields, self.workload.name)
+
+    def _carried_paths(self) -> list[str]:
+        """The spec's, and the pid file where it is volatile: it finds the workload again."""
+        paths = [str(path) for path in self.migrate.carry]
+        pid_file = self.workload.find.pid_file
+        if pid_file is not None and open_files.is_volatile(str(pid_file)):
+            paths.append(str(pid_file))
+        return paths
+
+    def _carry_and_seal(self, meta: CriuMeta, workdir: Path) -> CriuMeta:
+        _wait_until_gone(meta.pids)
+        carried = carry.take(self._carried_paths(), meta.carried.directories, workdir / "carry")
+        meta = meta.model_copy(update={"carried": carried})
+        seal.complete(workdir, meta.model_dump(mode="json"))
+        return meta
+
+    def _restore(self, workdir: Path, meta: CriuMeta, control: Control) -> Result:
+        logs = workdir.with_name(f".{workdir.name}.restore")
+        seal.remove(logs)
+        files.make_private_directory(logs)
+        control.progress(f"Restoring {self.workload.name}")
+        criu.restore(workdir / "images", logs, self.migrate, meta.shell_job, control)
+        if not _one(meta.pids[0]):
+            raise WorkloadError(
+                f"criu restored {self.workload.name}, and process {meta.pids[0]} is not there",
+                where=str(logs / criu.RESTORE_LOG),
+            )
+        return {"pids": meta.pids, "notes": self._place(meta)}
+
+    def _place(self, meta: CriuMeta) -> list[str]:
+        """Into their cgroup, or their unit: not left in ours, which may end with us."""
+        if meta.unit is not None and units.applies(meta.unit):
+            return [units.adopt(meta.unit, meta.cgroup, meta.pids, _UNIT_SECONDS)]
+        if meta.cgroup is None or meta.cgroup == "/":
+            return []
+        problem = cgroups.join(meta.cgroup, meta.pids)
+        return [problem] if problem else []
+
+    def _require_free(self, meta: CriuMeta) -> None:
+        taken = proc.taken_pids(sorted({*meta.tasks, *meta.pids}))
+        if taken:
+            details = tuple(f"{p.pid}: {p.name}" for p in taken[:10])
+            raise WorkloadError(
+                f"process ids of {self.workload.name} are taken: "
+                + ", ".join(f"{p.pid} by {p.name}" for p in taken[:3]),
+                where=self.workload.name,
+                state="nothing was restored",
+                next_command=f"ps -o pid,lstart,args -p {taken[0].pid}",
+                details=details,
+                error_class=ErrorClass.BUSY,
+            )
+
+    def _is_ours(self, pid: int, meta: CriuMeta) -> bool:
+        process = proc.process(pid)
+        if process is None or process.state in "ZX":
+            return False
+        return pid != meta.pids[0] or proc.arguments(pid) == meta.argv
+
+    def _hold_unit(self, control: Control) -> None:
+        unit = self.workload.find.unit
+        if unit is not None and units.applies(unit):
+            units.hold(unit, max(0.1, min(_UNIT_SECONDS, control.remaining())))
+
+    def _release_unit(self, control: Control) -> None:
+        unit = self.workload.find.unit
+        if unit is not None and units.applies(unit):
+            units.release(unit, _UNIT_SECONDS)
+
+
+def _one(pid: int) -> list[proc.Process]:
+    process = proc.process(pid)
+    return [process] if process is not None and process.state not in "ZX" else []
+
+
+def _volatile_places(pids: list[int]) -> list[str]:
+    """Something inside each volatile directory that must be there for a restore."""
+    try:
+        paths = open_files.volatile_files(pids)
+    except MkupgradeError:
+        return []
+    return [f"{path}/." if Path(path).is_dir() else path for path in paths]
+
+
+def _wait_until_gone(pids: list[int]) -> None:
+    until = time.monotonic() + _SETTLE_SECONDS
+    while any(_one(pid) for pid in pids) and time.monotonic() < until:
+        time.sleep(0.01)

@@ -1,0 +1,198 @@
+"""From `Find` to processes: the tree of a workload, root first."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+from orchestrator.model.errors import ErrorClass, MkupgradeError, SystemCallError, WorkloadError
+from orchestrator.model.host import WorkloadState
+from orchestrator.model.spec.workloads import Find, Workload
+from orchestrator.system import files, open_files, proc, systemd
+
+_PID_FILE_LIMIT = 64
+
+
+class NotRunningError(WorkloadError):
+    """No process of the workload runs."""
+
+    code = "workload-not-running"
+
+
+def processes(find: Find) -> list[proc.Process]:
+    """The workload's processes, root first, parents before children.
+
+    Raises:
+        NotRunningError: there are none.
+        WorkloadError: two unrelated processes match, a process of the cgroup or unit is no
+            descendant of its root, or a pid file that cannot be trusted.
+    """
+    root = _root(find)
+    found = [p for p in proc.tree(root) if p.state not in "ZX"]
+    if not found or found[0].pid != root:
+        raise NotRunningError(f"process {root} does not run", where=label(find))
+    if not proc.arguments(root):
+        raise WorkloadError(
+            f"process {root} is a kernel thread or shows no arguments",
+            where=label(find),
+            error_class=ErrorClass.INVALID,
+        )
+    _refuse_strays(find, found)
+    return found
+
+
+def state(workload: Workload) -> WorkloadState:
+    """What `processes` finds, with memory and files on volatile file systems. Never raises."""
+    try:
+        found = processes(workload.find)
+    except NotRunningError as error:
+        return WorkloadState(name=workload.name, error=f"not running: {error}")
+    except MkupgradeError as error:
+        return WorkloadState(name=workload.name, error=str(error))
+    pids = [p.pid for p in found]
+    return WorkloadState(
+        name=workload.name,
+        pids=pids,
+        memory_bytes=sum(p.resident_bytes for p in found),
+        volatile_files=open_files.volatile_files(pids),
+    )
+
+
+def label(find: Find) -> str:
+    """For people: "unit web.service"."""
+    for key in type(find).model_fields:
+        value = getattr(find, key)
+        if value is not None:
+            return f"{key.replace('_', ' ')} {value}"
+    return "find"
+
+
+def task_ids(pids: list[int], root: Path = proc.PROC) -> list[int]:
+    """The ids of all threads of these processes, sorted: what must be free for a restore."""
+    found = set(pids)
+    for pid in pids:
+        try:
+            entries = list((root / str(pid) / "task").iterdir())
+        except OSError:
+            continue
+        found.update(int(entry.name) for entry in entries if entry.name.isdigit())
+    return sorted(found)
+
+
+def _root(find: Find) -> int:
+    if find.pid_file is not None:
+        return read_pid_file(Path(find.pid_file))
+    if find.unit is not None:
+        return _main_pid(find.unit)
+    if find.cmdline is not None:
+        hit = proc.find_by_arguments(find.cmdline)
+        if hit is None:
+            raise NotRunningError("no process matches", where=label(find))
+        return hit.pid
+    return _root_of_cgroup(find)
+
+
+def _main_pid(unit: str) -> int:
+    found = systemd.show(unit)
+    if found.load == "not-found":
+        raise WorkloadError(
+            f"no unit {unit}", next_command="systemctl list-units", error_class=ErrorClass.INVALID
+        )
+    if found.main_pid:
+        return found.main_pid
+    pids = systemd.cgroup_pids(found.cgroup) if found.cgroup else []
+    if not pids:
+        raise NotRunningError(
+            f"unit {unit} is {found.active} ({found.sub}): no process",
+            next_command=f"systemctl status {unit}",
+        )
+    return _topmost(pids, f"unit {unit}")
+
+
+def _root_of_cgroup(find: Find) -> int:
+    pids = systemd.cgroup_pids(str(find.cgroup))
+    if not pids:
+        raise NotRunningError("no process in the cgroup", where=label(find))
+    return _topmost(pids, label(find))
+
+
+def _topmost(pids: list[int], where: str) -> int:
+    members = set(pids)
+    parents = {p.pid: p.parent for pid in pids if (p := proc.process(pid)) is not None}
+    tops = sorted(pid for pid, parent in parents.items() if parent not in members)
+    if not tops:
+        raise NotRunningError("its processes have ended", where=where)
+    if len(tops) > 1:
+        raise WorkloadError(
+            f"{len(tops)} unrelated processes: pids {', '.join(map(str, tops))}",
+            where=where,
+            next_command=f"ps -o pid,ppid,args -p {','.join(map(str, tops))}",
+            error_class=ErrorClass.INVALID,
+        )
+    return tops[0]
+
+
+def read_pid_file(path: Path) -> int:
+    """The pid in a pid file that only its service or root can have written.
+
+    Raises:
+        NotRunningError: the file is not there, or no such process runs.
+        WorkloadError: a link, writable by everybody, not a number, or pid 0 or 1.
+    """
+    try:
+        with files.open_regular(path) as file:
+            status = os.fstat(file.fileno())
+            data = file.read(_PID_FILE_LIMIT + 1)
+    except SystemCallError as error:
+        if error.errno == errno.ENOENT:
+            raise NotRunningError("no pid file", where=str(path)) from None
+        raise WorkloadError(
+            f"the pid file cannot be used: {error.what}", where=str(path)
+        ) from error
+    text = data.decode("ascii", "replace").strip()
+    if len(data) > _PID_FILE_LIMIT or not text.isascii() or not text.isdigit() or int(text) <= 1:
+        raise _bad_pid_file(path, f"it does not hold a process id: {text[:20]!r}")
+    if status.st_mode & stat.S_IWOTH:
+        raise _bad_pid_file(path, "everybody may write it")
+    pid = int(text)
+    if status.st_uid not in (0, _owner(pid)):
+        raise _bad_pid_file(path, f"user {status.st_uid} wrote it, not root nor the process's user")
+    return pid
+
+
+def _owner(pid: int) -> int:
+    try:
+        return (proc.PROC / str(pid)).stat().st_uid
+    except FileNotFoundError:
+        raise NotRunningError(f"process {pid} of the pid file does not run") from None
+
+
+def _bad_pid_file(path: Path, problem: str) -> WorkloadError:
+    return WorkloadError(
+        f"the pid file cannot be trusted: {problem}",
+        where=str(path),
+        next_command=f"ls -l {path}",
+        error_class=ErrorClass.INVALID,
+    )
+
+
+def _refuse_strays(find: Find, found: list[proc.Process]) -> None:
+    """A service's process that left the tree (a daemonised helper) would be left behind."""
+    if find.unit is not None:
+        members = systemd.cgroup_pids(systemd.show(find.unit).cgroup or "/nowhere")
+    elif find.cgroup is not None:
+        members = systemd.cgroup_pids(str(find.cgroup))
+    else:
+        return
+    strays = sorted(set(members) - {p.pid for p in found})
+    strays = [pid for pid in strays if (p := proc.process(pid)) and p.state not in "ZX"]
+    if strays:
+        raise WorkloadError(
+            f"processes {', '.join(map(str, strays))} are no descendants of its root,"
+            f" process {found[0].pid}",
+            where=label(find),
+            next_command=f"ps -o pid,ppid,args -p {','.join(map(str, strays))}",
+            error_class=ErrorClass.INVALID,
+        )
