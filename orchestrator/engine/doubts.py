@@ -1,13 +1,15 @@
 """What is in doubt after another process took over (rules 3, 4 and 6).
 
-First the pivot, for it says in which kernel we are; then every step whose effect may have
-gone, or come, while nobody looked.
+First the landmarks, one by one, for they say in which kernel we are: the commit, if it is
+unanswered, then the pivot. After them every step whose effect may have gone, or come, while
+nobody looked.
 """
 
 from __future__ import annotations
 
 from heapq import heappush
 
+from orchestrator.engine.events import Envelope
 from orchestrator.engine.state import Status, StepState, TransactionState
 from orchestrator.model.steps import Section
 
@@ -38,17 +40,39 @@ def raise_all(state: TransactionState, boot_id: str, *, crashed: bool) -> None:
             s.crashes += s.status in {Status.INTENDED, Status.REVERTING}
     if state.lost is not None and state.section is not Section.RECOVER:
         return
-    pivot = _doubtful_pivot(state, boot_id)
-    if pivot is not None:
-        _doubt(state, pivot)
+    landmark = _doubtful_landmark(state, boot_id)
+    if landmark is not None:
+        _doubt(state, landmark)
     else:
         _raise_steps(state, 0.0)
 
 
-def after_pivot(state: TransactionState, now: float) -> None:
-    """The pivot is known: go on with the steps, unless its verdict made them meaningless."""
-    if state.lost is None:
-        _raise_steps(state, now)
+def ask_the_other_pivot(state: TransactionState, s: StepState) -> bool:
+    """A pivot back whose landing is not recognised: the host may be in the old kernel all the
+    same, through a reset. The forward pivot knows that one: it is lost then."""
+    if s.step.section is not Section.RETURN or not s.doubt or state.crossed is None:
+        return False
+    s.doubt = False
+    state.doubts -= 1
+    _doubt(state, state.steps[state.crossed])
+    return True
+
+
+def after_landmark(state: TransactionState, s: StepState, at: Envelope) -> None:
+    """It is known: on to the next, or to the steps, unless its verdict made them
+    meaningless."""
+    if state.lost is not None:
+        return
+    if s.is_commit:
+        pivot = _doubtful_landmark(state, at.stamp.boot_id)
+        if pivot is not None:
+            _doubt(state, pivot)
+            return
+    for other in state.of_section():
+        if other is not s and other.is_pivot and other.status in _UNANSWERED:
+            state.unknown = f"{other.step.id}: neither there nor back: this kernel is not known"
+            return
+    _raise_steps(state, at.time)
 
 
 def reopen(state: TransactionState) -> None:
@@ -68,8 +92,13 @@ def reopen(state: TransactionState) -> None:
             s.status, s.error = Status.PENDING, None
 
 
-def _doubtful_pivot(state: TransactionState, boot_id: str) -> StepState | None:
-    """The pivot whose verdict says where we are, if that is in question."""
+def _doubtful_landmark(state: TransactionState, boot_id: str) -> StepState | None:
+    """The commit or pivot whose verdict says where we are, if that is in question."""
+    for s in state.of_section():
+        # A commit goes first: once the new kernel is the default, a reset ends in it without
+        # the mark by which the pivot would be recognised.
+        if s.is_commit and s.status in _UNANSWERED:
+            return s
     pivots = [s for s in state.of_section() if s.is_pivot]
     for s in pivots:
         if s.status in _UNANSWERED:
@@ -79,7 +108,6 @@ def _doubtful_pivot(state: TransactionState, boot_id: str) -> StepState | None:
     if state.section is Section.RETURN and any(s.status is Status.PERFORMED for s in pivots):
         return None
     if state.committed and (state.section is Section.FORWARD or boot_id == state.section_boot_id):
-        # The new kernel is the default by now: however it was booted, we are there.
         return None
     return state.steps[state.crossed]
 

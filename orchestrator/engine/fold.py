@@ -203,6 +203,8 @@ def _inspected(state: TransactionState, event: events.StepInspected, at: events.
     s, verdict = _step(state, event.step), event.verdict
     state.looking.discard(event.step)
     state.to_inspect.pop(event.step, None)
+    if verdict is Inspection.UNKNOWN and doubts.ask_the_other_pivot(state, s):
+        return
     if verdict is Inspection.UNKNOWN or _makes_no_sense(s, verdict):
         # The doubt stays: resumed by an operator who has looked, we look again.
         state.to_inspect[event.step] = None
@@ -220,8 +222,8 @@ def _inspected(state: TransactionState, event: events.StepInspected, at: events.
         _now_performed(state, s, event.result)
     else:
         _still_there(state, s, at)
-    if doubted and s.is_pivot:
-        doubts.after_pivot(state, at.time)
+    if doubted and (s.is_pivot or s.is_commit):
+        doubts.after_landmark(state, s, at)
 
 
 def _makes_no_sense(s: StepState, verdict: Inspection) -> bool:

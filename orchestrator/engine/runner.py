@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from queue import Empty, SimpleQueue
+from queue import Empty
 from typing import Any
 
 from orchestrator.engine import events, interrupts
@@ -25,7 +25,6 @@ from orchestrator.engine.workers import (
     Answer,
     Flight,
     FlightControl,
-    Mail,
     Pool,
     Progress,
     call,
@@ -80,7 +79,7 @@ class Runner:
         self.state = state
         self._transaction, self._plan_digest = transaction, plan_digest
         self._around = around
-        self._mail: Mail = SimpleQueue()
+        self._mail = around.pool.mailbox()
         self._flights: dict[Flight, None] = {}
         self._next_poll = 0.0
         self._heard = 0

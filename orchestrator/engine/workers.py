@@ -19,8 +19,22 @@ from orchestrator.model.steps import Inspected, Inspection, Step
 MOST_TRACE_LINES = 20
 
 
+class Mail(Protocol):
+    """What the runner waits on. None only wakes it. A SimpleQueue, whose `put` is safe in
+    signal handlers."""
+
+    def put(self, item: Answer | Progress | None) -> None: ...
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Answer | Progress | None: ...
+
+    def get_nowait(self) -> Answer | Progress | None: ...
+
+
 class Pool(Protocol):
-    """Where calls run. The real one has threads; tests may run them in place."""
+    """Where calls run, and where their answers arrive. The real one has threads; tests may
+    run calls in place and in an order of their own."""
+
+    def mailbox(self) -> Mail: ...
 
     def submit(self, call: Callable[[], None]) -> None: ...
 
@@ -35,6 +49,9 @@ class ThreadPool:
         self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._threads = self._pending = 0
+
+    def mailbox(self) -> Mail:
+        return SimpleQueue()
 
     def submit(self, call: Callable[[], None]) -> None:
         with self._lock:
@@ -92,10 +109,6 @@ class Progress:
     flight: Flight
     text: str
     fraction: float | None
-
-
-Mail = SimpleQueue[Answer | Progress | None]
-"""What the runner waits on. None only wakes it."""
 
 
 class FlightControl:

@@ -1,0 +1,520 @@
+"""The eight rules, one by one, with a driver whose effects are entries of a dict."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from orchestrator.engine.interrupts import Interrupts
+from orchestrator.engine.journal import Journal
+from orchestrator.engine.queries import history, report_of, rolled_back_before, unfinished
+from orchestrator.engine.report import TransactionReport, blackout_of
+from orchestrator.engine.transaction import Engine
+from orchestrator.model.errors import (
+    CheckFailedError,
+    ErrorClass,
+    MkupgradeError,
+    PlanError,
+    ToolError,
+)
+from orchestrator.model.outcomes import ExitCode, Outcome
+from orchestrator.model.spec.policy import RetryPolicy
+from orchestrator.model.steps import Inspection, StepGraph
+
+FULL = ["a", "b", "jump", "c", "commit", "d", "return.a", "return.jump", "recover.a", "recover.b"]
+
+
+def fails(error: Exception | None = None, times: int = 10**6) -> Any:
+    left = [times]
+
+    def fail(context: Any) -> None:
+        if left[0] > 0:
+            left[0] -= 1
+            raise error or CheckFailedError("it does not hold")
+
+    return fail
+
+
+def run(engine: Engine, graph: StepGraph) -> TransactionReport:
+    return engine.run(engine.begin(graph))
+
+
+def states(report: TransactionReport) -> dict[str, str]:
+    return {s.id: s.state for s in report.steps}
+
+
+def test_all_steps_in_the_order_of_the_graph_then_committed(
+    engine: Engine, driver: Any, tools: Any
+) -> None:
+    report = run(engine, tools.graph(FULL, "chain"))
+    assert driver.of("perform") == ["a", "b", "jump", "c", "commit", "d"]
+    assert (report.outcome, report.exit_code) == (Outcome.COMMITTED, ExitCode.DONE)
+    assert report.next_command is None
+
+
+def test_failure_before_the_pivot_reverts_in_reverse_order(
+    engine: Engine, driver: Any, tools: Any
+) -> None:
+    driver.on["perform", "c"] = fails()
+    report = run(engine, tools.graph(["a", "b", "c", "jump"], "chain"))
+    assert driver.of("revert") == ["b", "a"]
+    assert driver.effects == {}
+    assert (report.outcome, report.exit_code) == (Outcome.ROLLED_BACK, ExitCode.ROLLED_BACK)
+    assert report.reason == "c: it does not hold"
+    assert states(report)["c"] == "given-up"
+
+
+def test_a_failed_attempt_whose_effect_is_there_counts_as_performed(
+    engine: Engine, driver: Any, tools: Any
+) -> None:
+    def late(context: Any) -> None:
+        driver.effects["a"] = Inspection.PRESENT
+        raise ToolError("it was killed, but had done its work")
+
+    driver.on["perform", "a"] = late
+    report = run(engine, tools.graph(["a", "b"], "chain"))
+    assert report.outcome is Outcome.COMMITTED
+    assert driver.of("perform") == ["a", "b"]
+
+
+def test_a_partial_effect_is_reverted_before_the_next_attempt(
+    engine: Engine, driver: Any, tools: Any
+) -> None:
+    def half(context: Any) -> None:
+        if context.attempt == 1:
+            driver.effects["a"] = Inspection.PARTIAL
+            raise ToolError("busy", error_class=ErrorClass.BUSY)
+
+    driver.on["perform", "a"] = half
+    step = tools.step("a", retry=RetryPolicy(attempts=2, initial="1ms"))
+    report = run(engine, tools.graph([step]))
+    assert driver.calls == [
+        ("perform", "a"), ("inspect", "a"), ("revert", "a"), ("perform", "a"),
+    ]  # fmt: skip
+    assert report.outcome is Outcome.COMMITTED
+
+
+def test_unknown_effect_stops_the_transaction_and_may_be_looked_at_again(
+    engine: Engine, driver: Any, tools: Any
+) -> None:
+    driver.on["perform", "b"] = fails(times=1)
+    driver.on["inspect", "b"] = lambda _: Inspection.UNKNOWN
+    report = run(engine, tools.graph(["a", "b", "c"], "chain"))
+    assert (report.outcome, report.exit_code) == (Outcome.UNKNOWN, ExitCode.UNKNOWN)
+    assert driver.of("revert") == []
+    assert report.next_command == f"mkupgrade resume {report.transaction}"
+    del driver.on["inspect", "b"]
+    report = engine.resume(report.transaction)
+    assert report.outcome is Outcome.ROLLED_BACK
+
+
+def test_an_inspection_that_fails_is_an_unknown_effect(
+    engine: Engine, driver: Any, tools: Any
+) -> None:
+    driver.on["perform", "a"] = fails()
+    driver.on["inspect", "a"] = fails(OSError("no such device"))
+    report = run(engine, tools.graph(["a"]))
+    assert report.outcome is Outcome.UNKNOWN
+    assert "no such device" in report.reason
+
+
+def test_retries_follow_the_policy_and_the_class_of_the_error(
+    engine: Engine, driver: Any, tools: Any
+) -> None:
+    busy = MkupgradeError("busy", error_class=ErrorClass.BUSY)
+    driver.on["perform", "a"] = fails(busy, times=2)
+    policy = RetryPolicy(attempts=3, initial="20ms", maximum="1s")
+    started = time.monotonic()
+    report = run(engine, tools.graph([tools.step("a", retry=policy)]))
+    assert report.outcome is Outcome.COMMITTED
+    assert 0.06 <= time.monotonic() - started < 2
+    driver.on["perform", "a"] = fails()  # class "failed" is not in the policy
+    driver.effects.clear()
+    driver.calls.clear()
+    run(engine, tools.graph([tools.step("a", retry=policy)], intent_digest="other"))
+    assert driver.of("perform") == ["a"]
+
+
+def test_a_bug_in_a_driver_is_kept_with_its_trace_and_rolled_back(
+    engine: Engine, driver: Any, tools: Any
+) -> None:
+    driver.on["perform", "b"] = fails(ZeroDivisionError("oops \udcff"))
+    report = run(engine, tools.graph(["a", "b"], "chain"))
+    error = report.step("b").error
+    assert error["class"] == "bug"
+    assert any("ZeroDivisionError" in line for line in error["details"])
+    assert report.outcome is Outcome.ROLLED_BACK
+
+
+def test_a_result_that_is_no_json_is_a_bug(engine: Engine, driver: Any, tools: Any) -> None:
+    driver.on["perform", "a"] = lambda _: {"x": object()}
+    report = run(engine, tools.graph(["a"]))
+    assert report.step("a").error["class"] == "bug"
+
+
+def test_a_revert_that_fails_leaves_the_rollback_incomplete_but_not_undone(
+    engine: Engine, driver: Any, tools: Any
+) -> None:
+    driver.on["perform", "d"] = fails()
+    driver.on["revert", "b"] = fails(times=1)
+    report = run(engine, tools.graph(["a", "b", "c", "d"], "chain"))
+    assert driver.of("revert") == ["c", "b", "a"]
+    assert report.outcome is Outcome.ROLLBACK_INCOMPLETE
+    assert report.exit_code is ExitCode.ROLLBACK_INCOMPLETE
+    assert "b" in report.reason
+    report = engine.resume(report.transaction)
+    assert report.outcome is Outcome.ROLLED_BACK
+    assert driver.effects == {}
+
+
+def test_failure_behind_the_pivot_takes_the_way_back(
+    engine: Engine, driver: Any, tools: Any
+) -> None:
+    driver.on["perform", "c"] = fails()
+    report = run(engine, tools.graph(FULL, "chain"))
+    assert driver.of("perform") == [
+        "a", "b", "jump", "c", "return.a", "return.jump", "recover.a", "recover.b",
+    ]  # fmt: skip
+    assert driver.of("revert") == []
+    assert report.outcome is Outcome.ROLLED_BACK
+    assert report.rollback_cause == "c: it does not hold"
+
+
+def test_without_automatic_rollback_it_waits_for_the_operator(
+    engine: Engine, driver: Any, tools: Any
+) -> None:
+    driver.on["perform", "c"] = fails(times=1)
+    report = run(engine, tools.graph(FULL, "chain", automatic_rollback=False))
+    assert (report.outcome, report.waiting) == (None, True)
+    assert report.exit_code is ExitCode.INTERRUPTED
+    assert "rollback" in report.next_command
+    assert engine.resume(report.transaction).outcome is Outcome.COMMITTED
+
+
+def test_a_waiting_transaction_is_rolled_back_on_request(
+    engine: Engine, driver: Any, tools: Any
+) -> None:
+    driver.on["perform", "c"] = fails()
+    report = run(engine, tools.graph(FULL, "chain", automatic_rollback=False))
+    report = engine.rollback(report.transaction, "the pager went off")
+    assert report.outcome is Outcome.ROLLED_BACK
+    assert "the pager went off" in report.reason
+    assert driver.of("perform")[-4:] == ["return.a", "return.jump", "recover.a", "recover.b"]
+
+
+def test_failure_on_the_way_back_reverts_it_and_is_incomplete(
+    engine: Engine, driver: Any, tools: Any
+) -> None:
+    driver.on["perform", "c"] = fails()
+    driver.on["perform", "return.jump"] = fails()
+    report = run(engine, tools.graph(FULL, "chain"))
+    assert driver.of("revert") == ["return.a"]
+    assert report.outcome is Outcome.ROLLBACK_INCOMPLETE
+    del driver.on["perform", "return.jump"]
+    assert engine.resume(report.transaction).outcome is Outcome.ROLLED_BACK
+
+
+def test_recover_goes_on_with_what_does_not_depend_on_a_failure(
+    engine: Engine, driver: Any, tools: Any
+) -> None:
+    driver.on["perform", "c"] = fails()
+    driver.on["perform", "recover.a"] = fails()
+    edges = [("a", "jump"), ("jump", "c"), ("c", "commit"), ("return.a", "return.jump")]
+    steps = [s for s in FULL if s not in {"b", "d"}]
+    report = run(engine, tools.graph(steps, edges))
+    assert states(report)["recover.b"] == "performed"
+    assert report.outcome is Outcome.ROLLBACK_INCOMPLETE
+
+
+def test_what_fails_behind_the_commit_changes_nothing_back(
+    engine: Engine, driver: Any, tools: Any
+) -> None:
+    driver.on["perform", "d"] = fails()
+    report = run(engine, tools.graph(FULL, "chain"))
+    assert report.outcome is Outcome.COMMITTED
+    assert "d" in report.reason
+    assert driver.of("revert") == []
+
+
+def test_a_committed_transaction_can_be_rolled_back(
+    engine: Engine, driver: Any, tools: Any
+) -> None:
+    report = run(engine, tools.graph(FULL, "chain"))
+    report = engine.rollback(report.transaction, "changed our mind")
+    assert report.outcome is Outcome.ROLLED_BACK
+    assert driver.of("perform")[-4:] == ["return.a", "return.jump", "recover.a", "recover.b"]
+    with pytest.raises(MkupgradeError, match="is over"):
+        engine.rollback(report.transaction, "again")
+
+
+def test_a_plan_without_a_way_back_cannot_be_rolled_back_once_committed(
+    engine: Engine, tools: Any
+) -> None:
+    report = run(engine, tools.graph(["a", "commit"], "chain"))
+    with pytest.raises(MkupgradeError, match="no way back"):
+        engine.rollback(report.transaction, "why not")
+
+
+def test_what_was_rolled_back_is_not_applied_again_by_itself(
+    engine: Engine, driver: Any, journal: Journal, tools: Any
+) -> None:
+    driver.on["perform", "a"] = fails(times=1)
+    graph = tools.graph(["a"])
+    first = run(engine, graph)
+    with pytest.raises(MkupgradeError) as refused:
+        engine.begin(graph)
+    assert "--again" in str(refused.value.next_command)
+    assert refused.value.details == ("a: it does not hold",)
+    assert engine.run(engine.begin(graph, again=True)).outcome is Outcome.COMMITTED
+    assert rolled_back_before(journal, "intent") is None
+    lines = history(journal)
+    assert [s.outcome for s in lines] == [Outcome.ROLLED_BACK, Outcome.COMMITTED]
+    assert lines[0].transaction == first.transaction
+
+
+def test_an_unfinished_transaction_bars_a_new_one(
+    engine: Engine, journal: Journal, tools: Any
+) -> None:
+    transaction = engine.begin(tools.graph(["a"]))
+    assert unfinished(journal) == transaction
+    with pytest.raises(MkupgradeError, match="is not finished") as refused:
+        engine.begin(tools.graph(["a"]))
+    assert refused.value.next_command == f"mkupgrade resume {transaction}"
+
+
+@pytest.mark.parametrize(
+    ("steps", "edges", "why"),
+    [
+        (["a", "b"], [("a", "b"), ("b", "a")], "cycle"),
+        (["a", "recover.b"], [("a", "recover.b")], "leaves its section"),
+        (["a"], [("a", "z")], "names no step"),
+        (["a", "a"], [], "same id"),
+    ],
+)
+def test_a_graph_that_cannot_be_executed_is_refused(
+    engine: Engine, tools: Any, steps: Any, edges: Any, why: str
+) -> None:
+    with pytest.raises(PlanError, match=why):
+        engine.begin(tools.graph(steps, edges))
+
+
+def test_steps_run_in_parallel_within_the_limits_of_their_resources(
+    engine: Engine, driver: Any, tools: Any
+) -> None:
+    lock, now, most = threading.Lock(), [0], [0]
+
+    def busy(context: Any) -> None:
+        with lock:
+            now[0] += 1
+            most[0] = max(most[0], now[0])
+        time.sleep(0.02)
+        with lock:
+            now[0] -= 1
+
+    ids = [f"s{i}" for i in range(9)]
+    driver.on = {("perform", i): busy for i in ids}
+    limited = [tools.step(i, resources=["workload"]) for i in ids]
+    run(engine, tools.graph(limited, limits={"workload": 3}))
+    assert most[0] == 3
+    most[0] = 0
+    run(engine, tools.graph(limited, intent_digest="b"))
+    assert most[0] == 1
+    most[0] = 0
+    run(engine, tools.graph(ids, intent_digest="c"))
+    assert most[0] > 3
+
+
+def test_first_interrupt_lets_running_steps_end_and_reverts(
+    journal: Journal, driver: Any, tools: Any
+) -> None:
+    interrupts = Interrupts()
+
+    def interrupted(context: Any) -> None:
+        interrupts.request()
+        end = time.monotonic() + 5
+        while not context.control.stopped() and time.monotonic() < end:
+            time.sleep(0.005)
+        assert context.control.stopped()
+
+    driver.on["perform", "b"] = interrupted
+    with Engine(driver, journal, interrupts=interrupts) as engine:
+        report = run(engine, tools.graph(["a", "b", "c"], "chain"))
+    assert report.outcome is Outcome.ROLLED_BACK
+    assert "interrupted" in report.reason
+    assert driver.of("perform") == ["a", "b"]
+    assert driver.of("revert") == ["b", "a"]
+
+
+def test_second_interrupt_stops_at_once_and_resume_goes_on(
+    journal: Journal, driver: Any, tools: Any
+) -> None:
+    interrupts, release = Interrupts(), threading.Event()
+
+    def hangs(context: Any) -> None:
+        interrupts.request()
+        interrupts.request()
+        release.wait(5)
+        raise ToolError("late")
+
+    driver.on["perform", "b"] = hangs
+    engine = Engine(driver, journal, interrupts=interrupts)
+    started = time.monotonic()
+    report = run(engine, tools.graph(["a", "b", "c"], "chain"))
+    assert time.monotonic() - started < 3
+    assert (report.outcome, report.exit_code) == (None, ExitCode.INTERRUPTED)
+    assert unfinished(journal) == report.transaction
+    engine.close()
+    release.set()
+    del driver.on["perform", "b"]
+    engine._lock.release()  # the process would have ended
+    with Engine(driver, journal) as engine:
+        report = engine.resume(report.transaction)
+    assert report.outcome is Outcome.COMMITTED
+
+
+def test_an_interrupt_while_the_pivot_is_in_flight_waits_for_it(
+    journal: Journal, driver: Any, tools: Any
+) -> None:
+    interrupts = Interrupts()
+
+    def jump(context: Any) -> None:
+        interrupts.request()
+        time.sleep(0.05)
+
+    driver.on["perform", "jump"] = jump
+    with Engine(driver, journal, interrupts=interrupts) as engine:
+        report = run(engine, tools.graph(FULL, "chain"))
+    assert driver.of("perform")[-4:] == ["return.a", "return.jump", "recover.a", "recover.b"]
+    assert report.outcome is Outcome.ROLLED_BACK
+
+
+def test_a_step_learns_of_its_deadline_and_may_fail_by_it(
+    engine: Engine, driver: Any, tools: Any
+) -> None:
+    seen: list[float] = []
+
+    def slow(context: Any) -> None:
+        seen.append(context.control.remaining())
+        time.sleep(max(0.0, context.control.remaining()))
+        raise ToolError("timeout", error_class=ErrorClass.TIMEOUT)
+
+    driver.on["perform", "a"] = slow
+    report = run(engine, tools.graph([tools.step("a", deadline=0.1)]))
+    assert 0 < seen[0] <= 0.1
+    assert report.outcome is Outcome.ROLLED_BACK
+
+
+def test_a_call_that_does_not_come_back_makes_the_outcome_unknown(
+    engine: Engine, driver: Any, tools: Any
+) -> None:
+    release = threading.Event()
+    driver.on["perform", "a"] = lambda _: release.wait(10) and None
+    report = run(engine, tools.graph([tools.step("a", deadline=0.1)]))
+    assert report.outcome is Outcome.UNKNOWN
+    assert "did not end" in report.reason
+    release.set()
+
+
+def test_a_pivot_that_does_not_come_back_stays_open_for_the_restart(
+    engine: Engine, driver: Any, tools: Any
+) -> None:
+    release = threading.Event()
+    driver.on["perform", "jump"] = lambda _: release.wait(10) and None
+    report = run(engine, tools.graph([tools.step("jump", deadline=0.1)]))
+    assert (report.outcome, report.exit_code) == (None, ExitCode.INTERRUPTED)
+    assert states(report)["jump"] == "intended"
+    release.set()
+
+
+def test_the_deadline_of_the_whole_rolls_back(engine: Engine, driver: Any, tools: Any) -> None:
+    def until_stopped(context: Any) -> None:
+        end = time.monotonic() + 10
+        while not context.control.stopped() and time.monotonic() < end:
+            time.sleep(0.01)
+        raise ToolError("stopped")
+
+    driver.on["perform", "b"] = until_stopped
+    report = run(engine, tools.graph(["a", "b"], "chain", deadline=0.2))
+    assert report.outcome is Outcome.ROLLED_BACK
+    assert "not committed within" in report.reason
+
+
+def test_a_lapsed_effect_is_performed_again_before_going_on(
+    driver: Any, journal: Journal, tools: Any
+) -> None:
+    class Gone(BaseException):
+        pass
+
+    driver.on["perform", "c"] = fails(Gone())  # type: ignore[arg-type]
+    engine = Engine(driver, journal)
+    transaction = engine.begin(tools.graph(["a", "b", "c"], "chain"))
+    with pytest.raises(Gone):
+        engine.run(transaction)
+    engine.close()
+    engine._lock.release()
+    del driver.effects["a"], driver.on["perform", "c"]
+    driver.calls.clear()
+    journal = Journal(journal.path, journal._connection, readonly=False)
+    journal.reload()
+    with Engine(driver, journal) as engine:
+        report = engine.resume(transaction)
+    assert sorted(driver.of("inspect")) == ["a", "b", "c"]
+    assert driver.of("perform") == ["a", "c"]
+    assert report.step("a").lapses == 1
+    assert report.outcome is Outcome.COMMITTED
+
+
+def test_results_of_performed_steps_reach_later_ones(
+    engine: Engine, driver: Any, tools: Any
+) -> None:
+    seen: dict[str, Any] = {}
+    driver.on["perform", "a"] = lambda _: {"pid": 7}
+    driver.on["perform", "b"] = lambda context: seen.update(context.results)
+    run(engine, tools.graph(["a", "b"], "chain"))
+    assert seen == {"a": {"pid": 7}}
+
+
+def test_progress_and_durable_events_reach_the_reporter_and_its_errors_do_not_reach_us(
+    driver: Any, journal: Journal, tools: Any
+) -> None:
+    heard: list[Any] = []
+
+    class Reporter:
+        def event(self, event: Any) -> None:
+            stored = journal._connection.execute("SELECT max(seq) FROM events").fetchone()[0]
+            heard.append((event.event.type, event.seq <= stored))
+            raise RuntimeError("a broken terminal")
+
+        def progress(self, step: Any, text: str, fraction: float | None) -> None:
+            heard.append((text, fraction))
+            raise RuntimeError("a broken terminal")
+
+    driver.on["perform", "a"] = lambda context: context.control.progress("half", 0.5)
+    with Engine(driver, journal, reporter=Reporter()) as engine:
+        report = run(engine, tools.graph(["a"]))
+    assert report.outcome is Outcome.COMMITTED
+    assert heard == [("intended", True), ("half", 0.5), ("performed", True), ("ended", True)]
+
+
+def test_blackout_is_measured_from_the_checkpoint_to_the_restore(
+    engine: Engine, driver: Any, journal: Journal, tools: Any
+) -> None:
+    steps = [
+        tools.step("a"),
+        tools.step("stop", blackout=True),
+        tools.step("jump", blackout=True),
+        tools.step("start", blackout=True),
+        tools.step("commit"),
+    ]
+    driver.on["perform", "jump"] = lambda _: time.sleep(0.05)
+    driver.on["perform", "commit"] = lambda _: time.sleep(0.05)
+    report = run(engine, tools.graph(steps, "chain"))
+    found = blackout_of(report.steps, stops=["stop"], starts=["start"])
+    assert len(found.windows) == 1
+    assert 0.05 <= found.seconds < 0.1
+    assert found.seconds == pytest.approx(report.blackout, abs=0.01)
+    assert report_of(journal, report.transaction) == report
+    assert TransactionReport.model_validate_json(report.model_dump_json()) == report
