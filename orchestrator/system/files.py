@@ -13,6 +13,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import get_native_id
 from typing import BinaryIO
 
 from orchestrator.model.errors import ErrorClass, MkupgradeError, NotSupportedError, SystemCallError
@@ -46,7 +47,7 @@ def write_durably(path: Path, data: bytes, mode: int = FILE_MODE) -> None:
 @contextmanager
 def durable_file(path: Path, mode: int = FILE_MODE) -> Iterator[BinaryIO]:
     """As `write_durably`, for content that is streamed. An exception leaves the old content."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{get_native_id()}.new")
     with _errors("write", path):
         temporary.unlink(missing_ok=True)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

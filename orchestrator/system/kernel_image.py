@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass, field
+import threading
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -43,6 +44,12 @@ class ImageFacts:
     problem: str | None = None
 
 
+_LOCK = threading.Lock()
+_KNOWN: dict[str, ImageFacts] = {}
+_KEEP = 8
+"""Images remembered, by digest."""
+
+
 def inspect_image(path: str | Path, root: Path = Path("/")) -> Artifact:
     """Read a kernel image: x86 bzImage, arm64 Image, or EFI zboot around one.
 
@@ -59,13 +66,13 @@ def inspect_image(path: str | Path, root: Path = Path("/")) -> Artifact:
     data, error = _read(path)
     if data is None:
         return Artifact(path=str(path), kind="image", error=error)
-    facts = image_facts(data)
+    digest, facts = known_facts(data)
     return Artifact(
         path=str(path),
         kind="image",
         error=facts.problem,
         size=len(data),
-        sha256=hashlib.sha256(data).hexdigest(),
+        sha256=digest,
         release=facts.release,
         abi=facts.abi,
         kho_config=_kho_config(facts, root, path.parent),
@@ -75,42 +82,64 @@ def inspect_image(path: str | Path, root: Path = Path("/")) -> Artifact:
 
 def image_facts(data: bytes) -> ImageFacts:
     """As `inspect_image`, for an image in memory. Never raises for what is in it."""
-    signed = image_formats.pe_certificates(data)
-    try:
-        header = image_formats.parse_header(data)
-    except image_formats.ImageFormatError as error:
-        return ImageFacts(pe_signed=signed, problem=str(error))
-    release = image_formats.release_of(header.banner)
+    facts = header_facts(data)
+    if facts.problem is not None:
+        return facts
+    header = image_formats.parse_header(data)
     offset, length = header.payload
     kernel = data[offset : offset + length]
     try:
         if header.compressed:
             kernel = decompress.decompress(kernel)
     except MkupgradeError as error:
-        return ImageFacts(
-            format=header.format,
-            release=release,
-            build=image_formats.build_of(header.banner),
-            pe_signed=signed,
-            problem=_unpack_problem(header.format, error),
-        )
+        return replace(facts, problem=_unpack_problem(header.format, error))
     inside = _banner(kernel)
-    release_inside = image_formats.release_of(inside)
+    release = image_formats.release_of(inside)
     problem = None
-    if release and release_inside and release != release_inside:
-        problem = f"its header says Linux {release}, the kernel inside Linux {release_inside}"
-    elif not (release or release_inside):
+    if facts.release and release and facts.release != release:
+        problem = f"its header says Linux {facts.release}, the kernel inside Linux {release}"
+    elif not (facts.release or release):
         problem = "no release string inside"
-    return ImageFacts(
-        format=header.format,
-        release=release or release_inside,
-        build=image_formats.build_of(header.banner or inside),
+    return replace(
+        facts,
+        release=facts.release or release,
+        build=facts.build or image_formats.build_of(inside),
         abi=abi_strings(kernel),
         config=kernel_config.embedded(kernel),
         unpacked=True,
-        pe_signed=signed,
         problem=problem,
     )
+
+
+def header_facts(data: bytes) -> ImageFacts:
+    """What an image says without being unpacked: format, signature, and of a bzImage the release
+    and build."""
+    signed = image_formats.pe_certificates(data)
+    try:
+        header = image_formats.parse_header(data)
+    except image_formats.ImageFormatError as error:
+        return ImageFacts(pe_signed=signed, problem=str(error))
+    return ImageFacts(
+        format=header.format,
+        release=image_formats.release_of(header.banner),
+        build=image_formats.build_of(header.banner),
+        pe_signed=signed,
+    )
+
+
+def known_facts(data: bytes) -> tuple[str, ImageFacts]:
+    """SHA-256 (hex) and `image_facts`, which are remembered: an image is looked at several times
+    on the way to a jump, and unpacking is what takes long."""
+    digest = hashlib.sha256(data).hexdigest()
+    with _LOCK:
+        facts = _KNOWN.get(digest)
+    if facts is None:
+        facts = image_facts(data)
+        with _LOCK:
+            while len(_KNOWN) >= _KEEP:
+                del _KNOWN[next(iter(_KNOWN))]
+            _KNOWN[digest] = facts
+    return digest, facts
 
 
 def abi_strings(kernel: bytes) -> Abi:

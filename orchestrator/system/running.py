@@ -8,7 +8,7 @@ from pathlib import Path
 
 from orchestrator.model.errors import MkupgradeError
 from orchestrator.model.host import Abi, KernelState
-from orchestrator.system import files, image_formats, kernel_config, kernel_image, proc
+from orchestrator.system import files, kernel_config, kernel_image, proc
 
 _ROOT = Path("/")
 _IMAGES = (
@@ -112,8 +112,8 @@ def _own_image(
 ) -> tuple[str | None, kernel_image.ImageFacts | None]:
     for pattern in _IMAGES:
         path = root / pattern.format(release=release)
-        facts = _facts(path)
-        if facts is not None and is_image_of(facts, release, version):
+        facts = _facts(path, root, release, version)
+        if facts is not None:
             return str(path), facts
     return None, None
 
@@ -128,15 +128,24 @@ def is_image_of(facts: kernel_image.ImageFacts, release: str, version: str) -> b
     )
 
 
-def _facts(path: Path) -> kernel_image.ImageFacts | None:
-    """A header first: unpacking every kernel in /boot would take seconds."""
+def _facts(path: Path, root: Path, release: str, version: str) -> kernel_image.ImageFacts | None:
+    """What is inside an image, if it is the running kernel's.
+
+    Its header decides, and unpacking, which takes long, is left out when the configuration says
+    that there is no ABI to be found.
+    """
     try:
         with files.open_followed(path) as file:
             data = file.read(kernel_image.IMAGE_LIMIT)
-        image_formats.parse_header(data)
-    except (OSError, MkupgradeError, image_formats.ImageFormatError):
+    except (OSError, MkupgradeError):
         return None
-    return kernel_image.image_facts(data)
+    facts = kernel_image.header_facts(data)
+    if facts.problem is not None or (facts.release and not is_image_of(facts, release, version)):
+        return None
+    known = config(root)
+    if not facts.release or known is None or "CONFIG_KEXEC_HANDOVER" in known:
+        _, facts = kernel_image.known_facts(data)
+    return facts if is_image_of(facts, release, version) else None
 
 
 def _own_initrd(root: Path, release: str) -> str | None:

@@ -264,3 +264,17 @@ def test_a_real_kernel_that_is_cut_off_says_so(tmp_path: Path) -> None:
     found = inspect_image(path)
     assert found.error is not None
     assert found.error.startswith("bzImage cut off: 3000000 bytes of ")
+
+
+def test_an_image_is_unpacked_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "vmlinuz"
+    path.write_bytes(bz_image(gzip.compress(kernel("7.2.13") + os.urandom(16))))
+    first = inspect_image(path, root=tmp_path)
+    monkeypatch.setattr(kernel_image, "image_facts", lambda _: pytest.fail("unpacked again"))
+    assert inspect_image(path, root=tmp_path) == first
+
+
+def test_few_images_are_remembered() -> None:
+    for number in range(20):
+        kernel_image.known_facts(b"%d" % number)
+    assert len(kernel_image._KNOWN) == kernel_image._KEEP

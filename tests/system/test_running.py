@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.model.host import Abi
-from orchestrator.system import running
+from orchestrator.system import kernel_image, running
 from tests.support.images import bz_image, kernel
 
 Root = Callable[[dict[str, str | bytes]], Path]
@@ -95,3 +95,14 @@ def test_a_forced_signature_is_seen_in_the_configuration(host_root: Root) -> Non
 )
 def test_the_last_of_a_parameter_counts(cmdline: str, value: str | None) -> None:
     assert running.parameter(cmdline, "kho") == value
+
+
+def test_the_own_image_is_not_unpacked_where_there_is_no_abi_to_find(
+    host_root: Root, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = host_root(
+        {**ABOUT, "boot/vmlinuz-7.2.13": IMAGE, "boot/config-7.2.13": "CONFIG_KEXEC=y\n"}
+    )
+    monkeypatch.setattr(kernel_image, "image_facts", lambda _: pytest.fail("unpacked"))
+    found = running.kernel_state(root)
+    assert (found.image, found.abi) == (str(root / "boot/vmlinuz-7.2.13"), Abi())
