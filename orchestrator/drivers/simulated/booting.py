@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.drivers.simulated.process import is_alive
-from orchestrator.drivers.simulated.world import Kernel, Loaded, World
+from orchestrator.drivers.simulated.world import Kernel, Loaded, Payload, World
 
 
 def kexec(world: World, loaded: Loaded) -> None:
@@ -14,19 +14,16 @@ def kexec(world: World, loaded: Loaded) -> None:
     """
     carried = _handed_over(world, loaded)
     _next_boot(world, Kernel(**loaded.model_dump(exclude={"sha256", "behaviour"})))
-    world.say(f"booted by kexec; {len(carried)} session(s) handed over")
     if loaded.behaviour == "ok":
-        for name in carried:
-            world.sessions[name].owner = None
-        world.sessions = {name: world.sessions[name] for name in carried}
-        return
-    reset(world, _end_of(world, loaded))
+        world.incoming = carried
+        world.say(f"booted by kexec; {len(carried)} session(s) were handed over")
+    else:
+        reset(world, _end_of(world, loaded))
 
 
 def reset(world: World, why: str) -> None:
     """Through the firmware into the default boot entry; memory is gone."""
     world.say(f"reset: {why}")
-    world.sessions = {}
     world.watchdog = None
     _next_boot(world, world.entries[world.default].model_copy(deep=True))
     world.say(f"booted {world.default} through the firmware")
@@ -38,28 +35,26 @@ def drop_what_died(world: World) -> None:
     The last close of a session before the jump silently discards everything in it.
     """
     for name, session in list(world.sessions.items()):
-        if session.owner is not None and not is_alive(session.owner):
+        if not is_alive(session.owner):
             del world.sessions[name]
             world.say(f"session {name} was discarded: the process that held it has died")
     if world.watchdog is not None and not is_alive(world.watchdog):
         world.watchdog = None
 
 
-def _handed_over(world: World, loaded: Loaded) -> list[str]:
+def _handed_over(world: World, loaded: Loaded) -> dict[str, dict[str, Payload]]:
+    """Sessions that are held now; those that nobody retrieved are not carried any further."""
     here = world.kernel
     if not (here.hands_over and loaded.hands_over) or here.abi.differences(loaded.abi):
-        return []
-    return [
-        name
-        for name, session in world.sessions.items()
-        if session.owner is not None and is_alive(session.owner)
-    ]
+        return {}
+    return {name: s.payloads for name, s in world.sessions.items() if is_alive(s.owner)}
 
 
 def _next_boot(world: World, kernel: Kernel) -> None:
     world.boots += 1
     world.kernel = kernel
     world.loaded = None
+    world.sessions, world.incoming = {}, {}
     world.staged = {
         key: {name: state for name, state in states.items() if state.durable}
         for key, states in world.staged.items()

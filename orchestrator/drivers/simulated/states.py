@@ -177,7 +177,7 @@ class Retrieve(Effect[kinds.Retrieve]):
             if payload is not None:
                 found[name] = payload
         world.landed[job.key] = found
-        world.sessions.pop(_session_name(job), None)
+        world.incoming.pop(_session_name(job), None)
         world.say(f"{len(found)} payload(s) retrieved")
         return {"from": whence}
 
@@ -231,9 +231,7 @@ _RECOVERY = (Section.RETURN, Section.FORWARD)
 def _newest(
     world: World, name: str, job: Job, sections: tuple[Section, ...]
 ) -> tuple[Payload | None, str]:
-    session = world.sessions.get(_session_name(job))
-    incoming = session.payloads.get(name) if session and session.owner is None else None
-    candidates = [(incoming, "memory")]
+    candidates = [(world.incoming.get(_session_name(job), {}).get(name), "memory")]
     candidates += [
         (world.spilled.get(job.key_of(section), {}).get(name), f"disk ({section.value})")
         for section in sections

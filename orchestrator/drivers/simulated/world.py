@@ -105,11 +105,10 @@ class Staged(Part):
 
 
 class Session(Part):
-    """A channel session in memory."""
+    """A channel session in memory that a process holds for the next kernel."""
 
     payloads: dict[str, Payload]
-    owner: Owner | None
-    """None: it came from the kernel before and nobody has retrieved it."""
+    owner: Owner
 
 
 class Fallback(Part):
@@ -140,6 +139,8 @@ class World(Part):
 
     staged: dict[str, dict[str, Staged]] = {}
     sessions: dict[str, Session] = {}
+    incoming: dict[str, dict[str, Payload]] = {}
+    """Sessions of the kernel before, until they are retrieved; names of their own."""
     spilled: dict[str, dict[str, Payload]] = {}
     manifests: dict[str, list[str]] = {}
     landed: dict[str, dict[str, Payload]] = {}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -159,3 +161,12 @@ def place(tmp_path: Path) -> Place:
     directory = tmp_path / "state"
     directory.mkdir(mode=0o700)
     return Place(directory)
+
+
+@pytest.fixture
+def in_memory() -> Iterator[Place]:
+    """A place on a file system in memory, where the host has one."""
+    shm = Path("/dev/shm")
+    parent = shm if os.access(shm, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="mkupgrade-test-", dir=parent) as directory:
+        yield Place(Path(directory))

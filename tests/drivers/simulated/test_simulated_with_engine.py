@@ -1,0 +1,187 @@
+"""The real engine and journal on a pretend host: whole transactions, and their deaths."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from orchestrator import planning
+from orchestrator.drivers.simulated import Fault
+from orchestrator.engine.identity import Identity
+from orchestrator.engine.journal import Journal
+from orchestrator.engine.transaction import Engine
+from orchestrator.model.outcomes import Outcome
+from orchestrator.model.steps import Section
+
+WORKLOADS = (
+    {"name": "db"},
+    {"name": "web", "after": ["db"]},
+    {"name": "log", "channel": "disk"},
+    {"name": "mail", "migrate": {"method": "restart", "start": ["mail"]}},
+)
+RESTARTED = {"mail"}
+REST = {
+    "checks": [{"name": "release", "kind": "kernel", "release": "7.3.4"}],
+    "hooks": {"before": [{"name": "drain", "run": ["a"], "undo": ["b"]}]},
+    "soak": {"duration": "1s"},
+    "rollback": {"watchdog": "/dev/watchdog0"},
+}
+
+
+@pytest.fixture
+def place(in_memory):
+    """In memory: no test here cuts the power, and waiting for disks is most of the time."""
+    return in_memory
+
+
+def run(place, driver, graph=None):
+    """Begin with `graph`, or resume what is unfinished."""
+
+    def identity():
+        world = driver.world()
+        return Identity(boot_id=world.boot_id, release=world.kernel.release, pid=os.getpid())
+
+    with (
+        Journal.open(place.directory, volatile=lambda _: None) as journal,
+        Engine(driver, journal, identity=identity, grace=0.5) as engine,
+    ):
+        if graph is not None:
+            return engine.run(engine.begin(graph))
+        (unfinished,) = journal.transactions()
+        return engine.resume(unfinished.id)
+
+
+def start(place, workloads=WORKLOADS, **rest):
+    walk = place.walk(workloads, **(REST | rest))
+    return walk.graph, walk.driver
+
+
+def change(driver, **changes):
+    """Edit the host's file, as an operator would."""
+    with driver.store.change() as world:
+        for key, value in changes.items():
+            setattr(world, key, value)
+
+
+def lives(driver):
+    world = driver.world()
+    for workload in world.workloads.values():
+        assert workload.status == "running"
+        assert workload.boot_id == world.boot_id
+    return {name: w.life for name, w in world.workloads.items() if name not in RESTARTED}
+
+
+def assert_old(driver):
+    world = driver.world()
+    assert world.kernel.release == "7.2.13"
+    assert world.default == "linux-7.2.13"
+    assert set(lives(driver).values()) == {1}
+    assert world.loaded is None
+    assert world.watchdog is None
+
+
+def test_an_upgrade_is_committed_and_the_next_plan_is_empty(place):
+    graph, driver = start(place)
+    assert run(place, driver, graph).outcome is Outcome.COMMITTED
+    world = driver.world()
+    assert (world.kernel.release, world.default) == ("7.3.4", "linux-7.3.4")
+    assert set(lives(driver).values()) == {1}
+    assert planning.plan(graph.spec, driver.observe(graph.spec)).is_empty
+
+
+@pytest.mark.parametrize(
+    "step", ["preflight/host", "load-kernel/host", "checkpoint/db", "preserve/host"]
+)
+@pytest.mark.parametrize("kind", ["fail", "late", "partial"])
+def test_a_failure_before_the_jump_puts_everything_back(place, step, kind):
+    graph, driver = start(place)
+    change(driver, faults={step: Fault(kind=kind)})
+    report = run(place, driver, graph)
+    looks_only = step.startswith("preflight")
+    if kind == "late" and not looks_only:
+        assert report.outcome is Outcome.COMMITTED, "the effect was seen to be there"
+        return
+    assert report.outcome is Outcome.ROLLED_BACK
+    assert driver.world().boots == 1
+    assert driver.world().hooks == []
+    assert_old(driver)
+
+
+@pytest.mark.parametrize("step", ["retrieve/host", "restore/web", "check/after", "commit/host"])
+def test_a_failure_behind_the_jump_brings_the_old_kernel_back(place, step):
+    graph, driver = start(place)
+    change(driver, faults={step: Fault(kind="fail")})
+    report = run(place, driver, graph)
+    assert report.outcome is Outcome.ROLLED_BACK
+    assert driver.world().boots == 3
+    assert_old(driver)
+
+
+@pytest.mark.parametrize("behaviour", ["panic-at-boot", "hang"])
+def test_a_dead_new_kernel_ends_in_the_old_one_with_what_was_spilled(place, behaviour):
+    place.images(behaviour=behaviour)
+    graph, driver = start(place)
+    report = run(place, driver, graph)
+    assert report.outcome is Outcome.ROLLED_BACK
+    assert_old(driver)
+
+
+def test_a_check_that_fails_in_the_new_kernel_only_is_content_in_the_old_one(place):
+    graph, driver = start(place)
+    change(driver, failing_checks={"release": "7.3.4"})
+    assert run(place, driver, graph).outcome is Outcome.ROLLED_BACK
+    assert_old(driver)
+
+
+def test_a_busy_kexec_is_tried_again(place):
+    graph, driver = start(place, retry={"kernel": {"attempts": 4, "initial": "1ms"}})
+    change(driver, faults={"load-kernel/host": Fault(kind="fail", error_class="busy", times=3)})
+    assert run(place, driver, graph).outcome is Outcome.COMMITTED
+
+
+def test_an_effect_that_nobody_can_tell_anything_of_stops_the_transaction(place):
+    graph, driver = start(place)
+    change(driver, faults={"checkpoint/web": Fault(kind="unknown", times=1)})
+    assert run(place, driver, graph).outcome is Outcome.UNKNOWN
+
+
+def test_a_way_back_that_fails_is_not_called_clean(place):
+    graph, driver = start(place)
+    faults = {"check/after": Fault(kind="fail"), "return.load-kernel/host": Fault(kind="fail")}
+    change(driver, faults=faults)
+    report = run(place, driver, graph)
+    assert report.outcome is Outcome.ROLLBACK_INCOMPLETE
+    assert set(lives(driver).values()) == {1}, "workloads run where they are"
+
+
+def dies(place, graph, step, kind):
+    """Run in a child that kills itself at the step; True if it really died there."""
+    child = os.fork()
+    if child == 0:
+        try:
+            run(place, place.again(faults={step: Fault(kind=kind)}), graph)
+        finally:
+            os._exit(0)
+    _, status = os.waitpid(child, 0)
+    return os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+
+
+@pytest.mark.parametrize("kind", ["die-before", "die-after"])
+def test_killed_at_any_step_a_resume_finishes_and_loses_nothing(place, kind):
+    graph, driver = start(place)
+    fresh = driver.world()
+    for step in graph.section(Section.FORWARD):
+        driver.store.write(fresh)
+        for path in place.directory.glob("journal*"):
+            path.unlink()
+        assert dies(place, graph, step.id, kind), step.id
+        survivor = place.again()
+        report = run(place, survivor)
+        assert report.outcome is Outcome.COMMITTED, (step.id, kind)
+        world = survivor.world()
+        assert (world.kernel.release, world.boots) == ("7.3.4", 2), step.id
+        assert set(lives(survivor).values()) == {1}, step.id
+        assert len(world.hooks) == 1, step.id
+        survivor.close()
