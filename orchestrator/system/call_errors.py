@@ -312,9 +312,13 @@ def call_error(
         f"{call}: {meaning.text} ({name})",
         errno=number,
         where=where,
-        next_command=meaning.next_command,
+        next_command=_for(meaning.next_command, where),
         error_class=meaning.error_class,
     )
+
+
+def _for(command: str | None, where: str | None) -> str | None:
+    return command.replace("IMAGE", where) if command and where else command
 
 
 def kexec_load_error(number: int, where: str | None, root: Path = Path("/")) -> SystemCallError:

@@ -19,6 +19,7 @@ from orchestrator.system import decompress, files, image_formats, kernel_config
 
 IMAGE_LIMIT = 256 << 20
 """Bytes; larger files are no kernel image."""
+UNPACKED_LIMIT = decompress.LIMIT
 # One pattern each, beginning with plain text: that is what `re` searches for quickly.
 _ABI = {name: re.compile(name.encode() + rb"-v(\d{1,4})\0") for name in ("kho", "luo", "memfd")}
 _INSIDE_A_WORD = re.compile(rb"[\w-]")
@@ -90,7 +91,7 @@ def image_facts(data: bytes) -> ImageFacts:
     kernel = data[offset : offset + length]
     try:
         if header.compressed:
-            kernel = decompress.decompress(kernel)
+            kernel = decompress.decompress(kernel, UNPACKED_LIMIT)
     except MkupgradeError as error:
         return replace(facts, problem=_unpack_problem(header.format, error))
     inside = _banner(kernel)

@@ -63,3 +63,8 @@ def test_an_errno_without_a_meaning_keeps_its_name_and_text() -> None:
 
 def test_a_result_that_is_no_error_is_handed_through() -> None:
     assert ce.check(7, "call", {}) == 7
+
+
+def test_the_command_names_the_image() -> None:
+    error = ce.kexec_load_error(errno.EKEYREJECTED, "/boot/vmlinuz")
+    assert error.next_command == "sbverify --list /boot/vmlinuz"
