@@ -22,7 +22,7 @@ help: ## This list
 .PHONY: demo
 demo: ## Linux 7.2 -> 7.3 in a VM under a living TCP connection (CHANNEL=disk, KERNELS=stock)
 	@scripts/bootstrap vm
-	@$(PY) -m orchestrator.cli.main rehearse plans/live-update.yaml $(REHEARSE)
+	@$(PY) -m orchestrator.cli rehearse plans/live-update.yaml $(REHEARSE)
 
 .PHONY: test
 test: lint guest-kernels ## Everything: fast suite, real kernels in the VM, types, style, import arrows
