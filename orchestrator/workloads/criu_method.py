@@ -22,6 +22,7 @@ from orchestrator.workloads import (
     cgroups,
     criu,
     find,
+    hold,
     network,
     running,
     seal,
@@ -207,6 +208,7 @@ class Criu:
         files.make_private_directory(logs)
         control.progress(f"Restoring {self.workload.name}")
         criu.restore(workdir / "images", logs, self.migrate, meta.shell_job, control)
+        hold.open_ports(meta.network.ports)
         if not _one(meta.pids[0]):
             raise WorkloadError(
                 f"criu restored {self.workload.name}, and process {meta.pids[0]} is not there",

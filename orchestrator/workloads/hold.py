@@ -3,7 +3,8 @@
 A kernel without the socket answers a segment with a reset, and the peer's connection is dead. A
 segment that is dropped is sent again. So: `hold` before the network is up, restore, `release`.
 The order of locks on a restore: our hold is there, CRIU makes the sockets in repair mode and
-removes its own lock (of the dump, in another kernel; nothing is there), then `release`.
+removes its own lock (of the dump, in another kernel; nothing is there), then `open_ports` at
+once, since every reply that is dropped from now on costs a retransmission, then `release`.
 """
 
 from __future__ import annotations
@@ -36,13 +37,27 @@ def hold(ports: list[int], timeout: float = _NFT_SECONDS) -> None:
         f"add table inet {TABLE}\n"
         f"delete table inet {TABLE}\n"
         f"table inet {TABLE} {{\n"
+        "    set ports {\n"
+        "        type inet_service\n"
+        f"        elements = {{ {elements} }}\n"
+        "    }\n"
         "    chain input {\n"
         "        type filter hook input priority -300; policy accept;\n"
-        f"        tcp dport {{ {elements} }} drop\n"
+        "        tcp dport @ports drop\n"
         "    }\n"
         "}\n",
         timeout,
     )
+
+
+def open_ports(ports: list[int], timeout: float = _NFT_SECONDS) -> None:
+    """Take ports out of the hold, whose sockets are back; not held is fine."""
+    if not ports or not available():
+        return
+    for port in ports:  # one by one: a set refuses to delete what it does not hold
+        script = f"delete element inet {TABLE} ports {{ {port} }}\n"
+        argv = ["nft", "-f", "-"]
+        subprocesses.run(argv, input=script.encode(), timeout=timeout, check=False)
 
 
 def release(timeout: float = _NFT_SECONDS) -> None:

@@ -48,6 +48,7 @@ def take(sockets: list[InetSocket]) -> Network:
 
 def bring_back(network: Network, control: Control) -> list[str]:
     """Make addresses and routes be there again, each interface up; what is there stays.
+    The loopback interface comes up in any case: CRIU does not start without it.
 
     Returns:
         One line per thing that was done.
@@ -55,9 +56,7 @@ def bring_back(network: Network, control: Control) -> list[str]:
     Raises:
         WorkloadError: an interface did not appear in time, or `ip` refused.
     """
-    done = []
-    if network.ports:
-        done += _up("lo")
+    done = _up("lo")
     present: list[dict[str, Any]] = []
     names: dict[str, str] = {}
     for wanted in network.addresses:
