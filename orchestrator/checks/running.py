@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 from orchestrator.checks.filesystem import check_file
 from orchestrator.checks.kernel import Sources, check_kernel
-from orchestrator.checks.network import check_http, check_tcp
 from orchestrator.checks.programs import check_command, check_systemd
 from orchestrator.checks.results import Baseline, CheckResult, Clock, NotHeldError, failed, shown
 from orchestrator.model.errors import CheckFailedError, DeadlineError, MkupgradeError
@@ -17,10 +16,10 @@ from orchestrator.model.seams import Control, Result
 from orchestrator.model.spec.checks import (
     Check,
     CommandCheck,
-    FileCheck,
     HttpCheck,
     KernelCheck,
     SystemdCheck,
+    TcpCheck,
 )
 
 _AT_ONCE = 8
@@ -121,17 +120,15 @@ class Checker:
             self.clock.sleep(min(left, _GLANCE))
 
     def _look(self, check: Check, timeout: float, control: Control) -> str:
-        if isinstance(check, HttpCheck):
-            return check_http(check, timeout)
+        if isinstance(check, HttpCheck | TcpCheck):
+            return _over_the_network(check, timeout)
         if isinstance(check, CommandCheck):
             return check_command(check, timeout, control.stopped)
         if isinstance(check, SystemdCheck):
             return check_systemd(check)
         if isinstance(check, KernelCheck):
             return check_kernel(check, self.baseline, self.sources)
-        if isinstance(check, FileCheck):
-            return check_file(check, timeout)
-        return check_tcp(check, timeout)
+        return check_file(check, timeout)
 
     def _until(self, check: Check, began: float, control: Control) -> CheckResult:
         from tenacity import RetryCallState, Retrying, retry_if_result
@@ -161,6 +158,13 @@ class Checker:
             return [work(check) for check in checks]
         with ThreadPoolExecutor(min(_AT_ONCE, len(checks)), "check") as pool:
             return list(pool.map(work, checks))
+
+
+def _over_the_network(check: HttpCheck | TcpCheck, timeout: float) -> str:
+    # TLS takes 30 ms to import, and every verb would pay for it.
+    from orchestrator.checks.network import check_http, check_tcp
+
+    return check_http(check, timeout) if isinstance(check, HttpCheck) else check_tcp(check, timeout)
 
 
 @dataclass

@@ -8,7 +8,7 @@ MAX_LINE = 1 << 14
 """Characters in one line; the YAML scanner takes quadratic time over some long ones."""
 MAX_DEPTH = 32
 """Nested lists and mappings, aliases followed."""
-MAX_NODES = 50_000
+MAX_NODES = 20_000
 """Values, aliases followed."""
 MAX_TEXT = 4 << 20
 """Characters in all values, aliases followed."""

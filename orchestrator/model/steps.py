@@ -14,9 +14,8 @@ Failure before the pivot needs no section: performed steps are reverted in rever
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import networkx as nx
 from pydantic import Field
 
 from orchestrator.model.base import Record, digest
@@ -24,6 +23,9 @@ from orchestrator.model.errors import PlanError
 from orchestrator.model.host import Cap, HostState
 from orchestrator.model.spec.document import UpgradeSpec
 from orchestrator.model.spec.policy import RetryPolicy
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 
 class Section(StrEnum):
@@ -109,6 +111,8 @@ class StepGraph(Record):
 
     def as_networkx(self, section: Section | None = None) -> nx.DiGraph[str]:
         """Nodes: step ids with attribute `step`; edges: earlier -> later."""
+        import networkx as nx  # behind a jump, workloads stand still while we import
+
         graph: nx.DiGraph[str] = nx.DiGraph()
         wanted = self.steps if section is None else self.section(section)
         graph.add_nodes_from((s.id, {"step": s}) for s in wanted)

@@ -18,6 +18,7 @@ from orchestrator.model.spec import UpgradeSpec
 
 RELAXED = settings(
     deadline=None,
+    max_examples=60,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 SHORTEST = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from orchestrator.model.base import Strict
 from orchestrator.model.quantities import Duration
@@ -35,6 +35,8 @@ Regex = Annotated[
 
 class Find(Strict):
     """How to find the workload's processes: exactly one of the keys."""
+
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
 
     pid_file: AbsolutePath | None = None
     """File that holds the process id of the root of the tree."""
