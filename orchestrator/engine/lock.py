@@ -64,6 +64,7 @@ class HostLock:
         if self._handle is None:
             return
         os.ftruncate(self._handle, 0)
+        fcntl.flock(self._handle, fcntl.LOCK_UN)  # also where a child has just been forked
         os.close(self._handle)
         self._handle = None
 

@@ -1,0 +1,281 @@
+"""The journal: who may touch it, what it refuses, and that a change in it is found."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.engine import places, schema
+from orchestrator.engine.events import Stamp
+from orchestrator.engine.journal import FILE, Journal
+from orchestrator.engine.places import volatile_file_system
+from orchestrator.engine.queries import history, report_of, unfinished
+from orchestrator.engine.transaction import Engine
+from orchestrator.model.errors import JournalError, MkupgradeError
+
+STAMP = Stamp(time=1.0, boot_id="b", release="1", pid=1)
+
+
+def not_volatile(_: Path) -> None:
+    return None
+
+
+def test_directory_and_files_are_for_us_alone(state_dir: Path, engine: Engine, tools: Any) -> None:
+    previous = os.umask(0)
+    try:
+        engine.run(engine.begin(tools.graph(["a", "b"])))
+    finally:
+        os.umask(previous)
+    assert stat.S_IMODE(state_dir.stat().st_mode) == 0o700
+    modes = {p.name: stat.S_IMODE(p.stat().st_mode) for p in state_dir.iterdir()}
+    assert set(modes) == {FILE, f"{FILE}-wal", f"{FILE}-shm", "lock"}
+    assert set(modes.values()) == {0o600}
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o770, 0o701])
+def test_a_directory_that_others_may_enter_is_refused(state_dir: Path, mode: int) -> None:
+    state_dir.mkdir()
+    state_dir.chmod(mode)
+    with pytest.raises(JournalError, match="others may use it") as refused:
+        Journal.open(state_dir, volatile=not_volatile)
+    assert refused.value.next_command == f"chmod 0700 {state_dir}"
+    assert list(state_dir.iterdir()) == []
+
+
+def test_links_are_not_followed(state_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    state_dir.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(JournalError, match="cannot be used"):
+        Journal.open(state_dir, volatile=not_volatile)
+    state_dir.unlink()
+    state_dir.mkdir(mode=0o700)
+    (state_dir / FILE).symlink_to(tmp_path / "target")
+    with pytest.raises(JournalError):
+        Journal.open(state_dir, volatile=not_volatile)
+    with pytest.raises(JournalError):
+        Journal.open_readonly(state_dir)
+    assert not (tmp_path / "target").exists()
+
+
+def test_a_second_name_of_the_file_is_refused(state_dir: Path, tmp_path: Path) -> None:
+    Journal.open(state_dir, volatile=not_volatile).close()
+    (tmp_path / "other").hardlink_to(state_dir / FILE)
+    with pytest.raises(JournalError, match="one name"):
+        Journal.open(state_dir, volatile=not_volatile)
+
+
+def test_a_file_system_that_a_reset_empties_is_refused_unless_allowed(state_dir: Path) -> None:
+    with pytest.raises(JournalError, match="tmpfs"):
+        Journal.open(state_dir, volatile=lambda _: "tmpfs")
+    Journal.open(state_dir, volatile=lambda _: "tmpfs", allow_volatile=True).close()
+
+
+@pytest.mark.parametrize(
+    ("mountinfo", "path", "kind"),
+    [
+        ("1 0 8:1 / / rw - ext4 /dev/a rw\n2 1 0:5 / /run rw - tmpfs t rw", "/run/x", "tmpfs"),
+        ("1 0 8:1 / / rw - ext4 /dev/a rw\n2 1 0:5 / /run rw - tmpfs t rw", "/runner", None),
+        ("1 0 0:2 / / rw - rootfs r rw\n2 1 8:1 / / rw shared:1 - xfs /dev/a rw", "/var", None),
+        ("1 0 0:5 / /a\\040b rw - ramfs r rw", "/a b/c", "ramfs"),
+        (
+            "1 0 0:9 / / rw - overlay o rw,lowerdir=/l,upperdir=/run/up,workdir=/w\n"
+            "2 1 0:5 / /run rw - tmpfs t rw",
+            "/var",
+            "overlay on tmpfs",
+        ),
+    ],
+)
+def test_the_mount_table_tells_volatile_file_systems(
+    monkeypatch: pytest.MonkeyPatch, mountinfo: str, path: str, kind: str | None
+) -> None:
+    monkeypatch.setattr(places.Path, "read_text", lambda *_, **__: mountinfo)
+    assert volatile_file_system(Path(path)) == kind
+
+
+def test_no_journal_is_no_error_for_readers(state_dir: Path) -> None:
+    assert Journal.open_readonly(state_dir) is None
+    state_dir.mkdir(mode=0o700)
+    assert Journal.open_readonly(state_dir) is None
+    assert list(state_dir.iterdir()) == []
+
+
+def make_foreign(path: Path) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE t (x)")
+    connection.close()
+
+
+def make_future(path: Path) -> None:
+    schema.ensure_file(path)
+    connection = sqlite3.connect(path)
+    connection.execute(f"PRAGMA user_version={schema.VERSION + 1}")
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda p: p.write_bytes(b"hello" * 100), "not an SQLite database"),
+        (lambda p: p.write_bytes(b""), "not an SQLite database"),
+        (lambda p: p.write_bytes(b"SQLite format 3\x00"), "not an SQLite database"),
+        (make_foreign, "another program"),
+        (make_future, "format version 2"),
+    ],
+)
+def test_a_file_that_is_no_journal_of_ours_is_refused_and_left_as_it_is(
+    state_dir: Path, make: Any, why: str
+) -> None:
+    state_dir.mkdir(mode=0o700)
+    path = state_dir / FILE
+    make(path)
+    path.chmod(0o600)
+    before = path.read_bytes()
+    for opening in (lambda: Journal.open(state_dir, volatile=not_volatile),
+                    lambda: Journal.open_readonly(state_dir)):  # fmt: skip
+        with pytest.raises(JournalError, match=why):
+            opening()
+    assert path.read_bytes() == before
+    assert list(state_dir.iterdir()) == [path]
+
+
+def test_a_damaged_page_is_a_journal_error(engine: Engine, state_dir: Path, tools: Any) -> None:
+    transaction = engine.run(engine.begin(tools.graph([f"s{i}" for i in range(30)]))).transaction
+    engine._around.journal.close()
+    path = state_dir / FILE
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(os.urandom(path.stat().st_size - 4096))
+    with pytest.raises(JournalError, match="the journal"):
+        reader = Journal.open_readonly(state_dir)
+        assert reader is not None
+        report_of(reader, transaction)
+
+
+TAMPERINGS = {
+    "a changed text": "UPDATE events SET body = replace(body, '\"s1\"', '\"s2\"') WHERE seq = 4",
+    "a removed event": "DELETE FROM events WHERE seq = 4",
+    "an exchanged pair": "UPDATE events SET seq = CASE seq WHEN 4 THEN -5 ELSE -4 END"
+    " WHERE seq IN (4, 5); UPDATE events SET seq = -seq WHERE seq < 0",
+    "another type": "UPDATE events SET type = 'ended' WHERE seq = 4",
+    "another transaction": "UPDATE events SET tx = 'other' WHERE seq = 4",
+    "no JSON": "UPDATE events SET body = 'x' WHERE seq = 4",
+}
+
+
+@pytest.mark.parametrize("how", TAMPERINGS)
+def test_verify_names_the_first_event_that_was_tampered_with(
+    engine: Engine, state_dir: Path, tools: Any, how: str
+) -> None:
+    engine.run(engine.begin(tools.graph([f"s{i}" for i in range(5)], "chain")))
+    reader = Journal.open_readonly(state_dir)
+    assert reader is not None
+    whole = reader.verify()
+    assert (whole.bad_seq, whole.problem) == (None, None)
+    with sqlite3.connect(state_dir / FILE) as connection:
+        connection.executescript(TAMPERINGS[how])
+    found = reader.verify()
+    assert found.bad_seq in {4, 5}
+    assert found.events == 3
+    assert found.problem
+
+
+def test_verify_finds_a_text_changed_together_with_its_hash(
+    engine: Engine, state_dir: Path, tools: Any
+) -> None:
+    from hashlib import sha256
+
+    engine.run(engine.begin(tools.graph([f"s{i}" for i in range(5)], "chain")))
+    with sqlite3.connect(state_dir / FILE) as connection:
+        body = connection.execute("SELECT body FROM events WHERE seq = 4").fetchone()[0]
+        body = body.replace('"pid":', '"pid":1')
+        digest = sha256(body.encode()).hexdigest()
+        connection.execute("UPDATE events SET body = ?, hash = ? WHERE seq = 4", (body, digest))
+    reader = Journal.open_readonly(state_dir)
+    assert reader is not None
+    assert reader.verify().bad_seq == 5
+
+
+def test_a_changed_plan_is_found_and_not_executed(
+    engine: Engine, journal: Journal, state_dir: Path, tools: Any
+) -> None:
+    transaction = engine.begin(tools.graph(["a", "b"]))
+    with sqlite3.connect(state_dir / FILE) as connection:
+        connection.execute("UPDATE transactions SET plan = replace(plan, 'test', 'evil')")
+    assert journal.verify().bad_seq == 1
+    with pytest.raises(JournalError, match="was changed"):
+        engine.run(transaction)
+
+
+def test_a_changed_event_is_not_folded(
+    engine: Engine, journal: Journal, state_dir: Path, tools: Any
+) -> None:
+    transaction = engine.begin(tools.graph(["a", "b"]))
+    engine.run(transaction)
+    with sqlite3.connect(state_dir / FILE) as connection:
+        connection.execute("UPDATE events SET body = replace(body, '\"a\"', '\"b\"')")
+    with pytest.raises(JournalError, match="damaged"):
+        report_of(journal, transaction)
+
+
+def test_readers_see_a_transaction_while_it_is_written(
+    engine: Engine, driver: Any, state_dir: Path, tools: Any
+) -> None:
+    seen: list[Any] = []
+
+    def look(context: Any) -> None:
+        with Journal.open_readonly(state_dir) as reader:  # type: ignore[union-attr]
+            seen.append((unfinished(reader), report_of(reader, context.transaction)))
+
+    driver.on["perform", "b"] = look
+    transaction = engine.run(engine.begin(tools.graph(["a", "b"], "chain"))).transaction
+    [(running, report)] = seen
+    assert running == transaction
+    assert [s.state for s in report.steps] == ["performed", "intended"]
+
+
+def test_readers_cannot_write(state_dir: Path, tools: Any) -> None:
+    Journal.open(state_dir, volatile=not_volatile).close()
+    reader = Journal.open_readonly(state_dir)
+    assert reader is not None
+    with pytest.raises(JournalError, match="reading only"):
+        reader.begin("t", tools.graph(["a"]), STAMP)
+    assert history(reader) == []
+
+
+def test_an_unknown_transaction_is_a_clear_error(journal: Journal) -> None:
+    with pytest.raises(MkupgradeError, match='no transaction "nope"') as error:
+        report_of(journal, "nope")
+    assert error.value.next_command == "mkupgrade history"
+
+
+def test_after_the_first_failed_write_nothing_more_is_written(journal: Journal, tools: Any) -> None:
+    journal.begin("t", tools.graph(["a"]), STAMP)
+    journal._connection.execute("PRAGMA query_only=ON")  # a disk that says no
+    from orchestrator.engine.events import Resumed
+
+    journal.stage("t", Resumed(reason="x"), STAMP)
+    with pytest.raises(JournalError, match="cannot be written"):
+        journal.commit()
+    journal._connection.execute("PRAGMA query_only=OFF")
+    journal.stage("t", Resumed(reason="x"), STAMP)
+    with pytest.raises(JournalError, match="failed before"):
+        journal.commit()
+    assert len(list(journal.log("t"))) == 1
+
+
+def test_a_journal_that_fails_stops_the_run_before_the_next_effect(
+    engine: Engine, driver: Any, journal: Journal, tools: Any
+) -> None:
+    def break_it(context: Any) -> None:
+        journal._connection.execute("PRAGMA query_only=ON")
+
+    driver.on["perform", "b"] = break_it
+    with pytest.raises(JournalError) as error:
+        engine.run(engine.begin(tools.graph(["a", "b", "c"], "chain")))
+    assert "resume" in str(error.value.state)
+    assert driver.of("perform") == ["a", "b"]
