@@ -90,8 +90,34 @@ def _put(data: dict[str, Any], key: str, value: Any) -> None:
     part[last] = value
 
 
+def make_a_spec(**changes: Any) -> UpgradeSpec:
+    """A spec; keywords replace whole top-level keys, "a__b" reaches into "a"."""
+    data = copy.deepcopy(spec_data())
+    for key, value in changes.items():
+        _put(data, key, value)
+    return UpgradeSpec.model_validate(data)
+
+
+def make_a_host(spec: UpgradeSpec, **changes: Any) -> HostState:
+    """A host for a spec; keywords replace keys, "kernel__release" reaches into "kernel"."""
+    data = copy.deepcopy(host_data(spec))
+    for key, value in changes.items():
+        _put(data, key, value)
+    return HostState.model_validate(data)
+
+
 @pytest.fixture
-def without() -> Callable[..., HostState]:
+def make_spec() -> SpecMaker:
+    return make_a_spec
+
+
+@pytest.fixture
+def make_host() -> HostMaker:
+    return make_a_host
+
+
+@pytest.fixture
+def without() -> HostMaker:
     """(host, capability, …) -> the host without them."""
     return lack
 
@@ -102,27 +128,7 @@ def workload_data() -> Callable[..., dict[str, Any]]:
     return workload
 
 
-@pytest.fixture
-def make_spec() -> SpecMaker:
-    """A spec; keywords replace whole top-level keys, "a__b" reaches into "a"."""
-
-    def make(**changes: Any) -> UpgradeSpec:
-        data = copy.deepcopy(spec_data())
-        for key, value in changes.items():
-            _put(data, key, value)
-        return UpgradeSpec.model_validate(data)
-
-    return make
-
-
-@pytest.fixture
-def make_host() -> HostMaker:
-    """A host for a spec; keywords replace keys, "kernel__release" reaches into "kernel"."""
-
-    def make(spec: UpgradeSpec, **changes: Any) -> HostState:
-        data = copy.deepcopy(host_data(spec))
-        for key, value in changes.items():
-            _put(data, key, value)
-        return HostState.model_validate(data)
-
-    return make
+@pytest.fixture(scope="session")
+def session_makers() -> tuple[SpecMaker, HostMaker, HostMaker]:
+    """All three, for properties."""
+    return make_a_spec, make_a_host, lack

@@ -114,7 +114,11 @@ def test_the_spec_in_a_plan_is_the_one_that_it_was_made_from(text):
     assert "the spec in it is not the one" in refused(resealed(body))
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(st.data())
 def test_no_damage_is_a_traceback_or_goes_unseen(text, data):
     at = data.draw(st.integers(0, len(text) - 1))

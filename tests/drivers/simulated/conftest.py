@@ -156,6 +156,12 @@ def workload(name: str = "counter", **rest: Any) -> dict[str, Any]:
     return found | {"migrate": {"method": "criu"}} | rest
 
 
+@pytest.fixture(scope="session")
+def make_place() -> type[Place]:
+    """For tests that need several."""
+    return Place
+
+
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
     directory = tmp_path / "state"
