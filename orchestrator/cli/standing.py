@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.model.errors import MkupgradeError
+from orchestrator.model.kinds import Kind
 from orchestrator.model.outcomes import Outcome
 
 if TYPE_CHECKING:
@@ -137,16 +138,16 @@ def _jumped(report: TransactionReport, graph: StepGraph, index: int) -> bool:
     methods = {s.id: s.params.get("method") for s in graph.steps}
     since = report.boots[index].first
     pivots = [
-        (attempt.started, step.id, attempt.answer)
+        (attempt.started, step.id, step.state)
         for step in report.steps
-        if step.kind == "jump"
+        if step.kind == Kind.JUMP
         for attempt in step.attempts
         if attempt.started <= since
     ]
     if not pivots:
         return False
-    _, step_id, answer = max(pivots)
-    return answer != "lost" and methods.get(step_id) != "reset"
+    _, step_id, state = max(pivots)
+    return state != "lost" and methods.get(step_id) != "reset"
 
 
 def standing_json(found: Standing) -> dict[str, Any]:

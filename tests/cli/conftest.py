@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +19,7 @@ from orchestrator.cli.render.plan import in_order
 from orchestrator.cli.render.view import View, view_of
 from orchestrator.engine import events
 from orchestrator.engine.events import Envelope
+from orchestrator.engine.journal import Journal
 from orchestrator.engine.report import report
 from orchestrator.model.errors import CheckFailedError, MkupgradeError
 from orchestrator.model.host import HostState
@@ -158,7 +165,9 @@ class Log:
     def fail(self, kind: str, error: MkupgradeError, section: Section = Section.FORWARD) -> None:
         step = next(s for s in self.graph.section(section) if s.kind == kind)
         self.add(events.StepIntended(step=step.id, attempt=1))
-        self.add(events.StepFailed(step=step.id, attempt=1, error=error.as_dict(), seconds=2.5), 2.5)
+        self.add(
+            events.StepFailed(step=step.id, attempt=1, error=error.as_dict(), seconds=2.5), 2.5
+        )
         self.add(
             events.StepInspected(
                 step=step.id, verdict=Inspection.ABSENT, reason="a check has no effect"
@@ -210,3 +219,96 @@ def undone(make_graph: GraphMaker) -> Log:
             log.add(events.StepReverted(step=step.id, attempt=1, seconds=0.3), 0.3)
     log.add(events.Ended(outcome=Outcome.ROLLED_BACK, reason="every step is reverted"))
     return log
+
+
+class Command:
+    """`mkupgrade` as a real process, on a pretend host of its own."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.state = directory / "state"
+        self.spec = directory / "plan.yaml"
+        self.spec.write_text(SPEC.format(state=self.state), encoding="utf-8")
+        self.environment = {
+            "PATH": os.environ.get("PATH", ""),
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+            "MKUPGRADE_STATE_DIR": str(self.state),
+        }
+
+    def __call__(self, *arguments: object, code: int = 0) -> Result:
+        """Run it in this process; `code`: the exit code that it must have."""
+        result = CliRunner(env=self.environment).invoke(cli, [str(a) for a in arguments])
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        assert result.exit_code == code, (result.exit_code, result.stdout, result.stderr)
+        return result
+
+    def process(self, *arguments: object, code: int = 0) -> tuple[str, str]:
+        """Run it as a process of its own; stdout and stderr."""
+        with self.start(*arguments) as process:
+            out, err = process.communicate(timeout=60)
+        assert "Traceback" not in err, err
+        assert process.returncode == code, (process.returncode, out, err)
+        return out, err
+
+    def start(self, *arguments: object) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            self._argv(arguments), env=self.environment, cwd=self.directory, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    def json(self, *arguments: object, code: int = 0) -> Any:
+        return json.loads(self(*arguments, "--json", code=code).stdout)
+
+    def _argv(self, arguments: tuple[object, ...]) -> list[str]:
+        return [sys.executable, "-m", "orchestrator.cli", *map(str, arguments)]
+
+    # -- the pretend host
+
+    @property
+    def host_file(self) -> Path:
+        return self.state / "simulated-host.json"
+
+    def host(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.host_file.read_text(encoding="utf-8"))
+        return found
+
+    def change_host(self, **keys: Any) -> None:
+        """Make the host if need be, then replace keys of it."""
+        if not self.host_file.exists():
+            self("plan", self.spec)
+        self.host_file.write_text(json.dumps(self.host() | keys), encoding="utf-8")
+
+    def wait_for(self, step: str, event: str = "intended") -> None:
+        """Until the journal says that this step was begun."""
+        end = time.monotonic() + 30.0
+        while time.monotonic() < end:
+            journal = Journal.open_readonly(self.state) if self.state.exists() else None
+            if journal is not None:
+                with journal:
+                    names = [t.id for t in journal.transactions()]
+                    log = list(journal.log(names[-1])) if names else []
+                if any(e.event.type == event and getattr(e.event, "step", "") == step for e in log):
+                    return
+            time.sleep(0.02)
+        raise AssertionError(f"{step} was not begun")
+
+
+SPEC = """\
+api_version: mkupgrade/v1
+metadata: {{name: test-upgrade}}
+host: {{driver: simulated, state_dir: "{state}"}}
+instances:
+  - name: host
+    kernel: {{image: "{state}/boot/vmlinuz-7.3.4", release: 7.3.4}}
+workloads:
+  - {{name: counter, instance: host, find: {{cmdline: counter}}, migrate: {{method: criu}}}}
+checks:
+  - {{name: answers, kind: tcp, port: 80}}
+soak: {{duration: "20ms", interval: "10ms"}}
+"""
+
+
+@pytest.fixture
+def mkupgrade(tmp_path: Path) -> Command:
+    return Command(tmp_path)

@@ -81,7 +81,9 @@ def _why(view: View) -> Safe | None:
     cause = report.rollback_cause or (report.reason if outcome_tone(report) != "good" else None)
     if not cause and not view.failures:
         return Safe("")
-    heading = "What went wrong" if outcome_tone(report) != "good" else "What had to be retried"
+    heading = "Why it was rolled back"
+    if view.failures:
+        heading = "What went wrong" if outcome_tone(report) != "good" else "What was retried"
     following = (
         tag("p", "Next: ", tag("code", report.next_command)) if report.next_command else None
     )

@@ -148,14 +148,15 @@ def _kernels(view: View, axis: Axis) -> Safe:
 
 def _workload(view: View, axis: Axis, workload: Carried) -> Line:
     bars = [tag("b", class_="runs", style="left:0;width:100%")]
+    dark = 0.0
     for w in workload.blackout.windows:
         end = w.until or view.end
         if axis.shows(w.since, end):
             length = span(end - w.since)
+            dark += min(end, axis.end) - max(w.since, axis.start)
             about = f"{workload.name} stood still for {length}"
             bars.append(tag("b", class_="still", style=_place(axis, w.since, end), title=about))
-    total = span(workload.blackout.seconds) if workload.blackout.windows else "0 s"
-    return Line(workload.name, join(*bars), total, "band", workload.how or None)
+    return Line(workload.name, join(*bars), span(dark), "band", workload.how or None)
 
 
 def _step(row: Row, axis: Axis) -> Line:

@@ -63,6 +63,7 @@ def apply(call: Call, plan: Path, yes: bool, again: bool, report_html: Path | No
         refuse_without_answer(call, plan, yes=yes)
     state_dir = Path(spec.host.state_dir)
     refuse_if_busy(state_dir)
+    refuse_if_unfinished(state_dir)
     with closing(open_driver(spec)) as driver:
         graph = saved or make_plan(spec, driver)
         if saved is not None:
@@ -148,7 +149,8 @@ def refuse_without_answer(call: Call, what: Path | str, *, yes: bool) -> None:
 
 
 def refuse_if_busy(state_dir: Path) -> None:
-    """Before the host is looked at: while another transaction changes it, no plan would fit.
+    """Before the host is looked at: while a transaction changes it, no plan would be right, and
+    half-way through one "no changes" would even be wrong.
 
     The engine's lock decides in the end; this only makes the message come first.
     """
@@ -162,4 +164,21 @@ def refuse_if_busy(state_dir: Path) -> None:
             where=str(state_dir),
             state="nothing was changed by this command",
             next_command="mkupgrade status --watch",
+        )
+
+
+def refuse_if_unfinished(state_dir: Path) -> None:
+    """See `refuse_if_busy`: the same for a transaction that nobody is at work on."""
+    from orchestrator.cli.journals import reading
+    from orchestrator.engine.queries import unfinished
+
+    with reading(state_dir) as journal:
+        name = unfinished(journal) if journal is not None else None
+    if name is not None:
+        raise MkupgradeError(
+            f"transaction {name} is not finished",
+            where=str(state_dir),
+            state="nothing was changed by this command",
+            next_command=f"mkupgrade resume {name}",
+            error_class=ErrorClass.BUSY,
         )
