@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from orchestrator.checks.filesystem import check_file
 from orchestrator.checks.kernel import Sources, check_kernel
 from orchestrator.checks.programs import check_command, check_systemd
 from orchestrator.checks.results import Baseline, CheckResult, Clock, NotHeldError, failed, shown
 from orchestrator.model.errors import CheckFailedError, DeadlineError, MkupgradeError
-from orchestrator.model.seams import Control, Result
+from orchestrator.model.seams import Control
 from orchestrator.model.spec.checks import (
     Check,
     CommandCheck,
@@ -91,16 +91,6 @@ class Checker:
         if not all(r.ok for r in results):
             raise failed(results, checks)
         return results
-
-    def once(self, check: Check, control: Control) -> Result:
-        """`require` of one check, as a step's result."""
-        return self.require([check], control)[0].as_dict()
-
-    def wait_for(self, check: Check, phase: Literal["before", "after"], control: Control) -> Result:
-        """One check held to its phase, as a step's result. Errors: as those of the phase."""
-        if phase == "before":
-            return self.once(check, control)
-        return self.require_within([check], control)[0].as_dict()
 
     def pause(self, seconds: float, control: Control) -> None:
         """Wait, but hear of a stop and of the deadline.

@@ -80,7 +80,8 @@ class Composer:
         value = self._value(event, text, place)
         empty = event.style is None and not text
         place = self._key_place() or place if empty else place
-        self._finish(Scalar(place, value, text), event.anchor, _Measure(1, len(text), 0))
+        node = Scalar(place, value, text, plain=event.style is None)
+        self._finish(node, event.anchor, _Measure(1, len(text), 0))
 
     def start(self, node: Sequence | Mapping, event: Any) -> None:
         """The beginning of a list or mapping."""
@@ -189,7 +190,7 @@ class Composer:
             self._report(node.place, f"expected text as a key, found {node}")
             return None
         if isinstance(node.value, str):
-            if node.value == "<<":
+            if node.value == "<<" and node.plain:
                 self._report(node.place, 'merge keys ("<<") are YAML 1.1 and are not read')
                 return None
             return node.value, node.place

@@ -26,6 +26,8 @@ class Scalar:
     value: Value
     text: str
     """As it stands in the file, so that 7.10 is never shown as 7.1."""
+    plain: bool = True
+    """Without quotes."""
 
     def __str__(self) -> str:
         if self.value is None:

@@ -147,17 +147,6 @@ def test_the_deadline_of_the_step_is_kept(
     assert fake_time.now - end < 1
 
 
-def test_one_check_can_be_held_to_its_phase(
-    checker: Checker, control: Any, appears_at: Any
-) -> None:
-    check = file_check(appears_at("slow", 5), within="30s")
-
-    with pytest.raises(CheckFailedError):
-        checker.wait_for(check, "before", control)
-    assert checker.wait_for(check, "after", control)["ok"] is True
-    assert checker.once(check, control)["detail"] == "exists"
-
-
 # soak
 
 

@@ -10,8 +10,19 @@ from hypothesis import strategies as st
 Data = dict[str, Any]
 
 names = st.from_regex(r"[a-z0-9]([a-z0-9._-]{0,20}[a-z0-9])?", fullmatch=True)
-texts = st.text(
-    st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=30
+odd_words = st.sampled_from(
+    (
+        *("<<", "=", "~", "null", "no", "on", "true", "1", "010", "0x1f", "1e3", ".inf", "1:30"),
+        *("!a", "&a", "*a", "- a", "? a", "?a", "a: b", "a:", ": a", " #a", "%a", "@a", "`a"),
+        *("---", "...", "|", ">", "_", " ", " a ", "'", '"', "\\"),
+        *("\n", "\t", "\x85", "\u2028", "\ufeff", "\x7f"),
+    )
+)
+texts = st.one_of(
+    odd_words,
+    st.text(
+        st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=30
+    ),
 )
 paths = st.lists(st.from_regex(r"[A-Za-z0-9_ é-]{1,8}", fullmatch=True), max_size=4).map(
     lambda parts: "/" + "/".join(parts)

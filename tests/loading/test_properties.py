@@ -130,3 +130,9 @@ def test_what_only_yaml_11_gives_a_meaning_is_text(text: str) -> None:
     spec = load_spec(SHORTEST + f"hooks: {{before: [{{name: a, run: [{text}]}}]}}\n")
 
     assert spec.hooks.before[0].run == [text]
+
+
+def test_a_quoted_merge_key_is_an_ordinary_key() -> None:
+    spec = load_spec(SHORTEST.replace("{name: a}", '{name: a, labels: {"<<": x}}', 1))
+
+    assert spec.metadata.labels == {"<<": "x"}
