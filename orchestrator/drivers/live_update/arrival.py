@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from orchestrator.drivers.live_update.capture import taken
 from orchestrator.drivers.live_update.job import Handler, Job, absent, present
 from orchestrator.drivers.live_update.landing import MARK, mark_for, marks
 from orchestrator.drivers.live_update.records import make_private_directories
@@ -129,7 +130,9 @@ class RestoreHandler(Handler[Restore]):
 
     @staticmethod
     def _start_anew(job: Job, workload: Workload, why: str) -> Result:
-        started = job.parts.workloads.start_anew(workload, job.context.control)
+        stopped = _checkpoint_record(job, workload) or {}
+        control, meta = job.context.control, stopped.get("meta")
+        started = job.parts.workloads.start_anew(workload, control, meta)
         return {**started, "how": "started-anew", "text": f"{workload.name} started anew: {why}"}
 
     @staticmethod
@@ -209,10 +212,16 @@ def _state_of(job: Job, workload: Workload) -> dict[str, Any] | None:
     arrived: dict[str, Any] | None = record.get("workloads", {}).get(workload.name)
     if arrived is not None or workload.migrate.method != "restart":
         return arrived
+    stopped = _checkpoint_record(job, workload)
+    return None if stopped is None else {**stopped, "directory": None, "source": "restart"}
+
+
+def _checkpoint_record(job: Job, workload: Workload) -> dict[str, Any] | None:
+    """What the last checkpoint of a workload recorded, with its meta."""
     for section in (Section.RETURN, Section.FORWARD):
-        stopped = job.records_of(section).read(f"checkpoint.{workload.name}")
-        if stopped is not None and "meta" in stopped:
-            return {**stopped, "directory": None, "source": "restart"}
+        record = taken(job.records_of(section), workload.name)
+        if record is not None and "meta" in record:
+            return record
     return None
 
 

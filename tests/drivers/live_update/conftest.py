@@ -184,7 +184,7 @@ class Workloads:
         self.running.pop(workload.name, None)
         return {}
 
-    def start_anew(self, workload: Workload, control: Control) -> Any:
+    def start_anew(self, workload: Workload, control: Control, meta: Any = None) -> Any:
         self.running[workload.name] = 0
         self.anew.append(workload.name)
         return {}
