@@ -20,15 +20,17 @@ here=/usr/lib/python3/dist-packages/orchestrator/rehearsal/guest
 python3 -IS $here/agent.py &
 
 ip link set lo up
-ip addr add 10.0.2.15/24 dev eth0 && ip link set eth0 up && ip route add default via 10.0.2.2
-ip link show eth0 >/dev/null 2>&1 || echo "mkupgrade-init: no eth0" >/dev/kmsg
-
 if [ -d /var/lib/mkupgrade ]; then
     timeout 300 mkupgrade resume --boot >>/var/log/mkupgrade-resume.log 2>&1
     ended=$?
     echo "mkupgrade-init: resume ended with $ended" >/dev/kmsg
     echo $ended >/run/mkupgrade-resume.ended
 fi
+# Only now: until their sockets are back, a segment for them would be answered with a reset. What a
+# restored connection needs of this is there already.
+ip addr replace 10.0.2.15/24 dev eth0 && ip link set eth0 up && ip route replace default via 10.0.2.2
+ip link show eth0 >/dev/null 2>&1 || echo "mkupgrade-init: no eth0" >/dev/kmsg
+
 # Workloads get process ids of their own range, far from what a booting kernel hands out:
 # restored processes need theirs back.
 echo 20000 >/proc/sys/kernel/ns_last_pid
