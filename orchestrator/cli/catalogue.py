@@ -25,7 +25,7 @@ FAMILIES: dict[str, dict[str, Entry]] = {
         "schema": _entry("validate", "schema", "Print the JSON Schema of plan.yaml."),
         "doctor": _entry("doctor", "doctor", "Show what this host can do, and why not."),
         "plan": _entry("plan", "plan", "Show what an apply would do; change nothing."),
-        "graph": _entry("graph", "graph", "Draw the step graph."),
+        "graph": _entry("plan", "graph", "Draw the step graph."),
         "rehearse": _entry("rehearse", "rehearse", "Run the plan in a throw-away VM."),
     },
     "Change the kernel": {

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -43,8 +44,9 @@ class Call:
 
     def note(self, text: str) -> None:
         """A line beside the result, for people: stderr, behind what was said so far."""
-        sys.stdout.flush()
-        sys.stderr.write(text + "\n")
+        with suppress(OSError):  # nobody reads it: no reason to stop
+            sys.stdout.flush()
+            sys.stderr.write(text + "\n")
 
     def console(self) -> Console:
         """rich on stdout; it knows no markup, since texts come from outside."""

@@ -24,13 +24,18 @@ class Program(Catalogue):
         arguments = list(sys.argv[1:] if args is None else args)
         kwargs.update(prog_name="mkupgrade", standalone_mode=False)
         lenient_streams()
-        sys.exit(int(self._code(arguments, *rest, **kwargs)))
+        code = self._code(arguments, *rest, **kwargs)
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except (OSError, ValueError):
+                abandon(stream)  # or Python would end with code 120
+        sys.exit(int(code))
 
     def _code(self, arguments: list[str], *rest: Any, **kwargs: Any) -> ExitCode:
         code = ExitCode.DONE
         try:
             code = ExitCode(super().main(arguments, *rest, **kwargs) or 0)
-            sys.stdout.flush()
         except BrokenPipeError:
             # The reader of our output went away (`mkupgrade history | head`): it has enough.
             abandon(sys.stdout)

@@ -253,14 +253,14 @@ class Command:
 
     def start(self, *arguments: object) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            self._argv(arguments), env=self.environment, cwd=self.directory, text=True,
+            self.argv(*arguments), env=self.environment, cwd=self.directory, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
         )  # fmt: skip
 
     def json(self, *arguments: object, code: int = 0) -> Any:
         return json.loads(self(*arguments, "--json", code=code).stdout)
 
-    def _argv(self, arguments: tuple[object, ...]) -> list[str]:
+    def argv(self, *arguments: object) -> list[str]:
         return [sys.executable, "-m", "orchestrator.cli", *map(str, arguments)]
 
     # -- the pretend host

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import suppress
 
 from orchestrator.cli.terminal import clean, styled
 from orchestrator.model.errors import MkupgradeError
@@ -13,8 +14,9 @@ from orchestrator.model.outcomes import ExitCode
 def show_error(error: MkupgradeError, *, as_json: bool) -> None:
     """Write the error to stderr: for people, or as one line of JSON."""
     text = error_json(error) if as_json else error_text(error)
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
+    with suppress(OSError):
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
 
 
 def error_json(error: MkupgradeError) -> str:

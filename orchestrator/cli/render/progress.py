@@ -188,12 +188,14 @@ class LiveTeller:
             redirect_stdout=False,
             redirect_stderr=False,
         )
-        self._live.start()
+        with suppress(OSError, ValueError):
+            self._live.start()
 
     def _stop(self) -> None:
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
+        live, self._live = self._live, None
+        if live is not None:
+            with suppress(OSError, ValueError):
+                live.stop()
 
     def _shown(self) -> Group:
         """Called by rich's own thread: reads only, of copies."""

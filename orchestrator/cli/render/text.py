@@ -24,10 +24,18 @@ def text(*parts: Part) -> Text:
     return line
 
 
+class SafeConsole(Console):
+    """A console that leaves it to us what a lost reader means: rich would end the process, and
+    with it a transaction."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def console(stream: TextIO, *, width: int | None = None) -> Console:
     """A console on `stream`. Into a pipe, lines are as long as they are."""
     terminal = is_terminal(stream)
-    return Console(
+    return SafeConsole(
         file=stream,
         markup=False,
         highlight=False,

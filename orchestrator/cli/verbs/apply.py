@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -102,9 +102,10 @@ def _apply(
 
 
 def announce(call: Call, graph: StepGraph, transaction: str) -> None:
-    """Say which transaction it is, first of all."""
+    """Say which transaction it is, first of all; to nobody, if nobody reads."""
     if call.json:
-        call.out_json({"transaction": transaction, "plan_digest": graph.digest()})
+        with suppress(OSError):
+            call.out_json({"transaction": transaction, "plan_digest": graph.digest()})
     else:
         call.note(f"Transaction {clean(transaction)}: {clean(graph.name)}")
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+import json
+import sys
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from orchestrator.cli.command import Call, spec_argument, verb
-from orchestrator.cli.terminal import clean, clean_block
+from orchestrator.cli.terminal import clean, clean_block, is_terminal
 from orchestrator.model.outcomes import ExitCode
 
 if TYPE_CHECKING:
@@ -46,7 +48,8 @@ def plan(
         from orchestrator.planning import save
 
         write_text(output, save(graph), mode=0o600)
-    show(call, graph, full=full)
+    with suppress(BrokenPipeError):  # the exit code counts even if nobody reads on
+        show(call, graph, full=full)
     if output is not None and not call.json:
         call.note(f"Saved to {clean(output)}. To carry out exactly this:")
         call.note(f"  mkupgrade apply {clean(output)}")
@@ -79,13 +82,16 @@ def graph(call: Call, spec: Path, form: Any, output: Path | None) -> None:
 
     found = load_plan(spec) if is_saved_plan(spec) else graph_of(spec)
     drawn = draw(found, "json" if call.json else form)
+    if call.json or form == "json":
+        drawn = json.dumps(json.loads(drawn))  # ASCII only, as all JSON of ours
     if output is not None:
         from orchestrator.cli.files import write_text
 
         write_text(output, drawn)
         call.note(f"Drawn to {clean(output)}.")
     else:
-        call.out(clean_block(drawn).rstrip("\n"))
+        shown = clean_block(drawn) if is_terminal(sys.stdout) else drawn
+        call.out(shown.rstrip("\n"))
 
 
 def graph_of(spec: Path) -> StepGraph:
