@@ -14,7 +14,7 @@ from orchestrator.planning.problems import Problems
 from orchestrator.planning.references import check_references
 from orchestrator.planning.requirements import check_requirements
 from orchestrator.planning.schedule import makespan
-from orchestrator.planning.soundness import check_graph
+from orchestrator.planning.soundness import check_shape
 from orchestrator.planning.workload_steps import RESOURCE
 
 NEXT = "mkupgrade doctor"
@@ -39,7 +39,7 @@ def plan(spec: UpgradeSpec, host: HostState) -> StepGraph:
         return _empty(spec, host, instance)
     decisions = _decide(spec, host, instance, words)
     graph = _graph(decisions)
-    check_graph(graph)
+    check_shape(graph)
     return graph
 
 

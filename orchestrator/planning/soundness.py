@@ -13,11 +13,26 @@ from orchestrator.planning.problems import Problems, did_you_mean
 
 
 def check_graph(graph: StepGraph) -> None:
-    """Hold a graph to the rules that the engine relies on.
+    """Hold a graph to the rules that the engine and the drivers rely on.
 
-    Ids are unique, edges stay in their section and make no ring, parameters fit their kind,
-    `forward` has at most one pivot with the commit behind it, and where there is a pivot there is
-    a way back: a `return` that ends in a pivot of its own, and a `recover`.
+    Parameters fit their kind, and everything that `check_shape` says.
+
+    Raises:
+        PlanError: with one line per rule that is broken.
+    """
+    problems = Problems()
+    for step in graph.steps:
+        _check_params(step, problems)
+    problems.raise_if_any("the steps cannot be read", next_command="mkupgrade plan")
+    check_shape(graph)
+
+
+def check_shape(graph: StepGraph) -> None:
+    """Hold a graph whose parameters are known to be good to the other rules.
+
+    Ids are unique, edges stay in their section and make no ring, `forward` has at most one pivot
+    with the commit behind it, and where there is a pivot there is a way back: a `return` that ends
+    in a pivot of its own, and a `recover`.
 
     Raises:
         PlanError: with one line per rule that is broken.
@@ -28,8 +43,6 @@ def check_graph(graph: StepGraph) -> None:
     problems.raise_if_any("the step graph is broken", next_command="mkupgrade plan")
     for section in Section:
         _check_rings(graph, section, problems)
-    for step in graph.steps:
-        _check_params(step, problems)
     _check_way_back(graph, problems)
     problems.raise_if_any("the step graph is not safe to run", next_command="mkupgrade plan")
 

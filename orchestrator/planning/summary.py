@@ -88,14 +88,15 @@ def _cmdline_notes(d: Decisions) -> Iterator[str]:
     asked = cmdline.wanted(d.host.kernel.cmdline, edits)
     added = cmdline.difference(asked, cmdline.split(d.cmdline))
     if added:
-        yield f"command line: {added} by mkupgrade itself: {_why_added(d)}"
+        yield f"command line: {added} by mkupgrade itself: {_why_added(added)}"
     for entry in cmdline.unmatched(d.host.kernel.cmdline, edits):
         yield f"command line: nothing to remove for {entry}"
 
 
-def _why_added(d: Decisions) -> str:
-    panic = "a panic must end in a reset"
-    return f"{panic}, and memory is handed over" if d.channels.uses_kho else panic
+def _why_added(added: str) -> str:
+    panic = "a panic must end in a reset" if "panic=" in added else ""
+    kho = "memory is handed over" if any(f"{n}=on" in added for n in cmdline.KHO_NAMES) else ""
+    return ", and ".join(why for why in (panic, kho) if why)
 
 
 def _workload_notes(d: Decisions, w: Workload) -> Iterator[str]:
