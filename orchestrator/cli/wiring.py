@@ -131,7 +131,9 @@ def identity_at(state_dir: Path) -> Identity:
 
     if not (state_dir / SIMULATED_HOST).exists():
         return local_identity()
-    return identity_of(driver_named("simulated", state_dir))()
+    from orchestrator.drivers.simulated import SimulatedDriver
+
+    return identity_of(SimulatedDriver(state_dir / SIMULATED_HOST))()
 
 
 def make_plan(spec: UpgradeSpec, driver: Driver) -> StepGraph:

@@ -123,3 +123,12 @@ def test_completion_knows_verbs_and_transactions(mkupgrade: Any) -> None:
 
     assert "rollback" in complete("mkupgrade ro", 1)
     assert known in complete(f"mkupgrade report {known[:4]}", 2)
+
+
+def test_the_manual_names_every_verb_and_option() -> None:
+    manual = (Path(__file__).parents[2] / "docs" / "cli.md").read_text(encoding="utf-8")
+    for name, command in commands().items():
+        assert f"`{name}" in manual, name
+        for parameter in command.params:
+            if isinstance(parameter, click.Option):
+                assert any(option in manual for option in parameter.opts), parameter.opts
