@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,6 +27,8 @@ _FRIENDLY = (
     ("found unknown escape character", "unknown escape after the backslash; use single quotes"),
     ("found duplicate anchor", "the anchor is defined twice"),
 )
+_STRANGE = re.compile("[\0\x85\u2028\u2029]")
+"""NUL, and what ruamel.yaml takes for the end of a line as YAML 1.1 did, changing the text."""
 _NO_VALUES = "expected a mapping with the keys of a plan, found an empty document"
 
 
@@ -54,10 +57,10 @@ def _is_nothing(root: Node) -> bool:
 def _refuse_text(text: str) -> None:
     if len(text) > limits.MAX_BYTES:
         raise StopParsingError(Place(1, 1), f"too large: at most {limits.MAX_BYTES} characters")
-    if "\0" in text:
-        raise StopParsingError(
-            place_of(text, text.index("\0")), "expected text, found a NUL character"
-        )
+    strange = _STRANGE.search(text)
+    if strange:
+        found = _character(ord(strange[0]))
+        raise StopParsingError(place_of(text, strange.start()), f"expected text, found {found}")
     for number, line in enumerate(text.split("\n"), 1):
         if len(line) > limits.MAX_LINE:
             raise StopParsingError(

@@ -82,7 +82,9 @@ def paths_of(value: Any, prefix: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 def dumped(data: Any) -> str:
     stream, yaml = io.StringIO(), YAML(typ="safe", pure=True)
-    yaml.default_flow_style = False  # ruamel.yaml writes [?x] in brackets and cannot read it
+    # ruamel.yaml writes [?x] and a bare U+0085, and does not read them back as they were.
+    yaml.default_flow_style = False
+    yaml.allow_unicode = False
     yaml.dump(data, stream)
     return stream.getvalue()
 
@@ -136,3 +138,16 @@ def test_a_quoted_merge_key_is_an_ordinary_key() -> None:
     spec = load_spec(SHORTEST.replace("{name: a}", '{name: a, labels: {"<<": x}}', 1))
 
     assert spec.metadata.labels == {"<<": "x"}
+
+
+@pytest.mark.parametrize("character", ["\x85", "\u2028", "\u2029"])
+def test_line_ends_of_yaml_11_only_are_refused_rather_than_changed(character: str) -> None:
+    text = SHORTEST.replace("{name: a}", f"{{name: a, description: 'b{character}c'}}", 1)
+
+    with pytest.raises(InvalidSpecError) as caught:
+        load_spec(text)
+    assert caught.value.details == (
+        f"plan.yaml:2:36: expected text, found the control character U+{ord(character):04X}",
+    )
+    escaped = text.replace(f"'b{character}c'", f'"b\\u{ord(character):04x}c"')
+    assert load_spec(escaped).metadata.description == f"b{character}c"

@@ -64,7 +64,7 @@ def test_other_unicode_encodings_are_named_or_refused(tmp_path: Path, encoding: 
 def test_a_nul_is_refused_at_its_place(tmp_path: Path) -> None:
     path = written(tmp_path, b"a: 1\nbc\x00d: 2\n")
 
-    assert refusal(path) == "2:3: expected text, found a NUL character"
+    assert refusal(path) == "2:3: expected text, found the control character U+0000"
 
 
 def test_a_file_above_the_limit_is_not_read_to_its_end(tmp_path: Path) -> None:
