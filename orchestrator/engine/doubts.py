@@ -35,6 +35,7 @@ def raise_all(state: TransactionState, boot_id: str, *, crashed: bool) -> None:
         crashed: it did not stop in order, so what it was at may be what killed it.
     """
     forget(state)
+    state.unknown = None  # the process that did not know is gone; we look for ourselves
     if crashed:
         for s in state.of_section():
             s.crashes += s.status in {Status.INTENDED, Status.REVERTING}

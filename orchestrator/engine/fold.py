@@ -71,6 +71,9 @@ def fold(state: TransactionState, log: Iterable[events.Envelope]) -> Transaction
 
 def apply(state: TransactionState, envelope: events.Envelope) -> None:
     """Take one event into account."""
+    if envelope.stamp.boot_id != state.seen_boot or state.stopped_at is not None:
+        state.limited_from += envelope.time - state.seen_at
+    state.seen_boot, state.seen_at = envelope.stamp.boot_id, envelope.time
     _APPLY[envelope.event.type](state, envelope.event, envelope)
 
 
@@ -123,8 +126,6 @@ def _resumed(state: TransactionState, event: events.Resumed, at: events.Envelope
     if state.outcome is not None or state.waiting:
         state.limited_from = at.time
         doubts.reopen(state)
-    elif state.stopped_at is not None:
-        state.limited_from += max(0.0, at.time - state.stopped_at)
     state.outcome, state.stopped_at, state.reason = None, None, ""
     state.interrupted = state.waiting = False
     doubts.raise_all(state, at.stamp.boot_id, crashed=crashed)

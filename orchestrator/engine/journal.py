@@ -87,6 +87,7 @@ class Journal:
                         f"SQLite gave journal mode {mode}, synchronous {level}: not durable",
                         where=str(path),
                     )
+                connection.execute(f"PRAGMA wal_autocheckpoint={reserve.CHECKPOINT_PAGES}")
                 connection.execute("PRAGMA trusted_schema=OFF")
                 journal = cls(path, connection, readonly=False)
                 journal.reload()
@@ -154,7 +155,7 @@ class Journal:
             driver=graph.driver,
         )
         with self._writing():
-            reserve.reserve(self._connection, len(graph.steps))
+            reserve.reserve(self._connection, self.path, len(graph.steps))
         envelope = self.stage(transaction, began, stamp)
         row = (transaction, graph.name, text, plan_digest, graph.intent_digest, stamp.time)
         self._write(("INSERT INTO transactions VALUES (?, ?, ?, ?, ?, ?)", row))
@@ -255,11 +256,11 @@ class Journal:
                 raise _damaged(self.path, f"event {seq} was changed")
             yield _envelope(self.path, seq, body, digest)
 
-    def last(self, transaction: str, *types: str) -> events.Envelope | None:
-        """The last event of a transaction, or its last one of the given types."""
-        among = f" AND type IN ({', '.join('?' * len(types))})" if types else ""
-        query = f"SELECT seq, body, hash FROM events WHERE tx = ?{among} ORDER BY seq DESC LIMIT 1"  # noqa: S608 -- placeholders only
-        rows = self._read(query, transaction, *types)
+    def last(self, transaction: str) -> events.Envelope | None:
+        """The last event of a transaction."""
+        rows = self._read(
+            "SELECT seq, body, hash FROM events WHERE tx = ? ORDER BY seq DESC LIMIT 1", transaction
+        )
         return _envelope(self.path, *rows[0]) if rows else None
 
     def verify(self) -> Verified:

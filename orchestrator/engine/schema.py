@@ -34,7 +34,6 @@ CREATE TABLE events (
     hash TEXT NOT NULL
 ) STRICT;
 CREATE INDEX events_by_transaction ON events (tx, seq);
-CREATE INDEX events_by_type ON events (type, tx, seq);
 """
 
 

@@ -82,7 +82,11 @@ class TransactionState:
 
     limited_from: float = 0.0
     """Unix seconds from which the deadline of the whole counts: the start, plus the time in
-    which it stood still on request; anew when an operator lets it try on."""
+    which it stood still on request, plus the time between two kernels, whose clocks may
+    differ by anything; anew when an operator lets it try on."""
+    seen_boot: str = ""
+    seen_at: float = 0.0
+    """Boot id and time of the last event."""
     section: Section = Section.FORWARD
     section_boot_id: str = ""
     """The boot under which the section was entered."""

@@ -17,6 +17,8 @@ from orchestrator.model.seams import Driver, StepContext
 from orchestrator.model.steps import Inspected, Inspection, Step
 
 MOST_TRACE_LINES = 20
+LOOK_AGAIN_AFTER = (0.2, 0.8)
+"""Seconds before the second and third look at an effect."""
 
 
 class Mail(Protocol):
@@ -152,12 +154,20 @@ def _revert(driver: Driver, flight: Flight, context: StepContext) -> Answer:
 
 
 def _inspect(driver: Driver, flight: Flight, context: StepContext) -> Answer:
-    try:
-        found = driver.inspect(flight.step, context)
-        found = found.model_copy(update={"result": _plain(found.result)})
-    except Exception as error:
-        reason = f"the inspection itself failed: {describe(error)['what']}"
-        found = Inspected(verdict=Inspection.UNKNOWN, reason=reason)
+    """Looking changes nothing, so what is only busy is asked again before it counts as
+    unknown, which stops the transaction."""
+    for pause in (*LOOK_AGAIN_AFTER, None):
+        try:
+            found = driver.inspect(flight.step, context)
+            found = found.model_copy(update={"result": _plain(found.result)})
+            break
+        except Exception as error:
+            content = describe(error)
+            reason = f"the inspection itself failed: {content['what']}"
+            found = Inspected(verdict=Inspection.UNKNOWN, reason=reason)
+            if content["class"] not in {"busy", "timeout"} or pause is None:
+                break
+            time.sleep(max(0.0, min(pause, flight.deadline - time.monotonic())))
     return Answer(flight, 0.0, inspected=found)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.engine import schema
+from orchestrator.engine import reserve, schema
 from orchestrator.engine.journal import Journal
 from orchestrator.engine.transaction import Engine
 from orchestrator.model.host import HostState, KernelState
@@ -118,6 +118,18 @@ def memory_connection() -> sqlite3.Connection:
     for statement in schema.TABLES.split(";"):
         connection.execute(statement)
     return connection
+
+
+@pytest.fixture(autouse=True)
+def _no_room(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only tests of the reserved room pay for it: it is some MiB for each transaction."""
+    if "room" not in request.fixturenames:
+        monkeypatch.setattr(reserve, "reserve", lambda *_: None)
+
+
+@pytest.fixture
+def room() -> None:
+    """Reserve room on the disk, as it is done outside of tests."""
 
 
 @pytest.fixture

@@ -17,7 +17,6 @@ import pytest
 from hypothesis import HealthCheck, event, given, note, settings
 from hypothesis import strategies as st
 
-from orchestrator.engine import reserve
 from orchestrator.engine.fold import fold, start
 from orchestrator.engine.identity import Identity
 from orchestrator.engine.journal import Journal
@@ -408,10 +407,9 @@ def check_end(world: World, report: Any) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _no_lock_no_reserve(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The world is in memory: no directory to lock, no disk to reserve room on."""
+def _no_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The world is in memory: there is no directory to lock."""
     monkeypatch.setattr(HostLock, "acquire", lambda *_: None)
-    monkeypatch.setattr(reserve, "reserve", lambda *_: None)
 
 
 @settings(

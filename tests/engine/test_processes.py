@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from orchestrator.engine import reserve
 from orchestrator.engine.journal import FILE, Journal
 from orchestrator.engine.lock import HostLock, current_holder, read_holder
 from orchestrator.engine.queries import unfinished
@@ -278,6 +277,7 @@ def limit_files_to(size: int) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
 
+@pytest.mark.usefixtures("room")
 def test_no_room_at_the_start_is_an_error_before_anything_happens(
     state_dir: Path, tmp_path: Path, tools: Any
 ) -> None:
@@ -294,10 +294,13 @@ def test_no_room_at_the_start_is_an_error_before_anything_happens(
     assert run_or_resume(state_dir, driver, tools.graph(STEPS, "chain")).exit_code == 0
 
 
+@pytest.mark.usefixtures("room")
 def test_a_disk_that_fills_up_later_does_not_stop_the_transaction(
     state_dir: Path, tmp_path: Path, tools: Any
 ) -> None:
-    """Room was reserved: with every file frozen at its size, 400 steps go there and back."""
+    """Room was reserved: with every file frozen at its size, 400 steps go there and back.
+    Also for a second transaction, after the files were closed in order."""
+    run_or_resume(state_dir, FileDriver(tmp_path / "first"), tools.graph(["x"]))
     steps = [f"s{i:03}" for i in range(400)]
     driver = FileDriver(tmp_path / "files")
     (tmp_path / "files" / steps[-1]).mkdir()  # so that the last step fails
@@ -319,9 +322,8 @@ def test_a_disk_that_fills_up_later_does_not_stop_the_transaction(
 
 
 def test_a_disk_that_is_full_stops_and_resume_goes_on_when_there_is_room(
-    state_dir: Path, tmp_path: Path, tools: Any, monkeypatch: pytest.MonkeyPatch
+    state_dir: Path, tmp_path: Path, tools: Any
 ) -> None:
-    monkeypatch.setattr(reserve, "reserve", lambda *_: None)
     steps = [f"s{i:03}" for i in range(100)]
     driver = FileDriver(tmp_path / "files")
 

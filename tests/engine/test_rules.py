@@ -170,6 +170,26 @@ def test_a_revert_that_fails_leaves_the_rollback_incomplete_but_not_undone(
     assert driver.effects == {}
 
 
+def test_reverts_run_in_parallel_where_the_graph_allows(
+    engine: Engine, driver: Any, tools: Any
+) -> None:
+    meeting = threading.Barrier(2, timeout=10)
+    driver.on["revert", "a"] = driver.on["revert", "b"] = lambda _: meeting.wait() and None
+    driver.on["perform", "z"] = fails()
+    report = run(engine, tools.graph(["a", "b", "z"], [("a", "z"), ("b", "z")]))
+    assert report.outcome is Outcome.ROLLED_BACK
+
+
+def test_an_inspection_that_is_only_busy_is_made_again(
+    engine: Engine, driver: Any, tools: Any
+) -> None:
+    driver.on["perform", "a"] = fails()
+    busy = MkupgradeError("busy", error_class=ErrorClass.BUSY)
+    driver.on["inspect", "a"] = fails(busy, times=1)
+    assert run(engine, tools.graph(["a"])).outcome is Outcome.ROLLED_BACK
+    assert driver.of("inspect") == ["a", "a"]
+
+
 def test_failure_behind_the_pivot_takes_the_way_back(
     engine: Engine, driver: Any, tools: Any
 ) -> None:
