@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from typing import Literal
 
-import networkx as nx
-
 from orchestrator.model.errors import NotSupportedError
 from orchestrator.model.steps import Reversibility, Section, Step, StepGraph
 
@@ -73,11 +71,14 @@ def to_mermaid(graph: StepGraph) -> str:
 
 def to_json(graph: StepGraph) -> str:
     """Node-link form, as networkx, d3 and others read it."""
-    dag: nx.DiGraph[str] = nx.DiGraph(name=graph.name, format=graph.format)
-    for step in graph.steps:
-        dag.add_node(step.id, **step.model_dump(mode="json", exclude={"id", "params", "retry"}))
-    dag.add_edges_from(graph.edges)
-    return json.dumps(nx.node_link_data(dag, edges="links"), indent=1, ensure_ascii=False) + "\n"
+    body = {
+        "directed": True,
+        "multigraph": False,
+        "graph": {"name": graph.name, "format": graph.format},
+        "nodes": [s.model_dump(mode="json", exclude={"params", "retry"}) for s in graph.steps],
+        "links": [{"source": a, "target": b} for a, b in graph.edges],
+    }
+    return json.dumps(body, indent=1, ensure_ascii=False) + "\n"
 
 
 def _dot(text: str) -> str:

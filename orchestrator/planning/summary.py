@@ -45,6 +45,7 @@ def notes(d: Decisions) -> list[str]:
     return [
         *_way_back_notes(d),
         *_cmdline_notes(d),
+        *_instance_notes(d),
         *d.channels.notes,
         *(line for w in d.spec.workloads for line in _workload_notes(d, w)),
         *_check_notes(d),
@@ -93,6 +94,14 @@ def _cmdline_notes(d: Decisions) -> Iterator[str]:
         yield f"command line: nothing to remove for {entry}"
 
 
+def _instance_notes(d: Decisions) -> Iterator[str]:
+    if d.instance.resources is not None:
+        yield (
+            f"instance {d.instance.name}: resources are not used, because it is the whole host: "
+            f"{d.host.can(Cap.SIDE_BY_SIDE).reason}"
+        )
+
+
 def _why_added(added: str) -> str:
     panic = "a panic must end in a reset" if "panic=" in added else ""
     kho = "memory is handed over" if any(f"{n}=on" in added for n in cmdline.KHO_NAMES) else ""
@@ -106,12 +115,12 @@ def _workload_notes(d: Decisions, w: Workload) -> Iterator[str]:
         yield f"workload {w.name} does not run now ({why}); it is started after the jump anyway"
     if not isinstance(w.migrate, CriuMigrate):
         return
-    carried = {str(path) for path in w.migrate.carry}
+    carried = {str(path) for path in (*w.migrate.carry, w.find.pid_file)}
     left = [f for f in state.volatile_files if f not in carried]
     if left:
         yield (
             f"workload {w.name} has {count(left, 'file')} open on a volatile file system that "
-            f"migrate.carry does not name: {', '.join(left[:3])}"
+            f"migrate.carry does not name: {', '.join(left[:3])}; preflight looks at them again"
         )
     clock = d.host.can(Cap.TIME_NS)
     if not clock.available:

@@ -309,3 +309,19 @@ def test_more_state_is_expected_to_take_longer(make_spec, make_host):
     small = planning.plan(spec, make_host(spec))
     large = planning.plan(spec, make_host(spec, workloads__counter__memory_bytes=10 * 2**30))
     assert planning.expected_blackout(large) > planning.expected_blackout(small) + 60
+
+
+def test_a_pid_file_and_what_is_carried_are_no_files_left_behind(make_spec, make_host):
+    spec = make_spec(
+        workloads__0__find={"pid_file": "/run/counter.pid"},
+        workloads__0__migrate={"method": "criu", "carry": ["/run/counter.sock"]},
+    )
+    files = ["/run/counter.pid", "/run/counter.sock"]
+    graph = planning.plan(spec, make_host(spec, workloads__counter__volatile_files=files))
+    assert not [n for n in graph.notes if "volatile" in n]
+
+
+def test_resources_that_the_driver_has_no_use_for_are_named(make_spec, make_host, without):
+    spec = make_spec(instances__0__resources={"cpus": 2})
+    graph = planning.plan(spec, without(make_host(spec), "side-by-side"))
+    assert any(n.startswith("instance host: resources are not used") for n in graph.notes)
