@@ -87,6 +87,7 @@ def test_a_killed_apply_is_resumed(mkupgrade: Any) -> None:
     assert not status["will_act"]
     refused = mkupgrade("apply", mkupgrade.spec, "--yes", code=1)
     assert "mkupgrade resume" in refused.stderr
+    assert "is not finished" in mkupgrade("plan", mkupgrade.spec).stderr
     resumed = mkupgrade("resume")
     assert "Committed" in resumed.stdout
     assert running(mkupgrade) == "7.3.4"

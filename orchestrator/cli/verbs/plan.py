@@ -12,6 +12,7 @@ import click
 
 from orchestrator.cli.command import Call, spec_argument, verb
 from orchestrator.cli.terminal import clean, clean_block, is_terminal
+from orchestrator.model.errors import MkupgradeError
 from orchestrator.model.outcomes import ExitCode
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def plan(
         write_text(output, save(graph), mode=0o600)
     with suppress(BrokenPipeError):  # the exit code counts even if nobody reads on
         show(call, graph, full=full)
+    tell_if_unfinished(call, Path(graph.state_dir))
     if output is not None and not call.json:
         call.note(f"Saved to {clean(output)}. To carry out exactly this:")
         call.note(f"  mkupgrade apply {clean(output)}")
@@ -101,6 +103,21 @@ def graph_of(spec: Path) -> StepGraph:
     document = load_spec(spec)
     with closing(open_driver(document)) as driver:
         return make_plan(document, driver)
+
+
+def tell_if_unfinished(call: Call, state_dir: Path) -> None:
+    """Half-way through a transaction a plan may look finished: say so, as far as it is known."""
+    from orchestrator.cli.journals import reading
+    from orchestrator.engine.queries import unfinished
+
+    try:
+        with reading(state_dir) as journal:
+            name = unfinished(journal) if journal is not None else None
+    except MkupgradeError:
+        return
+    if name is not None:
+        call.note(f"Transaction {clean(name)} is not finished; an apply would be refused.")
+        call.note(f"  mkupgrade resume {clean(name)}")
 
 
 def show(call: Call, graph: StepGraph, *, full: bool = False) -> None:
