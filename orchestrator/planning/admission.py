@@ -29,6 +29,14 @@ def check_admission(spec: UpgradeSpec, host: HostState, problems: Problems) -> N
     problems.add("instances", f"{len(spec.instances)} of them ({names}): {why}")
 
 
+def check_idle(host: HostState, problems: Problems) -> None:
+    """An image that somebody else has loaded would be thrown away, or jumped into."""
+    if host.kexec_loaded:
+        problems.add(
+            "kexec", "a kernel is loaded already, and not by us; unload it first (kexec -u)"
+        )
+
+
 def check_workloads(spec: UpgradeSpec, host: HostState, problems: Problems) -> None:
     """A workload whose state is to be carried must be running now."""
     for workload in spec.workloads:

@@ -7,7 +7,7 @@ from orchestrator.model.host import HostState
 from orchestrator.model.spec import Instance, UpgradeSpec
 from orchestrator.model.steps import Step, StepGraph
 from orchestrator.planning import channels, cmdline, sections, summary, way_back
-from orchestrator.planning.admission import check_admission, check_workloads
+from orchestrator.planning.admission import check_admission, check_idle, check_workloads
 from orchestrator.planning.artifacts import check_artifacts
 from orchestrator.planning.decisions import Decisions
 from orchestrator.planning.problems import Problems
@@ -72,6 +72,7 @@ def _decide(
     spec: UpgradeSpec, host: HostState, instance: Instance, words: cmdline.Words
 ) -> Decisions:
     problems = Problems()
+    check_idle(host, problems)
     check_artifacts(instance, host, problems)
     check_workloads(spec, host, problems)
     problems.raise_if_any("this host cannot carry out this spec", next_command=NEXT)

@@ -113,6 +113,11 @@ def _workload_notes(d: Decisions, w: Workload) -> Iterator[str]:
     why = why_not_running(w, d.host)
     if why:
         yield f"workload {w.name} does not run now ({why}); it is started after the jump anyway"
+    if d.channel(w) == "kho" and carries_state(w) and not w.spill:
+        yield (
+            f"workload {w.name} keeps no copy on disk (spill: false): it starts anew if the new "
+            "kernel does not come up"
+        )
     if not isinstance(w.migrate, CriuMigrate):
         return
     carried = {str(path) for path in (*w.migrate.carry, w.find.pid_file)}

@@ -219,6 +219,10 @@ def test_a_command_line_that_a_kernel_would_cut_off_is_refused(make_spec, make_h
     assert "a kernel keeps 2047" in said
 
 
+def test_an_image_that_somebody_else_has_loaded_is_not_thrown_away(make_spec, make_host):
+    assert "kexec: a kernel is loaded already" in refused(make_spec, make_host, kexec_loaded=True)
+
+
 def test_causes_of_different_kinds_come_together(make_spec, make_host):
     gone = {"counter": {"name": "counter", "error": "no process matches"}}
     said = refused(make_spec, make_host, {"instances__0__kernel__sha256": "c" * 64}, workloads=gone)

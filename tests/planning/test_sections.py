@@ -321,6 +321,12 @@ def test_a_pid_file_and_what_is_carried_are_no_files_left_behind(make_spec, make
     assert not [n for n in graph.notes if "volatile" in n]
 
 
+def test_state_that_is_in_memory_only_is_named(make_spec, make_host):
+    spec = make_spec(workloads__0__spill=False)
+    graph = planning.plan(spec, make_host(spec))
+    assert any("counter keeps no copy on disk" in n for n in graph.notes)
+
+
 def test_resources_that_the_driver_has_no_use_for_are_named(make_spec, make_host, without):
     spec = make_spec(instances__0__resources={"cpus": 2})
     graph = planning.plan(spec, without(make_host(spec), "side-by-side"))

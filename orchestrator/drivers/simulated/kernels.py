@@ -166,6 +166,8 @@ class Commit(Effect[kinds.Commit]):
         world.commits[job.context.transaction] = ""
         if world.loader != "none":
             entry = f"linux-{p.release}"
+            if entry in world.entries:
+                entry = f"{entry}-{job.context.transaction}"
             kernel = world.kernel
             world.entries[entry] = Kernel(
                 release=p.release,

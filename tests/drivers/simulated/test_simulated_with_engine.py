@@ -36,16 +36,19 @@ def place(in_memory):
     return in_memory
 
 
-def run(place, driver, graph=None):
-    """Begin with `graph`, or resume what is unfinished."""
-
+def pretend(driver):
     def identity():
         world = driver.world()
         return Identity(boot_id=world.boot_id, release=world.kernel.release, pid=os.getpid())
 
+    return identity
+
+
+def run(place, driver, graph=None):
+    """Begin with `graph`, or resume what is unfinished."""
     with (
         Journal.open(place.directory, volatile=lambda _: None) as journal,
-        Engine(driver, journal, identity=identity, grace=0.5) as engine,
+        Engine(driver, journal, identity=pretend(driver), grace=0.5) as engine,
     ):
         if graph is not None:
             return engine.run(engine.begin(graph))
@@ -132,6 +135,44 @@ def test_a_check_that_fails_in_the_new_kernel_only_is_content_in_the_old_one(pla
     graph, driver = start(place)
     change(driver, failing_checks={"release": "7.3.4"})
     assert run(place, driver, graph).outcome is Outcome.ROLLED_BACK
+    assert_old(driver)
+
+
+def same_release(place):
+    """A plan that changes the command line only."""
+    place.images()
+    kernel = {"image": str(place.old_image), "release": "7.2.13"}
+    instance = {"name": "host", "kernel": kernel, "cmdline": {"append": ["mitigations=off"]}}
+    checks = [{"name": "alive", "kind": "tcp", "port": 80}]
+    return start(place, instances=[instance], checks=checks)
+
+
+def test_another_command_line_alone_is_an_upgrade_too(place):
+    graph, driver = same_release(place)
+    assert run(place, driver, graph).outcome is Outcome.COMMITTED
+    world = driver.world()
+    assert "mitigations=off" in world.kernel.cmdline
+    assert "mitigations=off" in world.entries[world.default].cmdline
+    assert planning.plan(graph.spec, driver.observe(graph.spec)).is_empty
+
+
+def test_another_command_line_alone_is_taken_back_too(place):
+    graph, driver = same_release(place)
+    change(driver, faults={"soak/host": Fault(kind="fail")})
+    assert run(place, driver, graph).outcome is Outcome.ROLLED_BACK
+    assert "mitigations=off" not in driver.world().kernel.cmdline
+    assert_old(driver)
+
+
+def test_a_committed_upgrade_is_rolled_back_on_request(place):
+    graph, driver = start(place)
+    report = run(place, driver, graph)
+    with (
+        Journal.open(place.directory, volatile=lambda _: None) as journal,
+        Engine(driver, journal, identity=pretend(driver)) as engine,
+    ):
+        report = engine.rollback(report.transaction, "the operator likes the old one better")
+    assert report.outcome is Outcome.ROLLED_BACK
     assert_old(driver)
 
 
