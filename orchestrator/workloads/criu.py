@@ -39,14 +39,14 @@ _REFUSED_EXTRAS = ("--unprivileged", "--images-dir", "-D", "--tree", "-t", "--le
 _POLL = 0.05
 
 HINTS: Mapping[str, str] = {
-    r"half of (a )?stream unix|external (stream )?socket|sk-unix.*[Ee]xternal": (
+    r"half of (a )?stream unix|external (stream )?socket": (
         "a UNIX connection leads out of the workload (to journald, D-Bus, …): close it, log to a "
         "file, or set migrate.ext_unix_sockets for datagram sockets"
     ),
     r"Connected TCP socket": "set migrate.tcp_established: true",
     r"In-flight connection": "connections wait to be accepted: try again",
-    r"[Ff]ile locks? .*(found|not).*|consider using --file-locks": "set migrate.file_locks: true",
-    r"session leader of|shell-job|--shell-job": "set migrate.shell_job: true",
+    r"file locks? .*found|using --file-locks": "set migrate.file_locks: true",
+    r"session leader of|shell-job": "set migrate.shell_job: true",
     r"ghost file .*too (big|large)|Can't dump ghost file": "it keeps a deleted file open",
     r"link-remap": "it has a file open whose name was deleted; add --link-remap to migrate.extra",
     r"Can't get 1:34 opt": "the kernel lacks CONFIG_SECURITY_NETWORK (SO_PASSSEC)",
@@ -57,10 +57,10 @@ HINTS: Mapping[str, str] = {
     r"Can't open file .* on restore|Unable to open.*No such file": (
         "a file is missing in this kernel; on a volatile file system? name it in migrate.carry"
     ),
-    r"has bad (build-id|size)|[Bb]uild-?[Ii][Dd]": "a program or library was replaced",
-    r"CPU .*(not supported|mismatch)|cpu.*capabilit": "this kernel offers other CPU features",
-    r"nftables|libnftables": "the kernel lacks NF_TABLES, or CRIU was built without nftables",
-    r"[Pp]ermission denied|Operation not permitted": "run as root, outside of a container",
+    r"has bad (build-id|size)|build-?id": "a program or library was replaced",
+    r"cpu.*(not supported|mismatch|capabilit)": "this kernel offers other CPU features",
+    r"nftables": "the kernel lacks NF_TABLES, or CRIU was built without nftables",
+    r"permission denied|operation not permitted": "run as root, outside of a container",
     r"No space left": "no room for the images",
 }
 """What CRIU writes -> what to do about it."""
@@ -232,7 +232,7 @@ def hint(lines: list[str]) -> str | None:
     from it."""
     for line in lines:
         for pattern, advice in HINTS.items():
-            if re.search(pattern, line):
+            if re.search(pattern, line, re.IGNORECASE):
                 return advice
     return None
 

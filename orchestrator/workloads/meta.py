@@ -138,14 +138,14 @@ class RestartMeta(_Meta):
 M = TypeVar("M", bound=_Meta)
 
 
-def parse(model: type[M], value: Mapping[str, Any], workload: str) -> M:
+def parse(model: type[M], value: Any, workload: str) -> M:
     """`value` as a meta of that kind.
 
     Raises:
         WorkloadError: it is not one; `details` has one line per problem.
     """
     try:
-        return model.model_validate(dict(value))
+        return model.model_validate(dict(value) if isinstance(value, Mapping) else value)
     except (ValidationError, RecursionError) as error:
         details: tuple[str, ...] = ()
         if isinstance(error, ValidationError):

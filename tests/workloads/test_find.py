@@ -1,0 +1,144 @@
+"""From the spec's `find` to processes; a pid file is not believed without need."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from orchestrator.model.errors import WorkloadError
+from orchestrator.model.spec.workloads import Workload
+from orchestrator.system import proc, systemd
+from orchestrator.workloads import find
+
+Start = Callable[..., int]
+Make = Callable[..., Workload]
+Until = Callable[[Callable[[], bool]], bool]
+
+FORKS = "import os, time\nos.fork()\ntime.sleep(600)"
+
+
+def pid_file(tmp_path: Path, content: str | bytes, mode: int = 0o644) -> Path:
+    path = tmp_path / "app.pid"
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    path.chmod(mode)
+    return path
+
+
+def test_a_tree_is_found_root_first_by_its_pid_file(
+    start: Start, workload: Make, tmp_path: Path, until: Until
+) -> None:
+    pid = start(FORKS)
+    path = pid_file(tmp_path, f"{pid}\n")
+    assert until(lambda: len(proc.tree(pid)) == 2)
+    state = find.state(workload({"pid_file": str(path)}))
+    assert state.pids[0] == pid
+    assert len(state.pids) == 2
+    assert state.error is None
+    assert state.memory_bytes > 1 << 20
+
+
+def test_a_tree_is_found_by_its_arguments(start: Start, workload: Make, until: Until) -> None:
+    mark = uuid.uuid4().hex
+    pid = start(FORKS, mark)
+    assert until(lambda: len(proc.tree(pid)) == 2)
+    assert find.state(workload({"cmdline": mark})).pids[0] == pid
+
+
+def test_two_unrelated_matches_are_an_error(start: Start, workload: Make, until: Until) -> None:
+    mark = uuid.uuid4().hex
+    pids = [start("import time\ntime.sleep(600)", mark) for _ in range(2)]
+    assert until(lambda: all(mark in proc.arguments(p) for p in pids))
+    error = find.state(workload({"cmdline": mark})).error
+    assert error is not None
+    assert "2 unrelated processes" in error
+
+
+@pytest.mark.parametrize(
+    "wanted", [{"cmdline": "no-such-program-anywhere-1f6e"}, {"pid_file": "/nope"}]
+)
+def test_not_running_is_told_from_other_errors(workload: Make, wanted: dict[str, str]) -> None:
+    state = find.state(workload(wanted))
+    assert state.pids == []
+    assert state.error is not None
+    assert state.error.startswith("not running")
+
+
+def test_a_stale_pid_file_means_not_running(workload: Make, tmp_path: Path) -> None:
+    path = pid_file(tmp_path, str(proc.pid_max() - 1))
+    state = find.state(workload({"pid_file": str(path)}))
+    assert state.error is not None
+    assert state.error.startswith("not running")
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "why"),
+    [
+        ("", 0o644, "does not hold a process id"),
+        ("1", 0o644, "does not hold a process id"),
+        ("0", 0o644, "does not hold a process id"),
+        ("-5", 0o644, "does not hold a process id"),
+        ("12 34", 0o644, "does not hold a process id"),
+        (b"\xff\xfe", 0o644, "does not hold a process id"),
+        ("9" * 100, 0o644, "does not hold a process id"),
+        ("SELF", 0o666, "everybody may write it"),
+    ],
+)
+def test_a_pid_file_that_cannot_be_trusted_is_refused(
+    content: str | bytes, mode: int, why: str, tmp_path: Path
+) -> None:
+    path = pid_file(tmp_path, str(os.getpid()) if content == "SELF" else content, mode)
+    with pytest.raises(WorkloadError, match=why):
+        find.read_pid_file(path)
+
+
+def test_a_pid_file_that_is_a_link_is_refused(tmp_path: Path) -> None:
+    pid_file(tmp_path, str(os.getpid()))
+    (tmp_path / "link").symlink_to(tmp_path / "app.pid")
+    with pytest.raises(WorkloadError, match="cannot be used"):
+        find.read_pid_file(tmp_path / "link")
+
+
+def test_a_pid_file_of_another_user_names_its_own_processes_only(tmp_path: Path) -> None:
+    path = pid_file(tmp_path, str(os.getpid()))
+    try:
+        os.chown(path, 12345, 12345)
+    except PermissionError:
+        pytest.skip("only root can give a file away")
+    with pytest.raises(WorkloadError, match="user 12345 wrote it"):
+        find.read_pid_file(path)
+
+
+def test_a_cgroup_with_two_roots_is_an_error(
+    start: Start, workload: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pids = [start(), start()]
+    monkeypatch.setattr(systemd, "cgroup_pids", lambda cgroup: pids)
+    error = find.state(workload({"cgroup": "/system.slice/app.service"})).error
+    assert error is not None
+    assert "2 unrelated processes" in error
+
+
+def test_a_process_that_left_the_tree_of_its_unit_is_an_error(
+    start: Start, workload: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would stay behind, in a kernel that is no more."""
+    root, stray = start(), start()
+    unit = systemd.Unit("app.service", "loaded", "active", "running", root, "/app", "/x")
+    monkeypatch.setattr(systemd, "show", lambda name: unit)
+    monkeypatch.setattr(systemd, "cgroup_pids", lambda cgroup: sorted([root, stray]))
+    error = find.state(workload({"unit": "app.service"})).error
+    assert error is not None
+    assert f"processes {stray} are no descendants" in error
+
+
+def test_ids_of_threads_are_counted(start: Start, until: Until) -> None:
+    pid = start(
+        "import threading, time\n"
+        "for _ in range(3): threading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n"
+        "time.sleep(600)"
+    )
+    assert until(lambda: len(find.task_ids([pid])) == 4)
