@@ -21,8 +21,9 @@ class Slot:
 class _Units:
     """When each unit of each resource is free again."""
 
-    def __init__(self, limits: dict[str, int]) -> None:
+    def __init__(self, limits: dict[str, int], steps: int) -> None:
         self._limits = limits
+        self._most = max(1, steps)
         self._free: dict[str, list[float]] = {}
 
     def take(self, step: Step, at: float) -> float:
@@ -34,7 +35,9 @@ class _Units:
         return start
 
     def _queue(self, name: str) -> list[float]:
-        return self._free.setdefault(name, [0.0] * self._limits.get(name, 1))
+        if name not in self._free:
+            self._free[name] = [0.0] * min(self._limits.get(name, 1), self._most)
+        return self._free[name]
 
 
 def schedule(graph: StepGraph, section: Section = Section.FORWARD) -> dict[str, Slot]:
@@ -48,7 +51,7 @@ def schedule(graph: StepGraph, section: Section = Section.FORWARD) -> dict[str, 
     order = {step_id: n for n, step_id in enumerate(steps)}
     ready_at = dict.fromkeys(steps, 0.0)
     ready = [(0.0, order[i], i) for i, count in waits.items() if count == 0]
-    units = _Units(graph.limits)
+    units = _Units(graph.limits, len(steps))
     slots: dict[str, Slot] = {}
     while ready:
         at, _, step_id = heapq.heappop(ready)

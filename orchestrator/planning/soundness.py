@@ -8,6 +8,7 @@ import networkx as nx
 from pydantic import ValidationError
 
 from orchestrator.model.kinds import PARAMS, Kind
+from orchestrator.model.quantities import MAX_DURATION
 from orchestrator.model.steps import Reversibility, Section, Step, StepGraph
 from orchestrator.planning.problems import Problems, did_you_mean
 
@@ -39,6 +40,7 @@ def check_shape(graph: StepGraph) -> None:
     """
     problems = Problems()
     _check_ids(graph, problems)
+    _check_times(graph, problems)
     _check_edges(graph, problems)
     problems.raise_if_any("the step graph is broken", next_command="mkupgrade plan")
     for section in Section:
@@ -51,9 +53,20 @@ def _check_ids(graph: StepGraph, problems: Problems) -> None:
     for step_id, count in Counter(s.id for s in graph.steps).items():
         if count > 1:
             problems.add(f"step {step_id}", f"the id is used {count} times")
+
+
+def _check_times(graph: StepGraph, problems: Problems) -> None:
+    """Times are finite, and none is so short that nothing could run."""
     for name, units in graph.limits.items():
         if units < 1:
             problems.add(f"limits.{name}", f"{units} units let no step run")
+    if not 0 < graph.deadline <= MAX_DURATION:
+        problems.add("deadline", f"{graph.deadline} is no time to finish in")
+    for step in graph.steps:
+        if not 0 <= step.estimate <= MAX_DURATION:
+            problems.add(f"step {step.id}", f"an estimate of {step.estimate} s")
+        if not 0 < step.deadline <= MAX_DURATION:
+            problems.add(f"step {step.id}", f"a deadline of {step.deadline} s")
 
 
 def _check_edges(graph: StepGraph, problems: Problems) -> None:

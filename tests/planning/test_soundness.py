@@ -87,6 +87,22 @@ def test_a_step_that_could_run_beside_the_pivot_is_refused(graph):
     assert "step check-artifacts/host: could run beside the pivot" in refused(graph, edges=edges)
 
 
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), -1.0, 0.0, 1e300])
+def test_times_that_are_no_times_are_refused(graph, value):
+    steps = changed(graph, "soak/host", deadline=value)
+    assert "step soak/host: a deadline of" in refused(graph, steps=steps)
+    assert "deadline: " in refused(graph, deadline=value)
+    if value:
+        steps = changed(graph, "soak/host", estimate=value)
+        assert "step soak/host: an estimate of" in refused(graph, steps=steps)
+
+
+def test_more_units_than_anybody_needs_cost_nothing(graph):
+    plenty = graph.model_copy(update={"limits": {"workload": 10**15}})
+    planning.check_graph(plenty)
+    assert planning.schedule(plenty) == planning.schedule(graph)
+
+
 def test_a_resource_without_units_is_refused(graph):
     assert "limits.workload: 0 units" in refused(graph, limits={"workload": 0})
 

@@ -1,0 +1,299 @@
+"""Steps about the host as a whole: one function each, which puts its step into a section."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from orchestrator.model import kinds
+from orchestrator.model.host import Cap
+from orchestrator.model.kinds import Kind
+from orchestrator.model.quantities import format_duration
+from orchestrator.model.spec import Check, Hook
+from orchestrator.model.steps import Reversibility, Section
+from orchestrator.planning import estimates, policies, requirements
+from orchestrator.planning.builder import SectionBuilder
+from orchestrator.planning.decisions import Decisions, count
+
+CHECK_TIME = 1.0
+"""Seconds for one check that holds."""
+
+
+def check_artifacts(b: SectionBuilder, d: Decisions) -> None:
+    kernel = d.instance.kernel
+    initrd = d.host.artifacts.get(str(kernel.initrd)) if kernel.initrd else None
+    size = d.image.size + (initrd.size if initrd else 0)
+    params = kinds.CheckArtifacts(
+        instance=d.instance.name,
+        image=str(kernel.image),
+        image_sha256=d.image.sha256 or "",
+        initrd=str(kernel.initrd) if kernel.initrd else None,
+        initrd_sha256=initrd.sha256 if initrd else None,
+        modules=str(kernel.modules) if kernel.modules else None,
+        release=kernel.release,
+        signature=kernel.signature,
+    )
+    b.then(
+        Kind.CHECK_ARTIFACTS,
+        d.instance.name,
+        f"Check the files of Linux {d.to_release}",
+        params,
+        estimate=estimates.reading(size),
+        deadline=policies.transfer(estimates.reading(size)),
+    )
+
+
+def preflight(b: SectionBuilder, d: Decisions) -> None:
+    workloads = d.spec.workloads
+    params = kinds.Preflight(
+        instance=d.instance.name,
+        workloads=workloads,
+        channels=d.channel_map(),
+        to_release=d.to_release,
+    )
+    trials = [w for w in workloads if w.migrate.method == "criu" and w.migrate.trial]
+    estimate = sum(estimates.checkpoint(w, "disk", d.size(w), spill=False) for w in trials)
+    b.then(
+        Kind.PREFLIGHT,
+        d.instance.name,
+        "Try what could fail past the jump",
+        params,
+        estimate=round(estimates.QUICK + estimate, 3),
+        deadline=policies.transfer(estimate, sum(w.migrate.timeout for w in trials)),
+        requires=requirements.for_preflight(workloads),
+    )
+
+
+def load_new(b: SectionBuilder, d: Decisions) -> None:
+    kernel = d.instance.kernel
+    params = kinds.LoadKernel(
+        instance=d.instance.name,
+        image=str(kernel.image),
+        image_sha256=d.image.sha256 or "",
+        initrd=str(kernel.initrd) if kernel.initrd else None,
+        cmdline=d.cmdline,
+        release=d.to_release,
+    )
+    _load(b, params, d.image.size, [Cap.ROOT, Cap.KEXEC_FILE])
+
+
+def load_old(b: SectionBuilder, d: Decisions) -> None:
+    way = d.way_back
+    params = kinds.LoadKernel(
+        instance=d.instance.name,
+        image=way.image or "",
+        image_sha256=way.image_sha256,
+        initrd=way.initrd,
+        cmdline=way.cmdline,
+        release=d.from_release,
+    )
+    artifact = d.host.artifacts.get(params.image)
+    size = artifact.size if artifact else 0
+    _load(b, params, size, [Cap.ROOT, Cap.KEXEC_FILE, Cap.OLD_KERNEL])
+
+
+def _load(b: SectionBuilder, params: kinds.LoadKernel, size: int, requires: list[Cap]) -> None:
+    b.then(
+        Kind.LOAD_KERNEL,
+        params.instance,
+        f"Load Linux {params.release} for kexec",
+        params,
+        estimate=estimates.reading(size),
+        deadline=policies.transfer(estimates.reading(size)),
+        requires=requires,
+        resources=["kexec"],
+    )
+
+
+def arm_fallback(b: SectionBuilder, d: Decisions) -> None:
+    rollback, way = d.spec.rollback, d.way_back
+    watchdog = str(rollback.watchdog) if rollback.watchdog else None
+    params = kinds.ArmFallback(
+        from_release=d.from_release,
+        boot_default=d.boot_default,
+        image=way.image,
+        initrd=way.initrd,
+        cmdline=way.cmdline,
+        watchdog=watchdog,
+        boot_deadline=rollback.boot_deadline,
+    )
+    b.then(
+        Kind.ARM_FALLBACK,
+        d.instance.name,
+        f"Arm the way back to Linux {d.from_release}",
+        params,
+        estimate=estimates.QUICK,
+        requires=[Cap.DURABLE_STATE, *([Cap.WATCHDOG] if watchdog else [])],
+        resources=["boot"],
+    )
+
+
+def run_hooks(b: SectionBuilder, hooks: Sequence[Hook]) -> None:
+    """In the order of the spec."""
+    for hook in hooks:
+        _hook(b, hook, f"Run hook {hook.name}")
+
+
+def _hook(b: SectionBuilder, hook: Hook, title: str, if_performed: str | None = None) -> None:
+    b.then(
+        Kind.RUN_HOOK,
+        hook.name,
+        title,
+        kinds.RunHook(hook=hook, if_performed=if_performed),
+        estimate=1.0,
+        deadline=hook.timeout + policies.SLACK,
+    )
+
+
+def undo_hooks(b: SectionBuilder, hooks: Sequence[Hook]) -> None:
+    """Last one first; a hook that never ran in `forward` has nothing to undo."""
+    for hook in reversed(hooks):
+        if hook.undo is not None:
+            undo = hook.model_copy(update={"run": hook.undo, "undo": None})
+            ran = f"{Kind.RUN_HOOK.value}/{hook.name}"
+            _hook(b, undo, f"Undo hook {hook.name}", if_performed=ran)
+
+
+def preserve(b: SectionBuilder, d: Decisions) -> None:
+    if not d.carried:
+        return
+    going_back = b.section is Section.RETURN
+    channels = d.channel_map(back=going_back)
+    here, there = d.from_release, d.to_release
+    estimate = estimates.handover(d.sizes(channels, "kho"))
+    b.then(
+        Kind.PRESERVE,
+        d.instance.name,
+        f"Preserve the state of {count(d.carried, 'workload')}",
+        kinds.Preserve(
+            workloads=d.carried,
+            channels=channels,
+            from_release=there if going_back else here,
+            to_release=here if going_back else there,
+        ),
+        estimate=estimate,
+        deadline=policies.transfer(estimate),
+        requires=sorted(
+            {c for v in channels.values() for c in requirements.for_state(v, spill=False)}
+        ),
+        blackout=True,
+    )
+
+
+def jump(b: SectionBuilder, d: Decisions, method: str, source: str, target: str) -> None:
+    params = kinds.Jump.model_validate(
+        {
+            "method": method,
+            "from_release": source,
+            "to_release": target,
+            "boot_deadline": d.spec.rollback.boot_deadline,
+        }
+    )
+    how = "Jump" if method == "kexec" else "Reset the machine"
+    b.then(
+        Kind.JUMP,
+        d.instance.name,
+        f"{how} into Linux {target}",
+        params,
+        estimate=estimates.jump(method),
+        deadline=d.spec.rollback.boot_deadline,
+        reversibility=Reversibility.PIVOT,
+        requires=[Cap.ROOT, *([Cap.KEXEC_FILE] if method == "kexec" else [])],
+        resources=["kexec"],
+        blackout=True,
+    )
+
+
+def retrieve(b: SectionBuilder, d: Decisions) -> None:
+    if not d.carried:
+        return
+    channels = d.channel_map(back=b.section is Section.RECOVER)
+    kho, disk = d.sizes(channels, "kho"), d.sizes(channels, "disk")
+    estimate = estimates.retrieve(kho, disk)
+    b.then(
+        Kind.RETRIEVE,
+        d.instance.name,
+        f"Retrieve the state of {count(d.carried, 'workload')}",
+        kinds.Retrieve(workloads=d.carried, channels=channels),
+        estimate=estimate,
+        deadline=policies.transfer(estimate),
+        blackout=True,
+    )
+
+
+def checks(b: SectionBuilder, phase: str, checks: list[Check], where: str) -> None:
+    if not checks:
+        return
+    b.then(
+        Kind.CHECK,
+        phase,
+        f"Run {count(checks, 'check')} {where}",
+        kinds.RunChecks.model_validate({"phase": phase, "checks": checks}),
+        estimate=CHECK_TIME * len(checks),
+        deadline=policies.checks(phase, checks),
+    )
+
+
+def soak(b: SectionBuilder, d: Decisions) -> None:
+    soak, checks = d.spec.soak, d.checks("soak")
+    if soak.duration <= 0 and not checks:
+        return
+    params = kinds.SoakParams(
+        duration=soak.duration,
+        interval=soak.interval,
+        max_failures=soak.max_failures,
+        checks=checks,
+    )
+    b.then(
+        Kind.SOAK,
+        d.instance.name,
+        f"Soak for {format_duration(soak.duration)} under {count(checks, 'check')}",
+        params,
+        estimate=soak.duration,
+        deadline=policies.soak(soak, checks),
+    )
+
+
+def commit(b: SectionBuilder, d: Decisions) -> None:
+    kernel = d.instance.kernel
+    params = kinds.Commit(
+        instance=d.instance.name,
+        release=d.to_release,
+        image=str(kernel.image),
+        initrd=str(kernel.initrd) if kernel.initrd else None,
+        cmdline=d.cmdline,
+        previous_default=d.boot_default,
+        keep_old_kernel=d.spec.rollback.keep_old_kernel,
+    )
+    sets = d.sets_boot_default
+    b.then(
+        Kind.COMMIT,
+        d.instance.name,
+        f"Make Linux {d.to_release} the boot default" if sets else "Commit",
+        params,
+        estimate=estimates.QUICK,
+        reversibility=Reversibility.COMMIT,
+        requires=[Cap.BOOT_DEFAULT] if sets else [],
+        resources=["boot"],
+    )
+
+
+def restore_boot_default(b: SectionBuilder, d: Decisions) -> None:
+    b.then(
+        Kind.RESTORE_BOOT_DEFAULT,
+        d.instance.name,
+        f"Keep Linux {d.from_release} the boot default",
+        kinds.RestoreBootDefault(boot_default=d.boot_default),
+        estimate=estimates.QUICK,
+        requires=[Cap.BOOT_DEFAULT] if d.sets_boot_default else [],
+        resources=["boot"],
+    )
+
+
+def clean_up(b: SectionBuilder, d: Decisions) -> None:
+    b.then(
+        Kind.CLEAN_UP,
+        d.instance.name,
+        "Clean up",
+        kinds.CleanUp(workloads=d.names, keep_old_kernel=d.spec.rollback.keep_old_kernel),
+        estimate=estimates.QUICK,
+    )
