@@ -81,20 +81,20 @@ def verb(
             return function(Call(verb=name, json=json), **rest)
 
         run.__doc__ = function.__doc__
-        run.__click_params__ = getattr(function, "__click_params__", [])  # type: ignore[attr-defined]
-        for option in reversed(_common(json_help, state)):
-            run = option(run)
+        # click reads the list from its end: the verb's own options come before the common ones.
+        own = getattr(function, "__click_params__", [])
+        run.__click_params__ = _common(json_help, state) + own  # type: ignore[attr-defined]
         return click.command(name, cls=Verb, examples=examples)(run)
 
     return wrap
 
 
-def _common(json_help: str, state: bool) -> list[Callable[[Function], Function]]:
-    options = [click.option("--json", is_flag=True, help=json_help)]
-    if state:
-        options.insert(0, state_dir_option)
-    return [
-        *options,
+def _common(json_help: str, state: bool) -> list[click.Parameter]:
+    def bare() -> None: ...
+
+    options = [
+        *([state_dir_option] if state else []),
+        click.option("--json", is_flag=True, help=json_help),
         click.option(
             "--log-level",
             envvar="MKUPGRADE_LOG",
@@ -105,6 +105,9 @@ def _common(json_help: str, state: bool) -> list[Callable[[Function], Function]]
         ),
         click.option("--log-format", type=click.Choice(["text", "json"]), help="Form of the logs."),
     ]
+    for option in reversed(options):
+        bare = option(bare)
+    return list(bare.__click_params__)  # type: ignore[attr-defined]
 
 
 state_dir_option = click.option(

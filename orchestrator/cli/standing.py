@@ -29,6 +29,8 @@ class Standing:
     last: Summary | None = None
     entered_by: str | None = None
     """The transaction whose jump started this boot; None: it was no jump of ours."""
+    unclaimed: str | None = None
+    """State of a transaction that the journal does not know may be waiting in this kernel."""
     objections: list[str] = field(default_factory=list)
     """Why an apply would not begin now."""
     plan: StepGraph | None = None
@@ -64,6 +66,7 @@ def standing(state_dir: Path) -> Standing:
             ended = [s for s in history(journal) if s.outcome is not None]
             found.last = ended[-1] if ended else None
             found.entered_by = _entered_by(journal, found.identity.boot_id)
+    found.unclaimed = unclaimed_state(state_dir)
     found.objections = _objections(found)
     return found
 
@@ -96,6 +99,35 @@ def look_at_plan(found: Standing, path: Path) -> None:
         )
 
 
+def unclaimed_state(state_dir: Path) -> str | None:
+    """What to do if this kernel was entered by a transaction that the journal does not know.
+
+    Its workloads' state may still be waiting in memory; nobody must drop it by a restart.
+    """
+    from orchestrator.cli.journals import reading
+    from orchestrator.cli.wiring import SIMULATED_HOST
+
+    if (state_dir / SIMULATED_HOST).exists() or not _marked():
+        return None
+    with reading(state_dir) as journal:
+        known = [t.id for t in journal.transactions()] if journal is not None else []
+    from orchestrator.drivers.live_update import LiveUpdateDriver
+
+    driver = LiveUpdateDriver(state_dir)
+    try:
+        return driver.unclaimed(known)
+    finally:
+        driver.close()
+
+
+def _marked() -> bool:
+    """Does the kernel's command line carry the mark of a transaction at all?"""
+    try:
+        return "mkupgrade.transaction=" in Path("/proc/cmdline").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
 def guard_objections() -> list[str]:
     """Why calls that change this machine's kernel would be refused."""
     from orchestrator.system.guard import HostGuard
@@ -115,6 +147,8 @@ def _objections(found: Standing) -> list[str]:
     }:
         word = "unknown" if found.last.outcome is Outcome.UNKNOWN else "an incomplete rollback"
         objections.append(f"transaction {found.last.transaction} ended in {word}: look first")
+    if found.unclaimed is not None:
+        objections.append(found.unclaimed)
     return objections
 
 
@@ -161,6 +195,7 @@ def standing_json(found: Standing) -> dict[str, Any]:
         "running": holder.model_dump(mode="json") if holder else None,
         "unfinished": None if report is None else _unfinished_json(report),
         "last": last.model_dump(mode="json") if last else None,
+        "unclaimed": found.unclaimed,
         "will_act": found.will_act,
         "why_not": found.objections,
         "plan": _plan_json(found),

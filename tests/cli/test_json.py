@@ -68,3 +68,40 @@ def test_json_is_ascii_whatever_a_plan_holds(mkupgrade: Any) -> None:
     shown = mkupgrade("plan", mkupgrade.spec, "--json").stdout
     assert shown.isascii()
     assert json.loads(shown)["plan"]["spec"]["metadata"]["description"] == "\x1b[2Jü"
+
+
+def test_doctor_says_why_a_plan_cannot_be_carried_out(mkupgrade: Any) -> None:
+    assert mkupgrade.json("doctor", mkupgrade.spec)["plan_error"] is None
+    cannot = {"available": False, "reason": "CONFIG_KEXEC_FILE is not set"}
+    mkupgrade.change_host(capabilities={"kexec-file": cannot})
+    found = mkupgrade.json("doctor", mkupgrade.spec, code=1)
+    assert "CONFIG_KEXEC_FILE" in json.dumps(found["plan_error"])
+    shown = mkupgrade("doctor", mkupgrade.spec, code=1)
+    assert "CONFIG_KEXEC_FILE is not set" in shown.stdout
+    assert "CONFIG_KEXEC_FILE is not set" in shown.stderr
+
+
+def test_rehearse_hands_its_options_over(mkupgrade: Any, monkeypatch: Any) -> None:
+    from orchestrator.rehearsal import command
+
+    asked: dict[str, Any] = {}
+
+    def rehearse(plan: Any, **options: Any) -> int:
+        asked.update(options, plan=plan)
+        return 3
+
+    monkeypatch.setattr(command, "rehearse", rehearse)
+    mkupgrade(
+        "rehearse",
+        mkupgrade.spec,
+        "--from",
+        "a",
+        "--to",
+        "b",
+        "--channel",
+        "disk",
+        "--json",
+        code=3,
+    )
+    assert (str(asked["source"]), str(asked["target"])) == ("a", "b")
+    assert (asked["channel"], asked["as_json"]) == ("disk", True)

@@ -16,13 +16,19 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-def show_host(out: Console, host: HostState) -> None:
-    """Facts, capabilities, and what the spec names, as far as it was observed."""
+def show_host(out: Console, host: HostState, objections: list[str]) -> None:
+    """Facts, capabilities, and what the spec names, as far as it was observed.
+
+    Args:
+        objections: why calls that change this host would be refused.
+    """
     out.print(text((host.hostname or "this host", "bold"), f" (driver {host.driver})"))
     _facts(out, host)
     _capabilities(out, host)
     _artifacts(out, host)
     _workloads(out, host)
+    for objection in objections:
+        out.print(text(("Changes are refused", "bold yellow"), f": {objection}"))
     total = len(host.capabilities)
     there = sum(c.available for c in host.capabilities.values())
     out.print(

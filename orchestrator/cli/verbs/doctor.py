@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING
 import click
 
 from orchestrator.cli.command import DEFAULT_STATE_DIR, Call, verb
+from orchestrator.cli.terminal import clean
+from orchestrator.model.errors import PlanError
+from orchestrator.model.outcomes import ExitCode
 
 if TYPE_CHECKING:
+    from orchestrator.model.host import HostState
     from orchestrator.model.spec import UpgradeSpec
 
 
@@ -31,24 +35,49 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Without a plan: the state directory to look at.",
 )
-def doctor(call: Call, spec: Path | None, state_dir: Path) -> None:
+def doctor(call: Call, spec: Path | None, state_dir: Path) -> ExitCode:
     """Show every capability of this host and the reason why it is there, or is not.
 
-    With a plan also its files and workloads. Changes nothing; as root it sees more.
+    With a plan also its files and workloads, and exit code 1 with every cause if this host
+    cannot carry it out. Changes nothing; as root it sees more.
     """
+    from orchestrator.cli.standing import guard_objections
     from orchestrator.cli.wiring import load_spec, open_driver
 
     document = load_spec(spec) if spec is not None else host_only(state_dir)
     with closing(open_driver(document)) as driver:
         host = driver.observe(document)
+        objections = guard_objections() if driver.name == "live-update" else []
+    problem = _plan_problem(document, host) if spec is not None else None
     if spec is None:
         host = host.model_copy(update={"artifacts": {}})
     if call.json:
-        call.out_json(host.model_dump(mode="json"))
+        found = {
+            "permitted": not objections,
+            "objections": objections,
+            "plan_error": problem.as_dict() if problem else None,
+        }
+        call.out_json(host.model_dump(mode="json") | found)
     else:
         from orchestrator.cli.render.doctor import show_host
 
-        show_host(call.console(), host)
+        show_host(call.console(), host, objections)
+        if problem is None and spec is not None:
+            call.out(f"This host can carry out {clean(document.metadata.name)}.")
+    if problem is not None and not call.json:
+        raise problem
+    return ExitCode.ERROR if problem is not None else ExitCode.DONE
+
+
+def _plan_problem(spec: UpgradeSpec, host: HostState) -> PlanError | None:
+    """Why this spec cannot be planned here, if it cannot."""
+    from orchestrator.planning import plan
+
+    try:
+        plan(spec, host)
+    except PlanError as error:
+        return error
+    return None
 
 
 def host_only(state_dir: Path) -> UpgradeSpec:

@@ -11,7 +11,7 @@ import click
 
 from orchestrator.cli.command import Call, transaction_argument, verb
 from orchestrator.cli.terminal import clean
-from orchestrator.model.errors import ErrorClass, MkupgradeError
+from orchestrator.model.errors import ErrorClass, MkupgradeError, UnknownOutcomeError
 from orchestrator.model.outcomes import ExitCode, Outcome
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def resume(
     """
     found = _unfinished(state_dir, transaction)
     if found is None:
-        return _nothing(call, boot=boot)
+        return _nothing(call, state_dir, boot=boot)
     name, graph, report = found
     if boot and report.waiting:
         raise waiting(name, report)
@@ -141,6 +141,8 @@ def abort(
         write_abort(state_dir, name, reason)
         call.note(f"Asked process {holder.pid} to stop and undo transaction {clean(name)}.")
         if no_wait:
+            if call.json:
+                call.out_json({"transaction": name, "asked": holder.pid})
             return ExitCode.DONE
         report = _wait(call, graph, state_dir, name)
         if report.outcome is not None or report.interrupted:
@@ -244,7 +246,12 @@ def _as_asked(code: ExitCode) -> ExitCode:
     return ExitCode.DONE if code is ExitCode.ROLLED_BACK else code
 
 
-def _nothing(call: Call, *, boot: bool) -> ExitCode:
+def _nothing(call: Call, state_dir: Path, *, boot: bool) -> ExitCode:
+    from orchestrator.cli.standing import unclaimed_state
+
+    strange = unclaimed_state(state_dir)
+    if strange is not None:
+        raise UnknownOutcomeError(strange, next_command="mkupgrade status")
     if boot:
         _let_boot_go_on()
     if call.json:
