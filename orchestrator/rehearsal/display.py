@@ -184,5 +184,6 @@ def _summary_rows(result: Rehearsal) -> list[tuple[str, str]]:
         blackout = f"{workload.get('blackout_seconds', 0.0):.2f} s, {workload.get('how', '?')}"
         rows.append((f"blackout of {clean(name)}", blackout))
     rows += [("note", note) for note in result.notes]
+    rows.append(("serial log", result.serial_log))
     rows.append(("whole rehearsal", f"{result.seconds:.1f} s"))
     return rows

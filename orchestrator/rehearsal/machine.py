@@ -17,6 +17,7 @@ from typing import Any, Self
 
 from orchestrator.model.errors import RehearsalError
 from orchestrator.rehearsal.accelerator import accelerator
+from orchestrator.rehearsal.cache import cache_dir, drop_old
 from orchestrator.rehearsal.control import (
     Control,
     Finished,
@@ -186,6 +187,9 @@ class Guest:
             try:
                 guest.next_kernel()
                 yield guest
+            except BaseException as error:
+                error.add_note(f"serial log of the guest: {guest.keep_serial()}")
+                raise
             finally:
                 control.close()
         finally:
@@ -307,6 +311,13 @@ class Guest:
         """The reset button: back through the firmware into the default boot entry."""
         self.qemu.command("system_reset")
         return self.next_kernel()
+
+    def keep_serial(self) -> Path:
+        """Copy the serial log to the cache, where it outlives the guest; the copy's path."""
+        kept = cache_dir() / f"serial-{time.strftime('%Y%m%d-%H%M%S')}-{self.qemu.pid}.log"
+        kept.write_text(self.serial(), encoding="utf-8")
+        drop_old("serial", keep=20)
+        return kept
 
     def serial(self) -> str:
         """The serial log so far, all kernels."""

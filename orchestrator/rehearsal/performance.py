@@ -134,6 +134,7 @@ def _look(guest: Guest, scene: Scene, client: Client | None, started: float) -> 
         logs={name: _log(guest, path) for name, path in scene.logs.items()},
         new_client_served=served,
         nothing_left=again.code == ExitCode.DONE,
+        serial_log=str(guest.keep_serial()),
         seconds=time.monotonic() - started,
     )
 
@@ -163,7 +164,8 @@ def _new_client_served(port: int) -> bool:
 
 
 def _with_serial(error: MkupgradeError, guest: Guest) -> RehearsalError:
-    return RehearsalError(error.what, details=(*error.details, *guest.qemu.tail()))
+    kept = f"serial log of the guest: {guest.keep_serial()}"
+    return RehearsalError(error.what, details=(*error.details, *guest.qemu.tail(), kept))
 
 
 def _stay(guest: Guest, watcher: Watcher) -> None:

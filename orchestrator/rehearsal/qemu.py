@@ -97,6 +97,11 @@ class Qemu:
             self.close()
             raise
 
+    @property
+    def pid(self) -> int:
+        """Process id of QEMU."""
+        return self._process.pid
+
     def close(self) -> None:
         """End QEMU and remove its directory; safe to call again."""
         kill_group(self._process)

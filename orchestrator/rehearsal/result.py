@@ -62,6 +62,8 @@ class Rehearsal:
     new_client_served: bool | None = None
     nothing_left: bool | None = None
     """Planned again, there was nothing to do."""
+    serial_log: str = ""
+    """Path of what the guest's kernels said."""
     seconds: float = 0.0
 
     @property
@@ -112,6 +114,7 @@ class Rehearsal:
             "release_after": self.release_after,
             "seconds": round(self.seconds, 3),
             "notes": list(self.notes),
+            "serial_log": self.serial_log,
             "findings": [asdict(f) for f in self.findings()],
             "client": None if self.seen is None else asdict(self.seen),
             "logs": {name: asdict(log) for name, log in self.logs.items()},

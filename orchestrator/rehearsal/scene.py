@@ -13,6 +13,7 @@ from typing import Any, Literal
 from orchestrator.model.errors import ErrorClass, NotSupportedError, RehearsalError
 from orchestrator.model.spec import Check, UpgradeSpec
 from orchestrator.rehearsal.cast import cast_workloads
+from orchestrator.rehearsal.host_modules import modules_layer
 from orchestrator.rehearsal.image import LayerFile, Recipe
 from orchestrator.rehearsal.kernels import (
     MAKE_KERNELS,
@@ -83,7 +84,10 @@ def make_scene(request: Request, spec: UpgradeSpec, progress: Progress) -> Scene
     cast = cast_workloads(spec)
     notes += cast.notes
     fitted = _fit(cast.spec, pair, request.channel)
-    files = dict(_boot_files((pair.source, pair.target), fitted))
+    files: dict[str, LayerFile | str] = dict(_boot_files((pair.source, pair.target), fitted))
+    if recipe is DEFAULT_RECIPE:  # else the tree has the kernels' modules from their packages
+        for played in (pair.source, pair.target):
+            files |= modules_layer(played.release)
     setup = Setup(
         kernel=pair.source.image,
         initrd=pair.source.initrd,
