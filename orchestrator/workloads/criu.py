@@ -37,6 +37,7 @@ _LOG_LIMIT = 32 << 20
 _LOG_LINES = 8
 _REFUSED_EXTRAS = ("--unprivileged", "--images-dir", "-D", "--tree", "-t", "--leave-running", "-R")
 _POLL = 0.05
+_NOISE = re.compile(r"(Dumping|Restoring) FAILED|rlimit: Can't setup RLIMIT_NOFILE for self")
 
 HINTS: Mapping[str, str] = {
     r"half of (a )?stream unix|external (stream )?socket": (
@@ -46,7 +47,7 @@ HINTS: Mapping[str, str] = {
     r"Connected TCP socket": "set migrate.tcp_established: true",
     r"In-flight connection": "connections wait to be accepted: try again",
     r"file locks? .*found|using --file-locks": "set migrate.file_locks: true",
-    r"session leader of|shell-job": "set migrate.shell_job: true",
+    r"not a session leader|shell-job": "set migrate.shell_job: true",
     r"ghost file .*too (big|large)|Can't dump ghost file": "it keeps a deleted file open",
     r"link-remap": "it has a file open whose name was deleted; add --link-remap to migrate.extra",
     r"Can't get 1:34 opt": "the kernel lacks CONFIG_SECURITY_NETWORK (SO_PASSSEC)",
@@ -218,13 +219,14 @@ def log_text(path: Path) -> str:
 
 
 def error_lines(text: str) -> list[str]:
-    """The lines of a log that name an error, without time stamps, each once; the last of them."""
+    """The lines of a log that name an error, without time stamps, each once, the cause first;
+    those that only say that it failed, or come with every success too, are left out."""
     lines = [
         re.sub(r"^\(\d+\.\d+\)\s*", "", line).strip()
         for line in text.splitlines()
-        if "Error (" in line
+        if "Error (" in line and not _NOISE.search(line)
     ]
-    return list(dict.fromkeys(lines))[-_LOG_LINES:]
+    return list(dict.fromkeys(lines))[:_LOG_LINES]
 
 
 def hint(lines: list[str]) -> str | None:
