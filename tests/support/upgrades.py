@@ -1,0 +1,129 @@
+"""Upgrades inside a guest: plans as documents, applying them, and waiting for their end."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from orchestrator.rehearsal.control import GuestRestartedError, Hello
+from orchestrator.rehearsal.machine import GUEST_PROGRAMS, Guest
+
+PLAN = "/etc/mkupgrade/plan.yaml"
+ENDED = "/run/mkupgrade-resume.ended"
+RESUME_LOG = "/var/log/mkupgrade-resume.log"
+PYTHON = "/usr/bin/python3"
+
+
+def started(name: str, *arguments: str) -> dict[str, Any]:
+    """A workload of the guest, for `boot(workloads=…)`."""
+    argv = [PYTHON, f"{GUEST_PROGRAMS}/{name}.py", *arguments]
+    return {"argv": argv, "pid_file": f"/var/lib/{name}/pid"}
+
+
+COUNTER = started("counter", "7777", "/var/lib/counter/log")
+SLEEPER = started("sleeper", "7778", "/var/lib/sleeper/log")
+TREE = started("tree", "/var/lib/tree/log", "/var/lib/tree/socket")
+
+
+def workload(name: str, **fields: Any) -> dict[str, Any]:
+    """A workload of a spec, found by its pid file and carried by CRIU."""
+    found = {"pid_file": f"/var/lib/{name}/pid"}
+    return {
+        "name": name,
+        "instance": "host",
+        "find": found,
+        "migrate": {"method": "criu"},
+        **fields,
+    }
+
+
+def document(
+    release: str, workloads: list[dict[str, Any]], cmdline: Any = None, **fields: Any
+) -> dict[str, Any]:
+    """A spec that wants Linux `release` in the guest, with a soak of one second."""
+    instance = {
+        "name": "host",
+        "kernel": {"image": f"/boot/vmlinuz-{release}", "release": release},
+        "cmdline": cmdline or {},
+    }
+    return {
+        "api_version": "mkupgrade/v1",
+        "metadata": {"name": f"to-{release}"},
+        "host": {"driver": "live-update"},
+        "instances": [instance],
+        "workloads": workloads,
+        "soak": {"duration": "1s", "interval": "500ms"},
+        "rollback": {"panic_timeout": "1s"},
+        **fields,
+    }
+
+
+def kernel_check(release: str) -> dict[str, Any]:
+    """A check that holds in one kernel only."""
+    return {
+        "name": "kernel",
+        "kind": "kernel",
+        "release": release,
+        "within": "1s",
+        "log_excludes": [],
+    }
+
+
+def put_plan(guest: Guest, plan: dict[str, Any]) -> None:
+    """JSON is YAML."""
+    guest.put(PLAN, json.dumps(plan))
+
+
+def apply(guest: Guest, plan: dict[str, Any], *options: str) -> Hello:
+    """Apply a plan that jumps; the kernel that came up first behind the jump."""
+    put_plan(guest, plan)
+    _, hello = guest.run_through(["mkupgrade", "apply", PLAN, "--yes", *options])
+    return hello
+
+
+def outcome(guest: Guest, timeout: float = 240.0) -> dict[str, Any]:
+    """Wait, over as many kernels as it takes, until the resume at boot has ended; the report."""
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            guest.wait_for(["test", "-e", ENDED], timeout=max(1.0, deadline - time.monotonic()))
+            return report(guest)
+        except GuestRestartedError:
+            guest.next_kernel(max(1.0, deadline - time.monotonic()))
+
+
+def report(guest: Guest) -> dict[str, Any]:
+    """The report of the last transaction."""
+    done = guest.run(["mkupgrade", "report", "--json"])
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def result_of(report: dict[str, Any], step: str) -> dict[str, Any]:
+    """What a step left in the journal."""
+    found = next(s for s in report["steps"] if s["id"] == step)
+    result: dict[str, Any] = found["result"]
+    return result
+
+
+def numbers(guest: Guest, name: str) -> list[int]:
+    """The numbers that a workload has written, one per line."""
+    lines = guest.text(f"/var/lib/{name}/log").splitlines()
+    return [int(line.split()[0]) for line in lines]
+
+
+def assert_gapless(guest: Guest, name: str, least: int = 1) -> None:
+    """Every number once, in order, from 1 on: no state was lost, and none came back."""
+    seen = numbers(guest, name)
+    assert seen == list(range(1, len(seen) + 1))
+    assert len(seen) >= least
+
+
+def assert_goes_on(guest: Guest, name: str, seconds: float = 10.0) -> None:
+    """It writes further numbers, now."""
+    before = len(numbers(guest, name))
+    deadline = time.monotonic() + seconds
+    while len(numbers(guest, name)) <= before:
+        assert time.monotonic() < deadline, f"{name} stands still at {before}"
+        time.sleep(0.2)

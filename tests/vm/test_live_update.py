@@ -1,0 +1,109 @@
+"""The main job on real kernels: there, back after a failure, and home from a dead kernel."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import pytest
+
+from orchestrator.rehearsal.client import Client
+from orchestrator.rehearsal.kernels import KernelPair
+from orchestrator.rehearsal.machine import Guest
+from tests.support import upgrades as up
+
+Boot = Callable[..., AbstractContextManager[Guest]]
+
+
+@pytest.mark.parametrize("channel", ["kho", "disk"])
+def test_workloads_live_through_two_kernels_and_a_failed_third_jump(
+    boot: Boot, kernels: KernelPair, channel: str
+) -> None:
+    """There: committed, nothing lost, and a second apply has nothing to do. Then a jump back
+    whose check fails behind it: the kernel from before returns, and still nothing is lost."""
+    old, new = kernels.source.release, kernels.target.release
+    programs = (up.COUNTER, up.SLEEPER, up.TREE)
+    names = ("counter", "sleeper", "tree")
+    workloads = [up.workload(name) for name in names]
+    with (
+        boot(workloads=programs, forwards=(7777,), handover=channel == "kho") as guest,
+        Client(guest.forwarded(7777)) as client,
+    ):
+        plan = up.document(new, workloads, checks=[up.kernel_check(new)])
+        assert up.apply(guest, plan).release == new
+        report = up.outcome(guest)
+        assert report["outcome"] == "committed"
+        expected = "memory" if channel == "kho" else "disk"
+        assert {up.result_of(report, f"restore/{n}")["from"] for n in names} == {expected}
+        _assert_unharmed(guest, client, names, [old, new])
+        _assert_nothing_to_do(guest)
+
+        plan = up.document(old, workloads, checks=[up.kernel_check("none-such")])
+        assert up.apply(guest, plan).release == old
+        report = up.outcome(guest)
+        assert (report["outcome"], guest.release()) == ("rolled-back", new)
+        assert "none-such" in json.dumps(report)
+        _assert_unharmed(guest, client, names, [old, new])
+        refused = guest.run(["mkupgrade", "apply", up.PLAN, "--yes"], check=False)
+        assert (refused.code, "--again" in refused.stderr) == (1, True)
+
+
+def test_a_dead_new_kernel_ends_in_the_old_one_with_the_spilled_state(
+    boot: Boot, kernels: KernelPair
+) -> None:
+    """It cannot mount its root and panics: the reset ends in the default entry, where the
+    workload goes on from what was spilled before the jump, its connections included."""
+    old, new = kernels.source.release, kernels.target.release
+    with (
+        boot(workloads=(up.COUNTER,), forwards=(7777,)) as guest,
+        Client(guest.forwarded(7777)) as client,
+    ):
+        edits = {"remove": ["root=/dev/vda"], "append": ["root=/dev/none-such"]}
+        plan = up.document(new, [up.workload("counter")], edits)
+        assert up.apply(guest, plan).release == old
+        report = up.outcome(guest)
+        assert report["outcome"] == "rolled-back"
+        told = up.result_of(report, "recover.restore/counter")["text"]
+        assert told.startswith("counter restored from spilled state of ")
+        assert "panic" in guest.serial()
+        _assert_unharmed(guest, client, ("counter",), [old])
+
+
+def test_without_a_spilled_state_a_dead_new_kernel_ends_in_a_fresh_start(
+    boot: Boot, kernels: KernelPair
+) -> None:
+    new = kernels.target.release
+    with boot(workloads=(up.COUNTER,)) as guest:
+        edits = {"append": ["init=/none-such"]}
+        plan = up.document(new, [up.workload("counter", spill=False)], edits)
+        up.apply(guest, plan)
+        report = up.outcome(guest)
+        assert report["outcome"] == "rolled-back"
+        told = up.result_of(report, "recover.restore/counter")["text"]
+        assert told == "counter started anew: no state left"
+        up.assert_goes_on(guest, "counter")
+
+
+def _assert_unharmed(
+    guest: Guest, client: Client, names: tuple[str, ...], releases: list[str]
+) -> None:
+    """Every workload counts on, the client outside has its one connection, new ones work."""
+    assert client.wait_messages(5, 60.0)
+    seen = client.seen()
+    assert seen.whole, seen
+    assert list(seen.releases) == releases
+    for name in names:
+        up.assert_goes_on(guest, name)
+        up.assert_gapless(guest, name)
+    with Client(guest.forwarded(7777)) as another:
+        assert another.wait_messages(3, 30.0)
+
+
+def _assert_nothing_to_do(guest: Guest) -> None:
+    again = guest.run(["mkupgrade", "apply", up.PLAN, "--yes"])
+    assert "No changes" in again.stdout
+    verified = guest.run(["mkupgrade", "history", "--verify"])
+    assert "whole" in verified.stdout
+    status = guest.run(["mkupgrade", "status"])
+    assert "not proven by a cold boot" in status.stdout
