@@ -78,6 +78,7 @@ class Setup:
     cpus: int = 2
     forwards: tuple[int, ...] = ()
     watchdog: bool = False
+    boot_seconds: float = BOOT_SECONDS
 
     def command_line(self) -> str:
         """The kernel's command line."""
@@ -185,7 +186,7 @@ class Guest:
             control = Control(qemu.control_socket())
             guest = cls(setup, qemu, control)
             try:
-                guest.next_kernel()
+                guest.next_kernel(setup.boot_seconds)
                 yield guest
             except BaseException as error:
                 error.add_note(f"serial log of the guest: {guest.keep_serial()}")
