@@ -44,7 +44,8 @@ def forwarded(interrupts: Interrupts, tell: Callable[[str], None]) -> Iterator[N
     before = {
         signal.SIGINT: signal.signal(signal.SIGINT, handle),
         signal.SIGTERM: signal.signal(signal.SIGTERM, handle),
-        signal.SIGHUP: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+        # Not SIG_IGN: that would be inherited by every program a step starts (execve(2)).
+        signal.SIGHUP: signal.signal(signal.SIGHUP, lambda number, frame: None),
     }
     try:
         yield

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +210,17 @@ def test_resume_at_boot_is_quiet_without_a_transaction(mkupgrade: Any, tmp_path:
     quiet = mkupgrade("resume", "--boot")
     assert quiet.stdout == quiet.stderr == ""
     assert mkupgrade("resume").stdout == "No transaction is unfinished.\n"
+
+
+def test_resume_at_boot_lets_the_boot_go_on(mkupgrade: Any, tmp_path: Path) -> None:
+    """mkupgrade-resume.service is of Type=notify: without a word it would count as failed."""
+    address = tmp_path / "notify"
+    mkupgrade.environment["NOTIFY_SOCKET"] = str(address)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(address))
+        systemd.settimeout(10)
+        mkupgrade("resume", "--boot")
+        assert systemd.recv(100) == b"READY=1"
 
 
 def test_resume_at_boot_leaves_what_waits_for_the_operator(mkupgrade: Any) -> None:

@@ -127,7 +127,10 @@ def test_the_text_report_says_what_was_rolled_back_and_why(rolled_back: Any, und
     assert "tried 3 times" in text
     assert "Section return" in text
     assert report_line(rolled_back.view()).startswith("Rolled back: Linux 7.2.13 -> 7.3.4 -> ")
-    assert "undone: " in report_text(undone.view(), None)
+    text = report_text(undone.view(), None)
+    assert "undone: " in text
+    assert "Linux 7.2.13 (never reached 7.3.4)" in text
+    assert "attempts" not in text, "taking a step back is no attempt"
 
 
 def test_the_page_marks_the_pivot_failures_and_what_was_undone(

@@ -10,7 +10,7 @@ from orchestrator import __version__
 from orchestrator.cli.render.markup import Safe, join, tag
 from orchestrator.cli.render.spans import count, moment, span
 from orchestrator.cli.render.timeline import timelines
-from orchestrator.cli.render.view import Row, View, kernels, outcome_tone, outcome_word
+from orchestrator.cli.render.view import Row, View, kernels, missed, outcome_tone, outcome_word
 from orchestrator.model.steps import Section
 
 
@@ -42,6 +42,9 @@ def _header(view: View) -> Safe:
     for n, release in enumerate(ran):
         path += [tag("span", "→", class_="arrow")] if n else []
         path.append(tag("span", release))
+    wanted = missed(view)
+    if wanted is not None and report.outcome is not None:
+        path += [tag("span", "→", class_="arrow"), tag("s", f"Linux {wanted}", title="never ran")]
     return tag(
         "header",
         tag("p", tag("span", outcome_word(report), class_="badge"), tag("span", view.host),
@@ -163,7 +166,7 @@ def _step(row: Row, start: float) -> Safe:
     step = row.step
     signs = [("pivot", row.pivot), ("commit", row.commit)]
     chips = [tag("span", name, class_=f"chip {name}") for name, there in signs if there]
-    many = f"{count(len(step.attempts), 'attempt')}" if len(step.attempts) > 1 else None
+    many = count(row.tries, "attempt") if row.tries > 1 else None
     reasons = [a.reason for a in step.attempts if a.reason]
     return tag(
         "tr",

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from orchestrator.cli.render.spans import count, moment, span
 from orchestrator.cli.render.text import console, text
-from orchestrator.cli.render.view import Row, View, kernels, outcome_tone, outcome_word
+from orchestrator.cli.render.view import Row, View, kernels, missed, outcome_tone, outcome_word
 from orchestrator.model.steps import Section
 
 if TYPE_CHECKING:
@@ -64,6 +64,9 @@ def last_line(view: View) -> str:
     report = view.report
     word = outcome_word(report).capitalize()
     path = " -> ".join(kernels(report))
+    wanted = missed(view)
+    if wanted is not None and report.outcome is not None:
+        path += f" (never reached {wanted})"
     worst = max(view.workloads, key=lambda w: w.blackout.seconds, default=None)
     dark = worst.blackout.seconds if worst else report.blackout
     blackout = f"; blackout {span(dark)}" + (f" ({worst.name})" if worst and dark else "")
@@ -80,7 +83,7 @@ def _steps(rows: list[Row], start: float) -> Table:
     for row in rows:
         look = row.bars[-1].look
         style = _LOOKS.get(look, "")
-        tries = len(row.step.attempts)
+        tries = row.tries
         state = row.step.state + (f", {count(tries, 'attempt')}" if tries > 1 else "")
         strong = "bold magenta" if row.pivot else "bold" if row.commit else ""
         table.add_row(

@@ -41,6 +41,11 @@ class Row:
         """Time spent on it, all attempts together."""
         return sum(b.end - b.start for b in self.bars)
 
+    @property
+    def tries(self) -> int:
+        """How often it was tried; taking it back is no try."""
+        return sum(a.kind == "perform" for a in self.step.attempts)
+
 
 @dataclass(frozen=True)
 class Carried:
@@ -229,6 +234,13 @@ def kernels(report: TransactionReport) -> list[str]:
     """The releases in the order in which they ran, each boot once."""
     releases = [b.release for b in report.boots]
     return releases[:1] + [b for a, b in pairwise(releases) if a != b]
+
+
+def missed(view: View) -> str | None:
+    """The release that the plan wanted, if it never ran."""
+    spec = view.graph.spec
+    wanted = spec.instances[0].kernel.release if spec else None
+    return wanted if wanted not in kernels(view.report) else None
 
 
 def report_json(view: View) -> dict[str, Any]:
