@@ -18,8 +18,9 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from orchestrator.model.errors import ErrorClass, MkupgradeError, ToolError, WorkloadError
 from orchestrator.model.seams import Control
@@ -67,23 +68,49 @@ HINTS: Mapping[str, str] = {
 """What CRIU writes -> what to do about it."""
 
 
-def dump_argv(pid: int, images: Path, migrate: CriuMigrate, shell_job: bool) -> list[str]:
-    """`criu dump` of a tree; it does not run afterwards."""
+def dump_argv(
+    pid: int,
+    images: Path,
+    migrate: CriuMigrate,
+    shell_job: bool,
+    external: Sequence[int] = (),
+) -> list[str]:
+    """`criu dump` of a tree; it does not run afterwards.
+
+    Args:
+        external: inodes of connected UNIX sockets whose other end stays behind.
+    """
     return [
         *("criu", "dump", "--tree", str(pid), "--images-dir", str(images)),
         *("--log-file", DUMP_LOG, "-v3", "--ghost-limit", _GHOST_LIMIT),
         *_options(migrate, shell_job),
         *(["--skip-in-flight"] if migrate.tcp_established else []),
+        *(word for inode in external for word in ("--external", f"unix[{inode}]")),
         *extras(migrate),
     ]
 
 
-def restore_argv(images: Path, logs: Path, migrate: CriuMigrate, shell_job: bool) -> list[str]:
-    """`criu restore` of what `dump_argv` left; the tree ends up as a child of PID 1."""
+def restore_argv(
+    images: Path,
+    logs: Path,
+    migrate: CriuMigrate,
+    shell_job: bool,
+    inherit: Mapping[int, int] = MappingProxyType({}),
+) -> list[str]:
+    """`criu restore` of what `dump_argv` left; the tree ends up as a child of PID 1.
+
+    Args:
+        inherit: inode of an `external` socket -> descriptor that takes its place.
+    """
     return [
         *("criu", "restore", "--restore-detached", "--images-dir", str(images)),
         *("--work-dir", str(logs), "--log-file", RESTORE_LOG, "-v3"),
         *_options(migrate, shell_job),
+        *(
+            word
+            for inode, fd in inherit.items()
+            for word in ("--inherit-fd", f"fd[{fd}]:socket:[{inode}]")
+        ),
         *extras(migrate),
     ]
 
@@ -115,30 +142,52 @@ def _options(migrate: CriuMigrate, shell_job: bool) -> list[str]:
     return options
 
 
-def dump(pid: int, images: Path, migrate: CriuMigrate, shell_job: bool, control: Control) -> None:
+def dump(
+    pid: int,
+    images: Path,
+    migrate: CriuMigrate,
+    shell_job: bool,
+    control: Control,
+    *,
+    external: Sequence[int] = (),
+) -> None:
     """Dump a tree into `images`, an existing private directory. Afterwards it does not run.
 
     Raises:
         WorkloadError: CRIU refused; it says why, and the tree runs on.
     """
-    argv = dump_argv(pid, images, migrate, shell_job)
+    argv = dump_argv(pid, images, migrate, shell_job, external)
     _run(argv, images / DUMP_LOG, f"process {pid} cannot be dumped", migrate, control)
     if not is_complete(images):
         raise WorkloadError("criu dump ended well, but left no inventory", where=str(images))
 
 
-def trial(pid: int, images: Path, migrate: CriuMigrate, shell_job: bool, control: Control) -> None:
+def trial(
+    pid: int,
+    images: Path,
+    migrate: CriuMigrate,
+    shell_job: bool,
+    control: Control,
+    *,
+    external: Sequence[int] = (),
+) -> None:
     """Dump a tree and let it run on (it stands still for that long).
 
     Raises:
         WorkloadError: CRIU refused; it says why.
     """
-    argv = [*dump_argv(pid, images, migrate, shell_job), "--leave-running"]
+    argv = [*dump_argv(pid, images, migrate, shell_job, external), "--leave-running"]
     _run(argv, images / DUMP_LOG, f"a trial dump of process {pid} failed", migrate, control)
 
 
 def restore(
-    images: Path, logs: Path, migrate: CriuMigrate, shell_job: bool, control: Control
+    images: Path,
+    logs: Path,
+    migrate: CriuMigrate,
+    shell_job: bool,
+    control: Control,
+    *,
+    inherit: Mapping[int, int] = MappingProxyType({}),
 ) -> None:
     """Restore what `dump` left; returns once the tree runs, as a child of PID 1.
 
@@ -148,8 +197,9 @@ def restore(
     Raises:
         WorkloadError: CRIU refused; it says why, and nothing of the tree is left.
     """
-    argv = restore_argv(images, logs, migrate, shell_job)
-    _run(argv, logs / RESTORE_LOG, "the processes cannot be restored", migrate, control)
+    argv = restore_argv(images, logs, migrate, shell_job, inherit)
+    what = "the processes cannot be restored"
+    _run(argv, logs / RESTORE_LOG, what, migrate, control, pass_fds=list(inherit.values()))
 
 
 def is_complete(images: Path) -> bool:
@@ -239,10 +289,18 @@ def hint(lines: list[str]) -> str | None:
     return None
 
 
-def _run(argv: list[str], log: Path, what: str, migrate: CriuMigrate, control: Control) -> None:
+def _run(
+    argv: list[str],
+    log: Path,
+    what: str,
+    migrate: CriuMigrate,
+    control: Control,
+    *,
+    pass_fds: Sequence[int] = (),
+) -> None:
     timeout = min(migrate.timeout, control.remaining())
     try:
-        subprocesses.run(argv, timeout=max(0.1, timeout))
+        subprocesses.run(argv, timeout=max(0.1, timeout), pass_fds=pass_fds)
     except ToolError as error:
         raise _failure(what, log, error) from error
 

@@ -23,11 +23,13 @@ from orchestrator.workloads import (
     criu,
     find,
     hold,
+    journal,
     network,
     running,
     seal,
     sockets,
     units,
+    unix_diag,
 )
 from orchestrator.workloads.hooks import running_now, start_unit_anew
 from orchestrator.workloads.meta import CriuMeta, parse
@@ -53,7 +55,9 @@ class Criu:
         self._hold_unit(control)
         try:
             control.progress(f"Dumping {self.workload.name}")
-            criu.dump(meta.pids[0], images, self.migrate, meta.shell_job, control)
+            criu.dump(
+                meta.pids[0], images, self.migrate, meta.shell_job, control, external=meta.journal
+            )
         except BaseException:
             self._release_unit(control)
             raise
@@ -180,6 +184,7 @@ class Criu:
             "cgroup": proc.cgroup(root.pid),
             "unit": self.workload.find.unit,
             "shell_job": self.migrate.shell_job or root.session not in pids,
+            "journal": journal_streams(pids),
             "network": network.take(sockets.inet_sockets(pids)).model_dump(mode="json"),
             "carried": {"directories": [d.model_dump() for d in directories], "files": []},
             "taken_monotonic": time.monotonic(),
@@ -207,14 +212,17 @@ class Criu:
         seal.remove(logs)
         files.make_private_directory(logs)
         control.progress(f"Restoring {self.workload.name}")
-        criu.restore(workdir / "images", logs, self.migrate, meta.shell_job, control)
+        identifier = Path(meta.argv[0]).name if meta.argv else self.workload.name
+        with journal.streams(meta.journal, identifier, meta.unit) as (streams, notes):
+            images = workdir / "images"
+            criu.restore(images, logs, self.migrate, meta.shell_job, control, inherit=streams)
         hold.open_ports(meta.network.ports)
         if not _one(meta.pids[0]):
             raise WorkloadError(
                 f"criu restored {self.workload.name}, and process {meta.pids[0]} is not there",
                 where=str(logs / criu.RESTORE_LOG),
             )
-        return {"pids": meta.pids, "notes": self._place(meta)}
+        return {"pids": meta.pids, "notes": [*notes, *self._place(meta)]}
 
     def _place(self, meta: CriuMeta) -> list[str]:
         """Into their cgroup, or their unit: not left in ours, which may end with us."""
@@ -254,6 +262,12 @@ class Criu:
         unit = self.workload.find.unit
         if unit is not None and units.applies(unit):
             units.release(unit, _UNIT_SECONDS)
+
+
+def journal_streams(pids: list[int]) -> list[int]:
+    """Inodes of the streams to the journal that these processes have open."""
+    outside = unix_diag.connected_outside(open_files.socket_inodes(pids), unix_diag.unix_sockets())
+    return [found.inode for found in outside if journal.is_stream(found.name)]
 
 
 def _one(pid: int) -> list[proc.Process]:

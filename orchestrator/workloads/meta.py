@@ -112,6 +112,8 @@ class CriuMeta(_Meta):
     cgroup: SafePath | None = None
     unit: Annotated[str, Field(pattern=r"^[A-Za-z0-9:_.@\\-]{1,255}$")] | None = None
     shell_job: bool = False
+    journal: Annotated[list[Annotated[int, Field(ge=1, lt=1 << 32)]], Field(max_length=4096)] = []
+    """Inodes of its streams to the systemd journal; made anew."""
     network: Network = Network()
     carried: Carried = Carried()
     argv: list[str] = []

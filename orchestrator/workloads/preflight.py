@@ -19,7 +19,7 @@ from orchestrator.model.spec.workloads import (
     Workload,
 )
 from orchestrator.system import files, open_files, proc, subprocesses, systemd
-from orchestrator.workloads import criu, find, hold, seal, sockets
+from orchestrator.workloads import criu, find, hold, journal, seal, sockets, unix_diag
 from orchestrator.workloads.criu_method import Criu
 
 _LOW_PID = 300
@@ -103,6 +103,7 @@ def _criu(scene: Scene, migrate: CriuMigrate, control: Control) -> Iterator[Find
         _deleted,
         _clocks,
         _network,
+        _unix,
         _cgroup,
     ]
     found = [finding for check in checks for finding in check(scene, migrate)]
@@ -152,7 +153,7 @@ def _volatile(scene: Scene, migrate: CriuMigrate) -> Iterator[Finding]:
     carried = {str(path) for path in migrate.carry} | {str(scene.workload.find.pid_file)}
     programs = {path for pid in scene.pids for path in open_files.mapped_files(pid)}
     for path in open_files.volatile_files(scene.pids):
-        if path in carried or Path(path).is_dir():
+        if path in carried or _made_anew(Path(path)):
             continue
         what = "a program or library" if path in programs else "a file it has open"
         yield scene.error(
@@ -165,6 +166,11 @@ def _volatile(scene: Scene, migrate: CriuMigrate) -> Iterator[Finding]:
                 yield scene.error(f"migrate.carry names {path}, which is no regular file")
         elif path in {str(p) for p in migrate.carry} and not open_files.is_volatile(path):
             yield scene.error(f"migrate.carry names {path}, which is not on a volatile file system")
+
+
+def _made_anew(path: Path) -> bool:
+    """Directories are made again; devices are there in every kernel."""
+    return path.is_dir() or path.is_char_device() or path.is_block_device()
 
 
 def _deleted(scene: Scene, _migrate: CriuMigrate) -> Iterator[Finding]:
@@ -208,6 +214,18 @@ def _network(scene: Scene, migrate: CriuMigrate) -> Iterator[Finding]:
         yield scene.error("ip is not installed: addresses cannot be brought back (iproute2)")
 
 
+def _unix(scene: Scene, _migrate: CriuMigrate) -> Iterator[Finding]:
+    """Streams to the journal are made anew; any other connection that leads out has an end in a
+    process that will not be there."""
+    inodes = open_files.socket_inodes(scene.pids)
+    for found in unix_diag.connected_outside(inodes, unix_diag.unix_sockets()):
+        if not journal.is_stream(found.name):
+            yield scene.error(
+                f"a UNIX connection leads out of the workload, to {found.name or 'a socket pair'}: "
+                "CRIU cannot carry it; close it before the upgrade"
+            )
+
+
 def _cgroup(scene: Scene, _migrate: CriuMigrate) -> Iterator[Finding]:
     cgroups = {c for pid in scene.pids if (c := proc.cgroup(pid)) is not None}
     if len(cgroups) > 1:
@@ -227,7 +245,9 @@ def _trial(scene: Scene, migrate: CriuMigrate, control: Control) -> Finding | in
         try:
             meta = Criu(scene.workload, migrate).describe(scene.processes)
             control.progress(f"Trial dump of {scene.workload.name}")
-            criu.trial(scene.pids[0], images, migrate, meta.shell_job, control)
+            criu.trial(
+                scene.pids[0], images, migrate, meta.shell_job, control, external=meta.journal
+            )
             return sum(p.lstat().st_size for p in images.rglob("*"))
         finally:
             seal.remove(images)
