@@ -59,6 +59,26 @@ def verify_payload(fd: int, expected: Header, where: str, tick: Tick = no_tick) 
     Raises:
         HandoverError: any of them differs.
     """
+    check_header(fd, expected, where)
+    digest = hashlib.sha256()
+    done = 0
+    while done < expected.length:
+        chunk = os.pread(fd, min(CHUNK, expected.length - done), SIZE + done)
+        if not chunk:
+            raise HandoverError("the payload ends too early", where=where)
+        digest.update(chunk)
+        done += len(chunk)
+        tick(done)
+    if digest.hexdigest() != expected.sha256:
+        raise HandoverError("the payload's digest does not fit: it is damaged", where=where)
+
+
+def check_header(fd: int, expected: Header, where: str) -> None:
+    """Hold a frame's header and size to what the manifest says; its content is not read.
+
+    Raises:
+        HandoverError: any of them differs.
+    """
     header = Header.parse(os.pread(fd, SIZE, 0), where)
     for field in ("kind", "token", "length", "sha256"):
         found, wanted = getattr(header, field), getattr(expected, field)
@@ -71,17 +91,6 @@ def verify_payload(fd: int, expected: Header, where: str, tick: Tick = no_tick) 
         raise HandoverError(
             f"payload of {size} bytes, expected {SIZE + expected.length}", where=where
         )
-    digest = hashlib.sha256()
-    done = 0
-    while done < expected.length:
-        chunk = os.pread(fd, min(CHUNK, expected.length - done), SIZE + done)
-        if not chunk:
-            raise HandoverError("the payload ends too early", where=where)
-        digest.update(chunk)
-        done += len(chunk)
-        tick(done)
-    if digest.hexdigest() != expected.sha256:
-        raise HandoverError("the payload's digest does not fit: it is damaged", where=where)
 
 
 def unpack_payload(fd: int, length: int, directory: Path, tick: Tick = no_tick) -> None:

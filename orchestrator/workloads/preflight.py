@@ -117,7 +117,10 @@ def _criu(scene: Scene, migrate: CriuMigrate, control: Control) -> Iterator[Find
         else:
             size, about = trial, ""
     if migrate.trial_restore:
-        yield scene.warning("migrate.trial_restore is not built yet: only the trial dump was made")
+        yield scene.error(
+            "migrate.trial_restore is not supported: a trial restore beside the running workload "
+            "would touch its files; `mkupgrade rehearse` restores for real, in a VM"
+        )
     yield from _room(scene, size, about)
 
 

@@ -164,3 +164,21 @@ def test_an_extra_argument_that_breaks_the_method_is_an_error(look: Look, fake_c
     assert any(
         "may not hold -R" in t for t in errors(look("", {"method": "criu", "extra": ["-R"]}))
     )
+
+
+def test_a_check_that_cannot_be_made_is_not_passed_over(look: Look, fake_criu: Path) -> None:
+    [text] = errors(look("", {"method": "criu", "trial_restore": True}))
+    assert "trial_restore is not supported" in text
+
+
+def test_a_connection_to_another_process_is_named(
+    look: Look, fake_criu: Path, tmp_path: Path
+) -> None:
+    path = str(tmp_path / "bus")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(path)
+        server.listen()
+        code = f"import socket\ns = socket.socket(socket.AF_UNIX)\ns.connect({path!r})"
+        assert any(
+            path in text and "leads out" in text for text in errors(look(code, {"method": "criu"}))
+        )
