@@ -90,6 +90,8 @@ def _repairs(state: TransactionState, now: float) -> list[Command]:
     while state.repairs and state.repairs[0][0] <= now:
         entry = heappop(state.repairs)
         s = state.steps[entry[1]]
+        if s.status is not Status.PARTIAL or s.step.id in state.resources.holders:
+            continue
         if state.reverting:
             state.put_back(s.step.id)
         elif state.resources.full or state.resources.lacking(s.step):

@@ -51,7 +51,8 @@ def raise_all(state: TransactionState, boot_id: str, *, crashed: bool) -> None:
 def ask_the_other_pivot(state: TransactionState, s: StepState) -> bool:
     """A pivot back whose landing is not recognised: the host may be in the old kernel all the
     same, through a reset. The forward pivot knows that one: it is lost then."""
-    if s.step.section is not Section.RETURN or not s.doubt or state.crossed is None:
+    asked_back = s.is_pivot and s.doubt and s.step.section is Section.RETURN
+    if not asked_back or state.crossed is None:
         return False
     s.doubt = False
     state.doubts -= 1
@@ -73,7 +74,7 @@ def after_landmark(state: TransactionState, s: StepState, at: Envelope) -> None:
         if other is not s and other.is_pivot and other.status in _UNANSWERED:
             state.unknown = f"{other.step.id}: neither there nor back: this kernel is not known"
             return
-    _raise_steps(state, at.time)
+    _raise_steps(state, at.time, but=s)
 
 
 def reopen(state: TransactionState) -> None:
@@ -113,8 +114,10 @@ def _doubtful_landmark(state: TransactionState, boot_id: str) -> StepState | Non
     return state.steps[state.crossed]
 
 
-def _raise_steps(state: TransactionState, now: float) -> None:
+def _raise_steps(state: TransactionState, now: float, *, but: StepState | None = None) -> None:
     for s in state.of_section():
+        if s is but:
+            continue
         performed = s.status is Status.PERFORMED and not (s.behind or s.is_pivot or s.is_commit)
         if performed or s.status in _UNANSWERED:
             _doubt(state, s)

@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 from pathlib import Path
+from weakref import WeakSet
 
 from pydantic import ValidationError
 
@@ -51,8 +52,7 @@ class HostLock:
         """
         if self._handle is None:
             self._handle = self._take(verb)
-            # exec closes the file (PEP 446); a child that only forks would keep the lock.
-            os.register_at_fork(after_in_child=self._forget)
+            _held.add(self)
         self._verb = verb
         self._write(verb, transaction)
 
@@ -100,10 +100,23 @@ class HostLock:
         os.pwrite(self._handle, text, 0)
         os.ftruncate(self._handle, len(text))
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """In a forked child: close the file, which leaves the lock with the parent."""
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None
+
+
+_held: WeakSet[HostLock] = WeakSet()
+
+
+def _forget_all() -> None:
+    for lock in _held:
+        lock.forget()
+
+
+# exec closes the file (PEP 446); a child that only forks would keep the lock.
+os.register_at_fork(after_in_child=_forget_all)
 
 
 def read_holder(state_dir: Path) -> Holder | None:

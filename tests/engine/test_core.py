@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from orchestrator.engine import events
 from orchestrator.engine.agenda import Agenda, Resources
-from orchestrator.engine.core import Inspect, Note, Start, decide
+from orchestrator.engine.core import Inspect, Note, Revert, Start, decide
 from orchestrator.engine.fold import apply, start
 from orchestrator.engine.retry import JITTER, for_revert, pause_before_next
 from orchestrator.model.errors import ErrorClass
@@ -200,3 +200,57 @@ def test_a_verdict_that_no_driver_may_give_counts_as_unknown(tools: Any) -> None
     assert isinstance(end, Note)
     assert isinstance(end.event, events.Ended)
     assert end.event.outcome == "unknown"
+
+
+def test_a_commit_found_half_done_is_taken_back_once(tools: Any) -> None:
+    state = start(tools.graph(["a", "commit"], "chain"))
+    log = Log(state)
+    log.add(began(), 1.0)
+    log.add(events.StepIntended(step="a", attempt=1), 2.0)
+    log.add(events.StepPerformed(step="a", attempt=1, seconds=0), 3.0)
+    log.add(events.StepIntended(step="commit", attempt=1), 4.0)
+    log.add(events.Resumed(reason="?"), 5.0)
+    assert decide(state, 5.0) == [Inspect(state.steps["commit"].step)]
+    log.add(events.StepInspected(step="commit", verdict=Inspection.PARTIAL, reason="x"), 6.0)
+    assert decide(state, 6.0) == [Inspect(state.steps["a"].step)]
+    log.add(events.StepInspected(step="a", verdict=Inspection.PRESENT, reason="x"), 7.0)
+    assert decide(state, 7.0) == [Revert(state.steps["commit"].step, 1)]
+
+
+def test_an_unknown_step_of_the_way_back_stops_it(tools: Any) -> None:
+    """Only for the pivot itself is the forward pivot asked instead."""
+    state = start(tools.graph(["jump", "return.a", "return.jump"], "chain"))
+    log = Log(state)
+    log.add(began(), 1.0)
+    log.add(events.StepIntended(step="jump", attempt=1), 2.0)
+    log.add(events.StepPerformed(step="jump", attempt=1, seconds=0), 3.0, "two")
+    log.add(events.SectionEntered(section="return", reason="why"), 4.0, "two")
+    log.add(events.StepIntended(step="return.a", attempt=1), 5.0, "two")
+    log.add(events.Resumed(reason="?"), 6.0, "two")
+    assert decide(state, 6.0) == [Inspect(state.steps["jump"].step)]
+    log.add(events.StepInspected(step="jump", verdict=Inspection.PRESENT, reason="x"), 7.0, "two")
+    assert decide(state, 7.0) == [Inspect(state.steps["return.a"].step)]
+    unknown = events.StepInspected(step="return.a", verdict=Inspection.UNKNOWN, reason="x")
+    log.add(unknown, 8.0, "two")
+    [end] = decide(state, 8.0)
+    assert isinstance(end, Note)
+    assert end.event == events.Ended(outcome="unknown", reason="return.a: x")
+
+
+def test_a_way_back_that_ended_in_the_old_kernel_through_a_reset_is_recovered(tools: Any) -> None:
+    state = start(tools.graph(["jump", "return.jump", "recover.a"], "chain"))
+    log = Log(state)
+    log.add(began(), 1.0)
+    log.add(events.StepIntended(step="jump", attempt=1), 2.0)
+    log.add(events.StepPerformed(step="jump", attempt=1, seconds=0), 3.0, "two")
+    log.add(events.SectionEntered(section="return", reason="why"), 4.0, "two")
+    log.add(events.StepIntended(step="return.jump", attempt=1), 5.0, "two")
+    log.add(events.Resumed(reason="?"), 6.0, "three")
+    assert decide(state, 6.0) == [Inspect(state.steps["return.jump"].step)]
+    unknown = events.StepInspected(step="return.jump", verdict=Inspection.UNKNOWN, reason="x")
+    log.add(unknown, 7.0, "three")
+    assert decide(state, 7.0) == [Inspect(state.steps["jump"].step)]
+    log.add(events.StepInspected(step="jump", verdict=Inspection.LOST, reason="x"), 8.0, "three")
+    [turn] = decide(state, 8.0)
+    assert isinstance(turn, Note)
+    assert turn.event.section == "recover"
