@@ -21,11 +21,12 @@ help: ## This list
 
 .PHONY: demo
 demo: ## Linux 7.2 -> 7.3 in a VM under a living TCP connection (CHANNEL=disk, KERNELS=stock)
-	@scripts/bootstrap vm
+	@scripts/bootstrap $(if $(filter stock,$(KERNELS)),vm-stock,vm)
 	@$(PY) -m orchestrator.cli rehearse plans/live-update.yaml $(REHEARSE)
 
 .PHONY: test
 test: lint guest-kernels ## Everything: fast suite, real kernels in the VM, types, style, import arrows
+	@scripts/bootstrap nix
 	$(PY) -m pytest -n $(VM_JOBS) --dist worksteal
 
 .PHONY: fast-test
@@ -49,18 +50,18 @@ lint: environment ## ruff, mypy --strict, import-linter
 
 .PHONY: kernels
 kernels: ## Build two kernels with KHO from Debian's sources (15 minutes on two cores, kept)
-	@scripts/bootstrap vm kernels
+	@scripts/bootstrap dev kernels
 	@$(PY) -m orchestrator.rehearsal.kernel_build
 
 # Kernels with KHO, built only if none are at hand.
 .PHONY: guest-kernels
 guest-kernels:
-	@scripts/bootstrap vm
+	@scripts/bootstrap dev vm-default
 	@$(PY) -m orchestrator.rehearsal.kernels || $(MAKE) --no-print-directory kernels
 
 .PHONY: environment
 environment:
-	@scripts/bootstrap
+	@scripts/bootstrap dev
 
 .PHONY: clean
 clean: ## Remove the environment, caches and everything built
