@@ -30,8 +30,8 @@ class UnixSocket:
     """SOCK_STREAM, SOCK_DGRAM or SOCK_SEQPACKET."""
     name: str
     """A path; empty: none, or abstract."""
-    peer: int
-    """Inode of the other end; 0: not connected."""
+    peer: int | None
+    """Inode of the other end; 0: a connection that was not accepted yet; None: no connection."""
 
 
 def unix_sockets() -> dict[int, UnixSocket]:
@@ -48,7 +48,9 @@ def connected_outside(inodes: set[int], known: dict[int, UnixSocket]) -> list[Un
     found = []
     for inode in sorted(inodes):
         mine = known.get(inode)
-        if mine is None or not mine.peer or mine.type not in _CONNECTED or mine.peer in inodes:
+        if mine is None or mine.peer is None or mine.type not in _CONNECTED:
+            continue
+        if mine.peer in inodes:
             continue
         peer = known.get(mine.peer)
         found.append(UnixSocket(inode, mine.type, peer.name if peer else "", mine.peer))
@@ -77,7 +79,8 @@ def _dump() -> Iterator[UnixSocket]:
 
 def _parsed(body: bytes) -> UnixSocket:
     _, kind, _, inode = _MESSAGE.unpack_from(body)
-    name, peer = b"", 0
+    name: bytes = b""
+    peer: int | None = None
     rest = body[_MESSAGE.size :]
     while len(rest) >= 4:
         length, attribute = struct.unpack_from("=HH", rest)
