@@ -64,7 +64,7 @@ class CheckpointHandler(Handler[Checkpoint]):
             workdir = work_dir(job, params)
             control = job.context.control
             result = job.parts.workloads.undo_checkpoint(params.workload, workdir, control)
-            drop_tree(workdir)
+            drop_tree(workdir.parent)
         job.records.drop(_name(params.workload.name))
         return result
 
@@ -100,10 +100,11 @@ class PreserveHandler(Handler[Preserve]):
 
 
 def work_dir(job: Job, params: Checkpoint) -> Path:
-    """Where a checkpoint is taken to."""
+    """Where a checkpoint is taken to; tools' logs land beside it, in a directory of its own."""
     in_memory = params.channel == "kho" and not params.spill
     root = job.parts.runtime_dir / job.context.transaction / job.context.section.value
-    return (root if in_memory else job.records.dir) / "work" / params.workload.name
+    work = (root if in_memory else job.records.dir) / "work"
+    return work / params.workload.name / "state"
 
 
 def taken(records: Records, name: str) -> dict[str, Any] | None:

@@ -82,7 +82,7 @@ class PreflightHandler(OnceHandler[Preflight]):
                 job.context.state_dir,
             )
         finally:
-            drop_tree(scratch)
+            drop_tree(scratch.parent)
         return [(f.severity, f.workload, f.text) for f in found]
 
 

@@ -71,6 +71,16 @@ class Records:
         if path.is_symlink() or path.exists():
             path.unlink(missing_ok=True)
             files.sync_directory(self.dir)
+            self._prune()
+
+    def _prune(self) -> None:
+        """A section, and a transaction, of which nothing is left leaves no directory either."""
+        with suppress(OSError):
+            if not any((self.dir / "work").iterdir()):
+                (self.dir / "work").rmdir()
+        with suppress(OSError):
+            self.dir.rmdir()
+            self.transaction_dir.rmdir()
 
     def _path(self, name: str) -> Path:
         return self.dir / f"{_safe(name)}.json"

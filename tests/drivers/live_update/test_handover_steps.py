@@ -241,6 +241,7 @@ def test_sigkill_after_the_checkpoint_leaves_it_present_and_reverting_brings_it_
         assert running.workloads.running == {"counter": 41}
     assert running.verdict(steps.checkpoint()) is Inspection.ABSENT
     assert running.verdict(steps.preserve()) is Inspection.ABSENT
+    assert not list(running.state_dir.rglob("t-*")), "nothing is left of it"
 
 
 def test_a_checkpoint_that_failed_with_the_workload_running_is_absent(

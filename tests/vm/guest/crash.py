@@ -1,0 +1,147 @@
+"""Runs in the guest: an upgrade whose process dies at one event after the other, before the jump.
+
+    crash.py PLAN.json [--in-flight SECONDS]
+
+Each case: one process begins the transaction and kills itself (SIGKILL) as soon as event number N
+is durable; another one resumes it. The driver is the real one but for the jump, which it refuses
+once everything before it is in place, so that each case ends in the old kernel: the resume went
+all the way forward, and then everything was reverted. The last line says how many cases ran.
+Prints one JSON line per case.
+
+With --in-flight a case is added in which the process dies in the middle of a checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from orchestrator.drivers.live_update import LiveUpdateDriver
+from orchestrator.engine.events import Envelope
+from orchestrator.engine.journal import Journal
+from orchestrator.engine.queries import report_of, unfinished
+from orchestrator.engine.transaction import Engine
+from orchestrator.model.errors import MkupgradeError
+from orchestrator.model.seams import Result, StepContext
+from orchestrator.model.steps import Inspected, Step, StepGraph
+from orchestrator.planning import load
+
+STATE_DIR = Path("/var/lib/mkupgrade")
+
+
+class RefusesToJump(LiveUpdateDriver):
+    """The real driver, but for the very last call: it stays in this kernel."""
+
+    def perform(self, step: Step, context: StepContext) -> Result:
+        if step.kind == "jump":
+            raise MkupgradeError("everything is in place, and this test does not jump")
+        return super().perform(step, context)
+
+    def inspect(self, step: Step, context: StepContext) -> Inspected:
+        found = super().inspect(step, context)
+        seen = {"step": step.id, "verdict": found.verdict, "reason": found.reason}
+        print(json.dumps(seen), file=sys.stderr)
+        return found
+
+
+class Killer:
+    """Kills this process when an event is durable, or some time after it."""
+
+    def __init__(self, number: int, at: str | None = None, after: float = 0.0) -> None:
+        self._left, self._at, self._after = number, at, after
+
+    def event(self, envelope: Envelope) -> None:
+        self._left -= 1
+        named = f"{envelope.event.type} {getattr(envelope.event, 'step', '')}"
+        if named == self._at:
+            threading.Timer(self._after, os.kill, (os.getpid(), signal.SIGKILL)).start()
+        if self._left == 0 and self._at is None:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def progress(self, step: Step, text: str, fraction: float | None) -> None:
+        pass
+
+
+def in_child(work: Callable[[], None]) -> int:
+    """Run `work` in a process of its own; how it ended, as os.waitstatus_to_exitcode says."""
+    sys.stdout.flush()
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            work()
+            code = 0
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def begin_and_die(graph: StepGraph, killer: Killer) -> None:
+    with (
+        closing(Journal.open(STATE_DIR)) as journal,
+        closing(RefusesToJump(STATE_DIR)) as driver,
+        Engine(driver, journal, reporter=killer) as engine,
+    ):
+        engine.run(engine.begin(graph, again=True))
+
+
+def resume() -> None:
+    with closing(Journal.open(STATE_DIR)) as journal, closing(RefusesToJump(STATE_DIR)) as driver:
+        transaction = unfinished(journal)
+        if transaction is not None:
+            with Engine(driver, journal) as engine:
+                engine.resume(transaction)
+
+
+def last_case() -> dict[str, Any]:
+    """How the last transaction ended, and every step's attempts."""
+    journal = Journal.open_readonly(STATE_DIR)
+    if journal is None:
+        return {}
+    with closing(journal):
+        name = journal.transactions()[-1].id
+        report = report_of(journal, name)
+    attempts = {s.id: [f"{a.kind} {a.answer}" for a in s.attempts] for s in report.steps}
+    return {
+        "outcome": report.outcome,
+        "reason": report.reason,
+        "attempts": {k: v for k, v in attempts.items() if v},
+        "kexec_loaded": Path("/sys/kernel/kexec_loaded").read_text().strip(),
+        "left": sorted(p.name for p in STATE_DIR.rglob("payload-*")),
+    }
+
+
+def case(graph: StepGraph, killer: Killer) -> dict[str, Any]:
+    died = in_child(lambda: begin_and_die(graph, killer)) == -signal.SIGKILL
+    resumed = in_child(resume)
+    return {"died": died, "resumed": resumed, **last_case()}
+
+
+def main() -> int:
+    path = Path(sys.argv[1])
+    graph = load(path.read_bytes(), str(path))
+    number = 0
+    while True:
+        number += 1
+        found = case(graph, Killer(number))
+        print(json.dumps({"event": number, **found}), flush=True)
+        if not found["died"]:
+            break
+    if "--in-flight" in sys.argv:
+        after = float(sys.argv[sys.argv.index("--in-flight") + 1])
+        step = next(s.id for s in graph.steps if s.kind == "checkpoint")
+        found = case(graph, Killer(0, f"intended {step}", after))
+        print(json.dumps({"event": "in flight", **found}), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""SIGKILL of the engine before the jump: at every event, and in the middle of a checkpoint."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.rehearsal.kernels import KernelPair
+from orchestrator.rehearsal.machine import Guest
+from tests.support import upgrades as up
+
+Boot = Callable[..., AbstractContextManager[Guest]]
+CRASH = Path(__file__).parent / "guest/crash.py"
+HOOK_LOG = "/var/lib/hook.log"
+
+
+def hook() -> dict[str, Any]:
+    """Writes down each time it is run and undone."""
+    run, undo = (["sh", "-c", f"echo {word} >> {HOOK_LOG}"] for word in ("run", "undo"))
+    return {"name": "note", "run": run, "undo": undo}
+
+
+@pytest.mark.timeout(1200)
+def test_a_killed_engine_is_resumed_all_the_way_or_reverted_and_never_both(
+    boot: Boot, kernels: KernelPair
+) -> None:
+    check = {"name": "up", "kind": "tcp", "port": 7777, "when": ["before"]}
+    plan = up.document(
+        kernels.target.release,
+        [up.workload("counter")],
+        checks=[check],
+        hooks={"before": [hook()]},
+    )
+    with boot(workloads=(up.COUNTER,)) as guest:
+        up.put_plan(guest, plan)
+        guest.run(["mkupgrade", "plan", up.PLAN, "-o", "/root/plan.json"])
+        guest.put("/root/crash.py", CRASH.read_bytes())
+        argv = [up.PYTHON, "/root/crash.py", "/root/plan.json", "--in-flight", "0.4"]
+        done = guest.run(argv, timeout=1100.0)
+        *killed, unharmed, in_flight = [json.loads(line) for line in done.stdout.splitlines()]
+        assert len(killed) >= 24
+        assert not unharmed["died"]
+        for case in (*killed, in_flight):
+            assert case["died"], case
+            _assert_reverted(case)
+        _assert_reverted(unharmed)
+        for case in [c for c in killed if c["event"] < 16]:
+            assert "jump/host" in case["attempts"], "a resume goes on, it does not give up"
+        words = guest.text(HOOK_LOG).split()
+        assert words == ["run", "undo"] * (len(words) // 2)
+        up.assert_goes_on(guest, "counter")
+        up.assert_gapless(guest, "counter", least=20)
+
+
+def _assert_reverted(case: dict[str, Any]) -> None:
+    assert case["resumed"] == 0, case
+    assert case["outcome"] == "rolled-back", case
+    assert case["kexec_loaded"] == "0", case
+    assert case["left"] == [], case
