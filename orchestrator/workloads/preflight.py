@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ from orchestrator.workloads.criu_method import Criu
 _LOW_PID = 300
 """A fresh boot hands out ids from 2 on to kernel threads and early services."""
 _EARLY_SECONDS = 2.0
+_TRIAL_SHARE = 0.5
+"""Part of the time limit that a trial may take."""
 _ROOM = 2
 """Images and payload are both there for a while."""
 
@@ -111,11 +114,13 @@ def _criu(scene: Scene, migrate: CriuMigrate, control: Control) -> Iterator[Find
     size = sum(p.resident_bytes for p in scene.processes)
     about = "about"
     if migrate.trial and not any(f.severity == "error" for f in found):
+        began = time.monotonic()
         trial = _trial(scene, migrate, control)
         if isinstance(trial, Finding):
             yield trial
         else:
             size, about = trial, ""
+            yield from _duration(scene, migrate, time.monotonic() - began)
     if migrate.trial_restore:
         yield scene.error(
             "migrate.trial_restore is not supported: a trial restore beside the running workload "
@@ -256,6 +261,15 @@ def _trial(scene: Scene, migrate: CriuMigrate, control: Control) -> Finding | in
             seal.remove(images)
     except MkupgradeError as error:
         return scene.error("\n  ".join([error.what, *error.details]))
+
+
+def _duration(scene: Scene, migrate: CriuMigrate, seconds: float) -> Iterator[Finding]:
+    """A dump that is killed at its time limit can leave a workload broken, so it must not be."""
+    if seconds > migrate.timeout * _TRIAL_SHARE:
+        yield scene.error(
+            f"the trial dump took {seconds:.1f} s of the {migrate.timeout:.0f} s that "
+            "migrate.timeout allows; a dump that is cut off may leave it broken: allow more"
+        )
 
 
 def _room(scene: Scene, size: int, about: str) -> Iterator[Finding]:

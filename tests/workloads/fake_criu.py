@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 PROC = Path("/proc")
@@ -33,6 +34,8 @@ def dump() -> int:
     if "FAKE_CRIU_FAIL" in os.environ:
         shutil.copy(os.environ["FAKE_CRIU_FAIL"], log)
         return 1
+    if "--slow" in sys.argv:
+        time.sleep(0.2)
     root = int(option("--tree"))
     argv = (PROC / f"{root}/cmdline").read_bytes().decode().split("\0")[:-1]
     tree = {"pid": root, "argv": argv, "cwd": str((PROC / f"{root}/cwd").readlink())}

@@ -71,6 +71,12 @@ def test_what_criu_refuses_is_found_now(
     assert "sk-unix.c" in text
 
 
+def test_a_dump_that_may_be_cut_off_is_an_error(look: Look, fake_criu: Path) -> None:
+    """It would be killed with its parasite still in the workload."""
+    [text] = errors(look("", {"method": "criu", "timeout": "300ms", "extra": ["--slow"]}))
+    assert "migrate.timeout allows" in text
+
+
 def test_the_trial_can_be_left_out(look: Look, fake_criu: Path) -> None:
     look("", {"method": "criu", "trial": False})
     assert '"dump"' not in fake_criu.read_text()
