@@ -76,3 +76,14 @@ def drop_old(kind: str, keep: int) -> None:
             shutil.rmtree(entry, ignore_errors=True)
         else:
             entry.unlink(missing_ok=True)
+
+
+def kernel_rooms() -> list[Path]:
+    """Directories that may hold kernels made for rehearsals, best first.
+
+    $MKUPGRADE_KERNELS; the directory shared/kernels beside the source tree; the cache that
+    `make kernels` fills.
+    """
+    chosen = os.environ.get("MKUPGRADE_KERNELS")
+    rooms = [Path(chosen)] if chosen else [SOURCE_ROOT.parent / "shared" / "kernels"]
+    return [*rooms, cache_dir() / "kernels"]

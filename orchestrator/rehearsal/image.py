@@ -10,7 +10,6 @@ import hashlib
 import io
 import json
 import os
-import sys
 import tarfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -108,7 +107,9 @@ def base_image(recipe: Recipe, progress: Progress = quiet) -> Path:
         progress("guest image: ext4 file system")
         _tar_to_ext4(tree_tar, product, work)
 
-    return kept("debian", recipe.digest(apt), ".ext4", make)
+    image = kept("debian", recipe.digest(apt), ".ext4", make)
+    drop_old("debian", keep=4)
+    return image
 
 
 def _mmdebstrap(recipe: Recipe, apt: AptHost, target: Path, work: Path) -> list[str | Path]:
@@ -237,17 +238,3 @@ def _plain(path: str) -> str:
     if any(c.isspace() or c in "\"'\\" for c in path) or not path:
         raise RehearsalError(f"a path for the guest image may not hold spaces or quotes: {path!r}")
     return path
-
-
-def main() -> int:
-    """`python -m orchestrator.rehearsal.image`: make the Debian tree, if it is not kept yet."""
-    try:
-        base_image(Recipe(), lambda text: print(f"==> {text}", file=sys.stderr, flush=True))
-    except RehearsalError as error:
-        print("\n".join([f"error: {error}", *error.details]), file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -22,9 +22,7 @@ from orchestrator.rehearsal.cache import cache_dir, locked
 from orchestrator.rehearsal.debian import AptRoot
 from orchestrator.rehearsal.kernels import kernel
 from orchestrator.rehearsal.tools import Progress, kill_group, run_tool
-
-SUITE = "trixie-backports"
-SERIES = ("7.2", "7.3")
+from orchestrator.rehearsal.trees import SERIES, SUITE
 
 _BUILD_SECONDS = 3600.0
 _COMPILED = re.compile(r"^\s+(CC|AS|LD|AR|HOSTCC)\s")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.model.errors import ErrorClass, RehearsalError
-from orchestrator.rehearsal.cache import SOURCE_ROOT, cache_dir
+from orchestrator.rehearsal.cache import kernel_rooms
 from orchestrator.system.kernel_image import inspect_image
 
 MAKE_KERNELS = "make kernels"
@@ -48,17 +47,6 @@ def kernel(image: Path, initrd: Path | None = None) -> RehearsalKernel:
             error_class=ErrorClass.INVALID,
         )
     return RehearsalKernel(image.absolute(), found.release, initrd, found.kho_config is True)
-
-
-def kernel_rooms() -> list[Path]:
-    """Directories that may hold kernels made for rehearsals, best first.
-
-    $MKUPGRADE_KERNELS; the directory shared/kernels beside the source tree; the cache that
-    `make kernels` fills.
-    """
-    chosen = os.environ.get("MKUPGRADE_KERNELS")
-    rooms = [Path(chosen)] if chosen else [SOURCE_ROOT.parent / "shared" / "kernels"]
-    return [*rooms, cache_dir() / "kernels"]
 
 
 def _version_key(found: RehearsalKernel) -> tuple[int, ...]:

@@ -18,6 +18,7 @@ from typing import Any, Self
 from orchestrator.model.errors import RehearsalError
 from orchestrator.rehearsal.accelerator import accelerator
 from orchestrator.rehearsal.cache import cache_dir, drop_old
+from orchestrator.rehearsal.compiled import compiled_files
 from orchestrator.rehearsal.control import (
     Control,
     Finished,
@@ -35,6 +36,7 @@ from orchestrator.rehearsal.image import (
 from orchestrator.rehearsal.package import package_files
 from orchestrator.rehearsal.qemu import Hardware, Qemu
 from orchestrator.rehearsal.tools import Progress, quiet
+from orchestrator.rehearsal.trees import DEFAULT_RECIPE
 
 MACHINE_ID = "6d6b7570677261646500000000000001"
 """The guest's /etc/machine-id: fixed, so that its permit can be laid beside it."""
@@ -47,9 +49,6 @@ BOOT_SECONDS = 120.0
 
 GUEST_PROGRAMS = "/usr/lib/python3/dist-packages/orchestrator/rehearsal/guest"
 """Where the workloads (counter.py, sleeper.py, tree.py) are in the guest."""
-
-
-DEFAULT_RECIPE = Recipe()
 
 
 @dataclass(frozen=True)
@@ -86,9 +85,11 @@ class Setup:
         parts = [CMDLINE, f"init={init}", HANDOVER if self.handover else "kho=off", self.cmdline]
         return " ".join(p for p in parts if p)
 
-    def layer(self, progress: Progress = quiet) -> Layer:
-        """Everything that is laid over the Debian tree."""
-        layer: dict[str, LayerFile | str] = dict(package_files(progress))
+    def layer(self, base: Path, progress: Progress = quiet) -> Layer:
+        """Everything that is laid over the Debian tree in the image `base`."""
+        package = package_files(progress)
+        layer: dict[str, LayerFile | str] = dict(package)
+        layer |= compiled_files(package, base, progress)
         layer |= {
             "/etc/machine-id": LayerFile(f"{MACHINE_ID}\n".encode(), 0o444),
             "/etc/hostname": LayerFile(b"guest\n"),
@@ -168,7 +169,8 @@ class Guest:
         Raises:
             RehearsalError: it did not come up; `details` holds the end of the serial log.
         """
-        image = layered_image(base_image(setup.recipe, progress), setup.layer(progress), progress)
+        base = base_image(setup.recipe, progress)
+        image = layered_image(base, setup.layer(base, progress), progress)
         hardware = Hardware(
             kernel=setup.kernel,
             cmdline=setup.command_line(),

@@ -6,6 +6,7 @@ import contextlib
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 from orchestrator.model.errors import ErrorClass, MkupgradeError, RehearsalError
@@ -122,18 +123,21 @@ def _look(guest: Guest, scene: Scene, client: Client | None, started: float) -> 
         client.wait_messages(_MESSAGES_AFTER, 60.0)
         seen = client.seen()
         served = _new_client_served(guest.forwarded(scene.counter_port))
-    report = _report(guest)
-    again = guest.run(["mkupgrade", "plan", PLAN_PATH, "--detailed-exitcode"], check=False)
+    with ThreadPoolExecutor(2) as pool:  # each of them spends seconds on starting Python
+        report = pool.submit(_report, guest)
+        again = pool.submit(
+            guest.run, ["mkupgrade", "plan", PLAN_PATH, "--detailed-exitcode"], check=False
+        )
     return Rehearsal(
         source=scene.source.release,
         target=scene.target.release,
         notes=scene.notes,
-        report=report,
+        report=report.result(),
         release_after=guest.release(),
         seen=seen,
         logs={name: _log(guest, path) for name, path in scene.logs.items()},
         new_client_served=served,
-        nothing_left=again.code == ExitCode.DONE,
+        nothing_left=again.result().code == ExitCode.DONE,
         serial_log=str(guest.keep_serial()),
         seconds=time.monotonic() - started,
     )

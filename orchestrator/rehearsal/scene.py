@@ -22,9 +22,10 @@ from orchestrator.rehearsal.kernels import (
     kernel,
     prepared_pair,
 )
-from orchestrator.rehearsal.machine import DEFAULT_RECIPE, Setup
+from orchestrator.rehearsal.machine import Setup
 from orchestrator.rehearsal.stock_kernels import stock_pair
 from orchestrator.rehearsal.tools import Progress
+from orchestrator.rehearsal.trees import DEFAULT_RECIPE
 from orchestrator.system import running
 
 Channel = Literal["auto", "kho", "disk"]

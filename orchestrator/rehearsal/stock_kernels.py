@@ -6,43 +6,11 @@ from pathlib import Path
 
 from orchestrator.model.errors import RehearsalError
 from orchestrator.rehearsal.cache import cache_dir, locked
-from orchestrator.rehearsal.debian import AptRoot, version_key
-from orchestrator.rehearsal.image import PACKAGES, Recipe, base_image, copy_out, names_in
+from orchestrator.rehearsal.debian import version_key
+from orchestrator.rehearsal.image import Recipe, base_image, copy_out, names_in
 from orchestrator.rehearsal.kernels import KernelPair, RehearsalKernel
 from orchestrator.rehearsal.tools import Progress, quiet
-
-SUITE = "trixie-backports"
-"""Keeps several versions of the kernel side by side."""
-
-SERIES = ("7.2", "7.3")
-
-_INITRAMFS = "MODULES=list\nCOMPRESS=zstd\nCOMPRESSLEVEL=1\nRESUME=none\n"
-_INITRAMFS_MODULES = "virtio_pci\nvirtio_blk\next4\n"
-"""A guest knows what it needs to find its root; the rest comes from the root."""
-
-
-def stock_recipe(progress: Progress = quiet) -> Recipe:
-    """The guest's tree with two of Debian's kernels in it, each with modules and initrd.
-
-    Raises:
-        RehearsalError: the archive has no kernels of both series.
-    """
-    root = AptRoot(SUITE, progress)
-    chosen = []
-    for series in SERIES:
-        numbers = series.replace(".", r"\.")
-        found = root.packages(rf"linux-image-{numbers}\.\d+\+deb\d+-cloud-amd64")
-        if not found:
-            raise RehearsalError(f"Debian {SUITE} has no kernel {series} for cloud guests")
-        chosen.append(found[-1])
-    return Recipe(
-        packages=(*PACKAGES, "initramfs-tools", "zstd", *chosen),
-        extra_suites=(SUITE,),
-        files={
-            "/etc/initramfs-tools/conf.d/rehearsal": _INITRAMFS,
-            "/etc/initramfs-tools/modules": _INITRAMFS_MODULES,
-        },
-    )
+from orchestrator.rehearsal.trees import SERIES, SUITE, stock_recipe
 
 
 def stock_pair(progress: Progress = quiet) -> tuple[KernelPair, Recipe]:
