@@ -172,11 +172,6 @@ def test_an_extra_argument_that_breaks_the_method_is_an_error(look: Look, fake_c
     )
 
 
-def test_a_check_that_cannot_be_made_is_not_passed_over(look: Look, fake_criu: Path) -> None:
-    [text] = errors(look("", {"method": "criu", "trial_restore": True}))
-    assert "trial_restore is not supported" in text
-
-
 def test_a_connection_to_another_process_is_an_error(
     look: Look, fake_criu: Path, tmp_path: Path
 ) -> None:

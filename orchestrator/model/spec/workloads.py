@@ -83,8 +83,6 @@ class CriuMigrate(Strict):
     """Files on volatile file systems (/run, /tmp, /dev/shm) that travel with the state."""
     trial: bool = True
     """Dump once with the workload left running, before anything is changed."""
-    trial_restore: bool = False
-    """Also restore the trial dump in a private namespace: slower, finds what a dump cannot."""
     timeout: Duration = 60.0
     """Time for one checkpoint, or one restore."""
     extra: list[Argument] = []
