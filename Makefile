@@ -26,7 +26,7 @@ demo: ## Linux 7.2 -> 7.3 in a VM under a living TCP connection (CHANNEL=disk, K
 
 .PHONY: test
 test: lint guest-kernels ## Everything: fast suite, real kernels in the VM, types, style, import arrows
-	@scripts/bootstrap nix
+	@scripts/bootstrap checks
 	$(PY) -m pytest -n $(VM_JOBS) --dist worksteal
 
 .PHONY: fast-test
