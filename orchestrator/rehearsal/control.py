@@ -162,11 +162,12 @@ class Control:
             fields = {"path": path, "offset": offset, "mode": mode, "data": part}
             self._ask({"op": "put", **fields}, 30.0)
 
-    def get(self, path: str) -> bytes:
-        """Read a file in the guest."""
+    def get(self, path: str, start: int = 0) -> bytes:
+        """Read a file in the guest, from byte `start` on."""
         data = b""
         while True:
-            reply = self._ask({"op": "get", "path": path, "offset": len(data)}, 30.0)
+            offset = start + len(data)
+            reply = self._ask({"op": "get", "path": path, "offset": offset}, 30.0)
             part = base64.b64decode(reply["data"])
             if not part:
                 return data

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -130,6 +131,8 @@ LinkLocalAddressing=no
 IPv6AcceptRA=no
 """
 
+_WANTED_BY = re.compile(r"^WantedBy=(\S+)$", re.MULTILINE)
+
 
 def _systemd_files() -> dict[str, LayerFile | str]:
     """The agent and the network as units; what only slows a guest down is masked."""
@@ -146,9 +149,10 @@ def _systemd_files() -> dict[str, LayerFile | str]:
     files |= {f"{units}/{name}": "/dev/null" for name in (*slow, "e2scrub_all.timer")}
     unit = resources.files("orchestrator") / "drivers" / "live_update" / "mkupgrade-resume.service"
     if unit.is_file():
-        name = "mkupgrade-resume.service"
-        files[f"/usr/lib/systemd/system/{name}"] = LayerFile(unit.read_bytes())
-        files[f"{wants}/{name}"] = f"/usr/lib/systemd/system/{name}"
+        name, text = "mkupgrade-resume.service", unit.read_text(encoding="utf-8")
+        files[f"/usr/lib/systemd/system/{name}"] = LayerFile(text.encode())
+        for target in _WANTED_BY.findall(text):  # what `systemctl enable` does
+            files[f"{units}/{target}.wants/{name}"] = f"/usr/lib/systemd/system/{name}"
     return files
 
 
