@@ -91,7 +91,7 @@ def layered(steps: int) -> StepGraph:
 def engine_seconds(directory: Path, made: StepGraph) -> float:
     """Of `run` alone; `begin` stores the plan and reserves room once per transaction."""
     with (
-        Journal.open(directory, allow_volatile=True) as journal,
+        Journal.open(directory, volatile=None) as journal,
         Engine(NoOpDriver(), journal) as engine,
     ):
         transaction = engine.begin(made)

@@ -57,10 +57,9 @@ def carry_out(
     interrupts = Interrupts()
     teller = teller_for(call, graph, plain=plain)
     reporter = Logged(teller)
-    volatile_is_fine = driver.name == "simulated"
     with (
         forwarded(interrupts, teller.tell),
-        closing(Journal.open(state_dir, allow_volatile=volatile_is_fine)) as journal,
+        closing(Journal.open(state_dir, volatile=_volatile(graph))) as journal,
         Engine(
             driver,
             journal,
@@ -73,6 +72,14 @@ def carry_out(
             report = _run(work, engine, reporter)
         _finish(call, report, graph, report_html)
     return report
+
+
+def _volatile(graph: StepGraph) -> Callable[[Path], str | None] | None:
+    """What holds the journal's place to surviving a reset; None where that does not matter."""
+    from orchestrator.system.open_files import lost_at_reset
+
+    told = graph.spec is not None and graph.spec.host.allow_volatile_state
+    return None if told or graph.driver == "simulated" else lost_at_reset
 
 
 def _run(work: Work, engine: Engine, reporter: Logged) -> TransactionReport:

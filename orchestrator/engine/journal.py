@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from orchestrator.engine import events, reserve, schema
-from orchestrator.engine.places import Volatile, own_directory, own_file, volatile_file_system
+from orchestrator.engine.places import Volatile, own_directory, own_file
 from orchestrator.engine.verify import GENESIS, Verified, verify
 from orchestrator.model.base import Record, canonical_json
 from orchestrator.model.errors import JournalError, MkupgradeError
@@ -53,26 +53,27 @@ class Journal:
         self._seq, self._head = 0, GENESIS
 
     @classmethod
-    def open(
-        cls,
-        state_dir: Path,
-        *,
-        allow_volatile: bool = False,
-        volatile: Volatile = volatile_file_system,
-    ) -> Journal:
+    def open(cls, state_dir: Path, *, volatile: Volatile | None) -> Journal:
         """Open for writing; make directory (0700) and file (0600) if they are missing.
+
+        Args:
+            volatile: says whether a reset empties the directory; None: it may.
 
         Raises:
             JournalError: the directory or file is not ours alone, is on a file system that a
                 reset empties, or the file is not a journal of this version.
         """
         own_directory(state_dir)
-        lost_with = volatile(state_dir)
-        if lost_with and not allow_volatile:
+        lost_with = volatile(state_dir) if volatile is not None else None
+        if lost_with is not None:
             raise JournalError(
                 f"the state directory is on {lost_with}: a reset would take the journal with it",
                 where=str(state_dir),
                 state="nothing was changed",
+                details=(
+                    "name a host.state_dir on a disk, or take this one with "
+                    "host.allow_volatile_state: true",
+                ),
             )
         path = state_dir / FILE
         with _translated(path):

@@ -12,9 +12,6 @@ from orchestrator.model.errors import JournalError
 Volatile = Callable[[Path], str | None]
 """Given a directory: the name of its file system if that is lost at a reset, else None."""
 
-_VOLATILE_TYPES = frozenset({"tmpfs", "ramfs", "devtmpfs", "rootfs"})
-
-
 def own_directory(path: Path) -> None:
     """Make sure that `path` is a directory of ours, mode 0700; make it if it is missing.
 
@@ -82,42 +79,3 @@ def sync_directory(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def volatile_file_system(path: Path) -> str | None:
-    """The type of the file system that holds `path` if it lives in memory only, else None.
-
-    Read from /proc/self/mountinfo (proc_pid_mountinfo(5)); an overlay is as volatile as its
-    upper directory.
-    """
-    mount = _mount_of(path.resolve())
-    if mount is None:
-        return None
-    kind, options = mount
-    if kind in _VOLATILE_TYPES:
-        return kind
-    upper = options.get("upperdir")
-    if kind == "overlay" and upper:
-        below = _mount_of(Path(upper))
-        if below and below[0] in _VOLATILE_TYPES:
-            return f"overlay on {below[0]}"
-    return None
-
-
-def _mount_of(path: Path) -> tuple[str, dict[str, str]] | None:
-    """(type, options of the super block) of the last mount on the longest path."""
-    best: tuple[int, str, dict[str, str]] | None = None
-    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
-        before, _, after = line.partition(" - ")
-        point = Path(_unescape(before.split()[4]))
-        if path.is_relative_to(point) and (best is None or len(point.parts) >= best[0]):
-            kind, _, options = after.split(" ", 2)
-            pairs = (option.partition("=") for option in options.split(","))
-            best = (len(point.parts), kind, {k: _unescape(v) for k, _, v in pairs})
-    return best[1:] if best else None
-
-
-def _unescape(text: str) -> str:
-    for code, char in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        text = text.replace(code, char)
-    return text

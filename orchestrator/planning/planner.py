@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.model.base import digest
-from orchestrator.model.host import HostState
+from orchestrator.model.host import Cap, HostState
 from orchestrator.model.spec import Instance, UpgradeSpec
 from orchestrator.model.steps import Step, StepGraph
 from orchestrator.planning import channels, cmdline, sections, summary, way_back
@@ -119,7 +119,8 @@ def _graph(d: Decisions) -> StepGraph:
 
 def _check_steps(steps: list[Step], d: Decisions) -> None:
     problems = Problems()
-    check_requirements(steps, d.host, problems)
+    waived = {Cap.DURABLE_STATE} if d.spec.host.allow_volatile_state else set()
+    check_requirements(steps, d.host, problems, waived=waived)
     problems.raise_if_any("this host lacks what the upgrade needs", next_command=NEXT)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from orchestrator.model.host import Cap, HostState
 from orchestrator.model.kinds import ChannelName
@@ -35,15 +35,21 @@ def for_preflight(workloads: Iterable[Workload]) -> list[Cap]:
     return sorted(needed)
 
 
-def check_requirements(steps: Iterable[Step], host: HostState, problems: Problems) -> None:
-    """Add one line per capability that is missing, with its reason and who needs it."""
+def check_requirements(
+    steps: Iterable[Step], host: HostState, problems: Problems, *, waived: Collection[Cap] = ()
+) -> None:
+    """Add one line per capability that is missing, with its reason and who needs it.
+
+    Args:
+        waived: may be missing, because the spec says so.
+    """
     needed_by: dict[Cap, list[str]] = {}
     for step in steps:
         for cap in step.requires:
             needed_by.setdefault(cap, []).append(step.id)
     for cap, ids in sorted(needed_by.items()):
         state = host.can(cap)
-        if not state.available:
+        if not state.available and cap not in waived:
             problems.add(cap.value, f"{state.reason} (needed by {_some(ids)})")
 
 

@@ -43,6 +43,7 @@ def keeps(d: Decisions) -> list[str]:
 def notes(d: Decisions) -> list[str]:
     """Every decision with its reason."""
     return [
+        *_state_notes(d),
         *_way_back_notes(d),
         *_cmdline_notes(d),
         *_instance_notes(d),
@@ -59,6 +60,15 @@ def _kept(d: Decisions, w: Workload) -> str:
     )
     size = format_size(state.memory_bytes)
     return f"workload {w.name}: {processes}, {size}, by {w.migrate.method} over {d.channel(w)}"
+
+
+def _state_notes(d: Decisions) -> Iterator[str]:
+    durable = d.host.can(Cap.DURABLE_STATE)
+    if d.spec.host.allow_volatile_state and not durable.available:
+        yield (
+            f"the state directory is taken as it is (host.allow_volatile_state): {durable.reason}; "
+            "if it is lost, nobody goes on behind the jump, and workloads stay down"
+        )
 
 
 def _way_back_notes(d: Decisions) -> Iterator[str]:

@@ -271,18 +271,11 @@ def _old_kernel(kernel: KernelState) -> Capability:
 
 
 def _durable(state_dir: Path) -> Capability:
+    lost_with = open_files.lost_at_reset(state_dir)
+    if lost_with is not None:
+        return _no(f"{state_dir} is on {lost_with}, which a reset empties")
     mount = open_files.mount_of(os.path.realpath(state_dir))
-    if mount is None:
-        return _no(f"it is not known which file system holds {state_dir}")
-    if mount.volatile or (mount.type == "overlay" and _upper_is_volatile(mount)):
-        return _no(f"{state_dir} is on {mount.type} ({mount.point}), which a reset empties")
-    return _yes(f"{state_dir} is on {mount.type} ({mount.source})")
-
-
-def _upper_is_volatile(mount: open_files.Mount) -> bool:
-    """An overlay is as durable as its upper layer; one that hides it counts as volatile."""
-    upper = next((o[9:] for o in mount.options if o.startswith("upperdir=")), None)
-    return upper is None or open_files.is_volatile(upper)
+    return _yes(f"{state_dir} is on {mount.type} ({mount.source})" if mount else str(state_dir))
 
 
 def _is_character_device(path: Path) -> bool:

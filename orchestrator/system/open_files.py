@@ -14,6 +14,8 @@ from orchestrator.system.proc import PROC
 
 VOLATILE = frozenset({"tmpfs", "ramfs", "rootfs"})
 """File systems in memory: what is there survives neither a reset nor a kexec."""
+_LOST = VOLATILE | {"devtmpfs"}
+"""devtmpfs holds devices, which the next kernel makes anew, and whatever was put beside them."""
 _DELETED = " (deleted)"
 
 
@@ -107,6 +109,26 @@ def is_volatile(path: str | Path, among: list[Mount] | None = None) -> bool:
     """Is it on a file system in memory? The path need not exist yet."""
     mount = mount_of(os.path.realpath(path), among)
     return mount is not None and mount.volatile
+
+
+def lost_at_reset(path: str | Path, among: list[Mount] | None = None) -> str | None:
+    """The type of the file system that holds the path if a reset empties it, else None.
+
+    An overlay is as durable as its upper layer; one that hides it counts as lost. The path need
+    not exist yet; what no mount holds counts as lost, too.
+    """
+    mount = mount_of(os.path.realpath(path), among)
+    if mount is None:
+        return "an unknown file system"
+    if mount.type in _LOST:
+        return mount.type
+    if mount.type != "overlay":
+        return None
+    upper = next((o[9:] for o in mount.options if o.startswith("upperdir=")), None)
+    below = mount_of(os.path.realpath(upper), among) if upper else None
+    if below is None:
+        return "an overlay that does not show what is below"
+    return f"overlay on {below.type}" if below.type in _LOST else None
 
 
 def volatile_files(pids: list[int], proc: Path = PROC) -> list[str]:

@@ -139,7 +139,7 @@ def state_dir(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def journal(state_dir: Path) -> Iterator[Journal]:
-    with Journal.open(state_dir, allow_volatile=True) as opened:
+    with Journal.open(state_dir, volatile=None) as opened:
         yield opened
 
 

@@ -81,7 +81,7 @@ def in_child(work: Callable[[], object]) -> int:
 
 def run_or_resume(state_dir: Path, driver: FileDriver, graph: Any = None) -> Any:
     with (
-        Journal.open(state_dir, allow_volatile=True) as journal,
+        Journal.open(state_dir, volatile=None) as journal,
         Engine(driver, journal) as engine,
     ):
         if graph is not None:
@@ -228,7 +228,7 @@ def test_another_process_can_have_the_transaction_rolled_back(
             os._exit(99)
     while not (files / "s1").exists():
         time.sleep(0.01)
-    with Journal.open(state_dir, allow_volatile=True) as journal:
+    with Journal.open(state_dir, volatile=None) as journal:
         transaction = unfinished(journal)
         assert transaction is not None
         with Engine(FileDriver(files), journal) as engine:
@@ -247,7 +247,7 @@ def test_abort_without_a_running_process_rolls_back_itself(
     graph = tools.graph(STEPS, "chain")
     assert in_child(lambda: run_or_resume(state_dir, mortal, graph)) == -signal.SIGKILL
     with (
-        Journal.open(state_dir, allow_volatile=True) as journal,
+        Journal.open(state_dir, volatile=None) as journal,
         Engine(FileDriver(files), journal) as engine,
     ):
         report = engine.abort(unfinished(journal) or "", "enough")
@@ -282,7 +282,7 @@ def test_no_room_at_the_start_is_an_error_before_anything_happens(
     state_dir: Path, tmp_path: Path, tools: Any
 ) -> None:
     driver = FileDriver(tmp_path / "files")
-    Journal.open(state_dir, allow_volatile=True).close()
+    Journal.open(state_dir, volatile=None).close()
 
     def work() -> None:
         limit_files_to(2**20)
@@ -307,7 +307,7 @@ def test_a_disk_that_fills_up_later_does_not_stop_the_transaction(
 
     def work() -> None:
         with (
-            Journal.open(state_dir, allow_volatile=True) as journal,
+            Journal.open(state_dir, volatile=None) as journal,
             Engine(driver, journal) as engine,
         ):
             transaction = engine.begin(tools.graph(steps, "chain"))
@@ -329,7 +329,7 @@ def test_a_disk_that_is_full_stops_and_resume_goes_on_when_there_is_room(
 
     def work() -> None:
         with (
-            Journal.open(state_dir, allow_volatile=True) as journal,
+            Journal.open(state_dir, volatile=None) as journal,
             Engine(driver, journal) as engine,
         ):
             transaction = engine.begin(tools.graph(steps, "chain"))

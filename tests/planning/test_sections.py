@@ -6,7 +6,7 @@ import networkx as nx
 import pytest
 
 from orchestrator import planning
-from orchestrator.model.errors import ErrorClass
+from orchestrator.model.errors import ErrorClass, PlanError
 from orchestrator.model.host import Cap
 from orchestrator.model.kinds import PARAMS, Kind
 from orchestrator.model.steps import Reversibility, Section
@@ -134,6 +134,19 @@ def test_steps_ask_for_the_capabilities_of_what_they_do(full):
     }
     assert requires["checkpoint/mailer"] == set()
     assert requires["commit/host"] == {Cap.BOOT_DEFAULT}
+
+
+def test_a_state_directory_that_a_reset_empties_is_taken_only_if_the_spec_says_so(
+    make_spec, make_host, without
+):
+    refused, told = make_spec(), make_spec(host={"allow_volatile_state": True})
+    with pytest.raises(PlanError) as error:
+        planning.plan(refused, without(make_host(refused), "durable-state"))
+    assert "durable-state is broken here" in "".join(error.value.details)
+    graph = planning.plan(told, without(make_host(told), "durable-state"))
+    assert any("host.allow_volatile_state" in n and "workloads stay down" in n for n in graph.notes)
+    graph = planning.plan(told, make_host(told))
+    assert not any("allow_volatile_state" in n for n in graph.notes)
 
 
 def test_workloads_share_the_units_that_the_strategy_allows(make_spec, make_host):

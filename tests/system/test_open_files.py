@@ -66,6 +66,32 @@ def test_options_of_mount_and_file_system_are_told(mounts: list[Mount]) -> None:
     assert len(mounts) == 7
 
 
+@pytest.mark.parametrize(
+    ("path", "lost_with"),
+    [
+        ("/srv/state", None),
+        ("/run/state", "tmpfs"),
+        ("/run/disk/state", None),
+        ("/merged/state", "overlay on tmpfs"),
+        ("/durable/state", None),
+        ("/hidden/state", "an overlay that does not show what is below"),
+        ("/dev/state", "devtmpfs"),
+    ],
+)
+def test_an_overlay_is_lost_with_its_upper_layer(
+    path: str, lost_with: str | None, mounts: list[Mount]
+) -> None:
+    def mount(point: str, kind: str, *options: str) -> Mount:
+        return Mount(point, kind, kind, (0, 98), "/", options)
+
+    more = [
+        mount("/durable", "overlay", "rw", "lowerdir=/", "upperdir=/srv/up"),
+        mount("/hidden", "overlay", "rw"),
+        mount("/dev", "devtmpfs", "rw"),
+    ]
+    assert open_files.lost_at_reset(path, [*mounts, *more]) == lost_with
+
+
 @given(st.text(max_size=200))
 def test_no_line_raises(line: str) -> None:
     open_files._parse_mount(line)

@@ -35,6 +35,9 @@ class Host(Strict):
     """`auto`: what the host can do."""
     state_dir: AbsolutePath = PurePosixPath("/var/lib/mkupgrade")
     """Journal, spilled state and lock: 0700, on a file system that survives a reset."""
+    allow_volatile_state: bool = False
+    """Take a state directory that looks lost at a reset (tmpfs, an overlay on it): you know that
+    it is kept, or accept that a lost one leaves workloads down and nobody to go on."""
 
 
 class UpgradeSpec(Strict):

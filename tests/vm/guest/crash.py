@@ -32,6 +32,7 @@ from orchestrator.model.errors import MkupgradeError
 from orchestrator.model.seams import Result, StepContext
 from orchestrator.model.steps import Inspected, Step, StepGraph
 from orchestrator.planning import load
+from orchestrator.system.open_files import lost_at_reset
 
 STATE_DIR = Path("/var/lib/mkupgrade")
 
@@ -86,7 +87,7 @@ def in_child(work: Callable[[], None]) -> int:
 
 def begin_and_die(graph: StepGraph, killer: Killer) -> None:
     with (
-        closing(Journal.open(STATE_DIR)) as journal,
+        closing(Journal.open(STATE_DIR, volatile=lost_at_reset)) as journal,
         closing(RefusesToJump(STATE_DIR)) as driver,
         Engine(driver, journal, reporter=killer) as engine,
     ):
@@ -94,7 +95,10 @@ def begin_and_die(graph: StepGraph, killer: Killer) -> None:
 
 
 def resume() -> None:
-    with closing(Journal.open(STATE_DIR)) as journal, closing(RefusesToJump(STATE_DIR)) as driver:
+    with (
+        closing(Journal.open(STATE_DIR, volatile=lost_at_reset)) as journal,
+        closing(RefusesToJump(STATE_DIR)) as driver,
+    ):
         transaction = unfinished(journal)
         if transaction is not None:
             with Engine(driver, journal) as engine:
