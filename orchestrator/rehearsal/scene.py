@@ -139,26 +139,38 @@ def choose_kernels(
 
 
 def _named_pair(request: Request, spec: UpgradeSpec) -> KernelPair | None:
+    """The images asked for; what is not asked for is the plan's and the running kernel's.
+
+    None: nothing was asked for, and this host does not have both of the latter.
+    """
     wanted = spec.instances[0].kernel
-    target = request.target
-    initrd: Path | None = None
-    if target is None and Path(wanted.image).exists():
-        target = Path(wanted.image)
-        initrd = Path(wanted.initrd) if wanted.initrd else None
-    source = request.source
-    own: Path | None = None
-    if target is not None and source is None:
-        state = running.kernel_state()
-        source = Path(state.image) if state.image else None
-        own = Path(state.initrd) if state.initrd else None
-    if target is None and source is None:
-        return None
-    if target is None or source is None:
-        missing = "to (--to)" if target is None else "from (--from)"
-        raise RehearsalError(
-            f"there is no kernel image to go {missing}", error_class=ErrorClass.INVALID
+    asked = request.source is not None or request.target is not None
+    try:
+        target = kernel(
+            request.target or Path(wanted.image),
+            Path(wanted.initrd) if wanted.initrd and request.target is None else None,
         )
-    return KernelPair(kernel(source, own), kernel(target, initrd), "the images named")
+        if request.source is not None:
+            source = kernel(request.source)
+        else:
+            source = _running_kernel()
+    except RehearsalError:
+        if asked:
+            raise
+        return None
+    origin = "the images asked for" if asked else "this host, as planned"
+    return KernelPair(source, target, origin)
+
+
+def _running_kernel() -> RehearsalKernel:
+    state = running.kernel_state()
+    if state.image is None:
+        raise RehearsalError(
+            "the running kernel's own image is not on this host to start from",
+            next_command="mkupgrade rehearse PLAN --from IMAGE",
+            error_class=ErrorClass.INVALID,
+        )
+    return kernel(Path(state.image), Path(state.initrd) if state.initrd else None)
 
 
 def _fit(spec: UpgradeSpec, pair: KernelPair, channel: Channel) -> UpgradeSpec:
