@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.checks.results import Baseline, NotHeldError, shown
 from orchestrator.model.spec.checks import KernelCheck
+from orchestrator.system import kernel_log
 
-_RECORD = 8192
-"""More than any record has (PRINTK_MESSAGE_MAX and its dictionary)."""
-_MOST_RECORDS = 100_000
-_ESCAPE = re.compile(r"\\x([0-9a-f]{2})")
+_KERNEL = 0
+"""Facility of what the kernel itself logs."""
 _TAINTS = "PFSRMBUDAWCIOELKXTNJ"
 """Letter of each bit (Documentation/admin-guide/tainted-kernels.rst)."""
 
@@ -56,10 +54,10 @@ def baseline_now(sources: Sources | None = None) -> Baseline:
     except (OSError, ValueError):
         tainted = 0
     try:
-        records = _read(sources.log)
+        records = kernel_log.read(sources.log)
     except OSError:
         records = []
-    return Baseline(tainted, max((sequence for sequence, _ in records), default=None))
+    return Baseline(tainted, max((r.sequence for r in records), default=None))
 
 
 def _new_taint(path: Path, before: int) -> list[str]:
@@ -76,44 +74,11 @@ def _new_taint(path: Path, before: int) -> list[str]:
 
 def _bad_lines(path: Path, after: int | None, excludes: list[str]) -> list[str]:
     try:
-        records = _read(path)
+        records = kernel_log.read(path)
     except OSError as error:
         return [f"the kernel's log cannot be read ({error.strerror})"]
-    for sequence, text in records:
-        if (after is None or sequence > after) and any(bad in text for bad in excludes):
-            return [f"the kernel's log says {shown(text)}"]
+    for record in records:
+        new = after is None or record.sequence > after
+        if new and record.facility == _KERNEL and any(bad in record.text for bad in excludes):
+            return [f"the kernel's log says {shown(record.text)}"]
     return []
-
-
-def _read(path: Path) -> list[tuple[int, str]]:
-    """(sequence, text) of what the kernel itself logged, oldest first."""
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    found: list[tuple[int, str]] = []
-    try:
-        for _ in range(_MOST_RECORDS):
-            try:
-                raw = os.read(fd, _RECORD)
-            except BrokenPipeError:
-                continue  # overwritten while we read: the next read goes on behind the gap
-            except BlockingIOError:
-                break
-            if not raw:
-                break
-            found += _parse(raw)
-    finally:
-        os.close(fd)
-    return found
-
-
-def _parse(raw: bytes) -> list[tuple[int, str]]:
-    """`6,339,5140900,-;text`; lines that begin with a space are its dictionary."""
-    found = []
-    for line in raw.decode("utf-8", "backslashreplace").splitlines():
-        prefix, separator, text = line.partition(";")
-        fields = prefix.split(",")
-        if line.startswith(" ") or not separator or len(fields) < 3:
-            continue
-        if fields[0].isdigit() and fields[1].isdigit() and int(fields[0]) >> 3 == 0:
-            readable = _ESCAPE.sub(lambda match: chr(int(match[1], 16)), text)
-            found.append((int(fields[1]), readable))
-    return found

@@ -180,7 +180,11 @@ def _luo(host: _Host) -> Capability:
 
 def _said(root: Path) -> str:
     """What the kernel said of it last."""
-    said = [r.text for r in kernel_log.read(root / "dev/kmsg") if _LOG_OF_KHO.search(r.text)]
+    try:
+        log = kernel_log.read(root / "dev/kmsg")
+    except OSError:
+        return ""
+    said = [r.text for r in log if _LOG_OF_KHO.search(r.text)]
     said = [text for text in said if "command line" not in text.lower()]
     return f' (kernel log: "{said[-1]}")' if said else ""
 

@@ -10,8 +10,9 @@ from pathlib import Path
 _DEVICE = Path("/dev/kmsg")
 _RECORD = 8192
 """More than any record has (PRINTK_MESSAGE_MAX and its dictionary)."""
-_LIMIT = 20_000
+_LIMIT = 100_000
 """Records; a ring buffer holds fewer."""
+_ESCAPE = re.compile(r"\\x([0-9a-f]{2})")
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,8 @@ class Record:
 
     level: int
     """0 emergency to 7 debug."""
+    facility: int
+    """0: the kernel itself; anything else was written by user space (syslog(3))."""
     sequence: int
     seconds: float
     """Since boot."""
@@ -27,11 +30,12 @@ class Record:
 
 
 def read(device: Path = _DEVICE, limit: int = _LIMIT) -> list[Record]:
-    """What the log holds now, oldest first; empty where it may not be read."""
-    try:
-        fd = os.open(device, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return []
+    """What the log holds now, oldest first.
+
+    Raises:
+        OSError: it may not be read.
+    """
+    fd = os.open(device, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     found: list[Record] = []
     try:
         while len(found) < limit:
@@ -39,29 +43,35 @@ def read(device: Path = _DEVICE, limit: int = _LIMIT) -> list[Record]:
                 raw = os.read(fd, _RECORD)
             except BrokenPipeError:
                 continue  # overwritten while we read: the next read goes on behind the gap
-            except OSError:
-                break  # EAGAIN: the end for now
+            except BlockingIOError:
+                break  # the end for now
             if not raw:
                 break
-            record = parse(raw)
-            if record is not None:
-                found.append(record)
+            found += parse(raw)
     finally:
         os.close(fd)
-    return found
+    return found[:limit]
 
 
-def matching(pattern: str, records: list[Record] | None = None) -> list[str]:
-    """Texts of the messages that match a regular expression, oldest first."""
-    wanted = re.compile(pattern)
-    return [r.text for r in (read() if records is None else records) if wanted.search(r.text)]
+def parse(raw: bytes) -> list[Record]:
+    """`6,339,5140900,-;NET: Registered protocol family 10`, then lines of ` KEY=value`.
+
+    A read of the device gives one record; what is no record is passed over.
+    """
+    lines = raw.decode("utf-8", "backslashreplace").split("\n")
+    records = (_parse_line(line) for line in lines if not line.startswith(" "))
+    return [record for record in records if record is not None]
 
 
-def parse(raw: bytes) -> Record | None:
-    """`6,339,5140900,-;NET: Registered protocol family 10`, then lines of ` KEY=value`."""
-    prefix, sep, rest = raw.decode("utf-8", "replace").partition(";")
+def _parse_line(line: str) -> Record | None:
+    prefix, separator, rest = line.partition(";")
     fields = prefix.split(",")
-    if not sep or len(fields) < 3 or not all(f.isdigit() for f in fields[:3]):
+    if not separator or len(fields) < 3 or not all(_is_number(f) for f in fields[:3]):
         return None
-    text = re.sub(r"\\x([0-9a-f]{2})", lambda m: chr(int(m[1], 16)), rest.split("\n", 1)[0])
-    return Record(int(fields[0]) & 7, int(fields[1]), int(fields[2]) / 1e6, text)
+    priority, sequence, microseconds = (int(f) for f in fields[:3])
+    text = _ESCAPE.sub(lambda match: chr(int(match[1], 16)), rest)
+    return Record(priority & 7, priority >> 3, sequence, microseconds / 1e6, text)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 20
