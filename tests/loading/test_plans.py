@@ -15,7 +15,6 @@ from orchestrator.loading.parse import parse
 ROOT = Path(__file__).resolve().parents[2]
 PLANS = sorted((ROOT / "plans").glob("*.yaml"))
 MODELINE = "# yaml-language-server: $schema="
-WITHOUT_MODELINE = {"simulated.yaml"}
 
 
 @pytest.mark.parametrize("path", PLANS, ids=lambda path: path.stem)
@@ -26,9 +25,7 @@ def test_every_example_plan_loads(path: Path) -> None:
     assert spec.instances
 
 
-@pytest.mark.parametrize(
-    "path", [p for p in PLANS if p.name not in WITHOUT_MODELINE], ids=lambda path: path.stem
-)
+@pytest.mark.parametrize("path", PLANS, ids=lambda path: path.stem)
 def test_editors_are_told_where_the_schema_is(path: Path) -> None:
     first = path.read_text(encoding="utf-8").splitlines()[0]
 
