@@ -6,7 +6,7 @@ Each step and each edge is touched once, so that graphs of 100,000 steps stay ne
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 
 from orchestrator.model.steps import Step
 
@@ -58,10 +58,10 @@ class Agenda:
         steps: all unfinished steps, in the order of preference.
         before: step id -> ids that must be finished first; ids not in `steps` do not count.
         after: the same edges the other way round.
-        startable: whether a step may be handed out as things are; one that may not (it was
-            given up) keeps back those behind it.
-        skip: such a step needs no work: it only hands on the order of those around it.
+        startable: whether a step may be handed out as things are. One that may not keeps back
+            those behind it, until it is put back and may.
         alone: such a step is handed out only when no other is left and none is in flight.
+        skip: such a step needs no work: it only hands on the order of those around it.
     """
 
     def __init__(
@@ -77,17 +77,18 @@ class Agenda:
         self._steps = list(steps)
         self._index = {step.id: i for i, step in enumerate(self._steps)}
         self._after = after
-        self._alone, self._skip = alone, skip
+        self._startable, self._alone, self._skip = startable, alone, skip
         self._waits = {s: sum(b in self._index for b in before.get(s, ())) for s in self._index}
-        self._ready = [
-            i for i, s in enumerate(self._steps) if not self._waits[s.id] and startable(s)
-        ]
-        heapify(self._ready)
+        self._ready = [i for i, s in enumerate(self._steps) if not self._waits[s.id]]
         self._blocked: dict[str, list[int]] = {}
         self._exclusive: list[int] = []
+        self._finished: set[str] = set()
 
     def finish(self, step_id: str) -> None:
         """The step needs no more work: those behind it may become ready."""
+        if step_id in self._finished:
+            return
+        self._finished.add(step_id)
         for later in self._after.get(step_id, ()):
             if later in self._waits:
                 self._waits[later] -= 1
@@ -95,8 +96,9 @@ class Agenda:
                     heappush(self._ready, self._index[later])
 
     def put_back(self, step_id: str) -> None:
-        """The step was handed out and must be worked on again."""
-        heappush(self._ready, self._index[step_id])
+        """The step may have become startable (again)."""
+        if not self._waits[step_id]:
+            heappush(self._ready, self._index[step_id])
 
     def freed(self, names: Iterable[str]) -> None:
         """One unit of each of these is free again: look at the next step that lacked it."""
@@ -111,19 +113,28 @@ class Agenda:
         while self._ready and not resources.full:
             index = heappop(self._ready)
             step = self._steps[index]
-            if self._skip(step):
+            if self._is_over(step, resources):
+                # It was in here twice. What it may have been woken for is for the next one.
+                self.freed(n for n in step.resources if not resources.spent(n))
+            elif self._skip(step):
                 self.finish(step.id)
             elif self._alone(step):
                 heappush(self._exclusive, index)
             elif (name := resources.lacking(step)) is not None:
                 heappush(self._blocked.setdefault(name, []), index)
-                # It cannot use what it may have been woken for: let the next one try.
                 self.freed(n for n in step.resources if not resources.spent(n))
             else:
                 resources.take(step)
                 taken.append(step)
-        if self._exclusive and idle and not self._ready and not resources.holders:
+        while self._exclusive and idle and not self._ready and not resources.holders:
             step = self._steps[heappop(self._exclusive)]
-            resources.take(step)
-            taken.append(step)
+            if not self._is_over(step, resources):
+                resources.take(step)
+                taken.append(step)
         return taken
+
+    def _is_over(self, step: Step, resources: Resources) -> bool:
+        """Finished, in flight, or not to be started as things are."""
+        if step.id in self._finished or step.id in resources.holders:
+            return True
+        return not (self._skip(step) or self._startable(step))

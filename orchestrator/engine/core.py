@@ -142,7 +142,7 @@ def _agenda_of_reverts(state: TransactionState) -> Agenda:
         (s.step for s in reversed(state.of_section())),
         state.after,
         state.before,
-        startable=lambda _: True,
+        startable=lambda step: _revertible(state.steps[step.id]),
         alone=lambda _: False,
         skip=lambda step: not _revertible(state.steps[step.id]),
     )

@@ -121,7 +121,7 @@ def _raise_steps(state: TransactionState, now: float, *, but: StepState | None =
         performed = s.status is Status.PERFORMED and not (s.behind or s.is_pivot or s.is_commit)
         if performed or s.status in _UNANSWERED:
             _doubt(state, s)
-        elif s.status is Status.PARTIAL:
+        elif s.status is Status.PARTIAL and not state.reverting:
             heappush(state.repairs, (now, s.step.id))
 
 

@@ -12,6 +12,7 @@ from orchestrator.model.errors import JournalError
 Volatile = Callable[[Path], str | None]
 """Given a directory: the name of its file system if that is lost at a reset, else None."""
 
+
 def own_directory(path: Path) -> None:
     """Make sure that `path` is a directory of ours, mode 0700; make it if it is missing.
 

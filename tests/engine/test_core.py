@@ -57,7 +57,11 @@ def test_every_step_once_in_order_within_limits_and_none_waits_without_cause(dat
         for name in names:
             used = sum(name in s.resources for s in running)
             assert used <= limits.get(name, 1)
-        assert not agenda.take(resources, idle=True), "all that could start was taken at once"
+        free = {n for n in names if not resources.spent(n)}
+        for step in steps:
+            could = set(before[step.id]) <= set(done) and set(step.resources) <= free
+            if could and step.id not in {*done, *alone} and step not in running:
+                assert resources.full or alone & {s.id for s in running}
         step = running.pop(data.draw(st.integers(0, len(running) - 1)))
         done.append(step.id)
         agenda.finish(step.id)
@@ -254,3 +258,43 @@ def test_a_way_back_that_ended_in_the_old_kernel_through_a_reset_is_recovered(to
     [turn] = decide(state, 8.0)
     assert isinstance(turn, Note)
     assert turn.event.section == "recover"
+
+
+def test_a_pivot_that_took_place_and_now_did_not_is_unknown(tools: Any) -> None:
+    state = start(tools.graph(["jump", "c"], "chain"))
+    log = Log(state)
+    log.add(began(), 1.0)
+    log.add(events.StepIntended(step="jump", attempt=1), 2.0)
+    log.add(events.StepPerformed(step="jump", attempt=1, seconds=0), 3.0, "two")
+    log.add(events.Resumed(reason="?"), 4.0, "two")
+    decide(state, 4.0)
+    log.add(events.StepInspected(step="jump", verdict=Inspection.ABSENT, reason="x"), 5.0, "two")
+    [end] = decide(state, 5.0)
+    assert isinstance(end, Note)
+    assert end.event == events.Ended(outcome="unknown", reason="jump: x")
+
+
+def test_a_step_that_waits_for_another_is_not_started_by_being_absent_again(tools: Any) -> None:
+    """Found by the crash test: reverted as half done, it became ready twice."""
+    state = start(tools.graph(["a", "b"], "chain"))
+    log = Log(state)
+    log.add(began(), 1.0)
+    log.add(events.StepIntended(step="a", attempt=1), 2.0)
+    log.add(events.StepPerformed(step="a", attempt=1, seconds=0), 3.0)
+    log.add(events.StepIntended(step="b", attempt=1), 4.0)
+    log.add(events.Resumed(reason="?"), 5.0)
+    decide(state, 5.0)
+    log.add(events.StepInspected(step="a", verdict=Inspection.ABSENT, reason="x"), 6.0)
+    log.add(events.StepInspected(step="b", verdict=Inspection.PARTIAL, reason="x"), 6.0)
+    a, b = state.steps["a"].step, state.steps["b"].step
+    assert decide(state, 7.0) == [Revert(b, 1), Start(a, 2)]
+    log.add(events.StepIntended(step="a", attempt=2), 7.0)
+    log.add(events.RevertIntended(step="b", attempt=1), 7.0)
+    log.add(events.StepReverted(step="b", attempt=1, seconds=0), 8.0)
+    assert decide(state, 8.0) == []
+    log.add(events.StepPerformed(step="a", attempt=2, seconds=0), 9.0)
+    assert decide(state, 9.0) == [Start(b, 2)]
+    log.add(events.StepIntended(step="b", attempt=2), 9.0)
+    log.add(events.StepPerformed(step="b", attempt=2, seconds=0), 10.0)
+    [end] = decide(state, 10.0)
+    assert isinstance(end, Note)

@@ -409,6 +409,34 @@ def test_an_interrupt_while_the_pivot_is_in_flight_waits_for_it(
         report = run(engine, tools.graph(FULL, "chain"))
     assert driver.of("perform")[-4:] == ["return.a", "return.jump", "recover.a", "recover.b"]
     assert report.outcome is Outcome.ROLLED_BACK
+    types = [e.event.type for e in journal.log(report.transaction)]
+    jumped = [e.event.type == "performed" for e in journal.log(report.transaction)]
+    assert types.index("rollback_requested") > [i for i, j in enumerate(jumped) if j][2]
+
+
+def test_a_pivot_waits_for_everything_that_could_run_before_it(
+    engine: Engine, driver: Any, tools: Any
+) -> None:
+    busy = MkupgradeError("busy", error_class=ErrorClass.BUSY)
+    driver.on["perform", "b"] = fails(busy, times=1)
+    later = tools.step("b", retry=RetryPolicy(attempts=2, initial="30ms"))
+    run(engine, tools.graph(["jump", "a", later]))
+    assert driver.of("perform")[-1] == "jump"
+
+
+def test_a_lost_way_back_is_incomplete_until_somebody_brought_the_old_kernel_up(
+    engine: Engine, driver: Any, tools: Any
+) -> None:
+    driver.on["perform", "c"] = fails()
+    driver.on["perform", "return.jump"] = fails()
+    driver.on["inspect", "return.jump"] = lambda _: Inspection.LOST
+    report = run(engine, tools.graph(FULL, "chain"))
+    assert report.outcome is Outcome.ROLLBACK_INCOMPLETE
+    assert states(report)["return.jump"] == "lost"
+    driver.on["inspect", "return.jump"] = lambda _: Inspection.PRESENT
+    report = engine.resume(report.transaction)
+    assert report.outcome is Outcome.ROLLED_BACK
+    assert driver.of("perform")[-2:] == ["recover.a", "recover.b"]
 
 
 def test_a_step_learns_of_its_deadline_and_may_fail_by_it(
