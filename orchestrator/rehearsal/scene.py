@@ -150,10 +150,7 @@ def _named_pair(request: Request, spec: UpgradeSpec) -> KernelPair | None:
             request.target or Path(wanted.image),
             Path(wanted.initrd) if wanted.initrd and request.target is None else None,
         )
-        if request.source is not None:
-            source = kernel(request.source)
-        else:
-            source = _running_kernel()
+        source = kernel(request.source) if request.source is not None else _running_kernel()
     except RehearsalError:
         if asked:
             raise
