@@ -16,14 +16,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from orchestrator.cli.next_command import (
+    DEFAULT_STATE_DIR,
+    STATE_DIR_VARIABLE,
+    remember_state_dir,
+)
+
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
     from rich.console import Console
 
 Function = Callable[..., Any]
 F = TypeVar("F", bound=Function)
-
-DEFAULT_STATE_DIR = "/var/lib/mkupgrade"
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,8 @@ def verb(
             from orchestrator.cli.logs import set_up_logs
 
             set_up_logs(log_level, log_format or ("json" if json else "text"))
+            if isinstance(rest.get("state_dir"), Path):
+                remember_state_dir(rest["state_dir"])
             return function(Call(verb=name, json=json), **rest)
 
         run.__doc__ = function.__doc__
@@ -112,7 +118,7 @@ def _common(json_help: str, state: bool) -> list[click.Parameter]:
 
 state_dir_option = click.option(
     "--state-dir",
-    envvar="MKUPGRADE_STATE_DIR",
+    envvar=STATE_DIR_VARIABLE,
     default=DEFAULT_STATE_DIR,
     show_default=True,
     type=click.Path(path_type=Path),
@@ -146,3 +152,8 @@ transaction_argument = click.argument(
 )
 
 spec_argument = click.argument("spec", metavar="PLAN.yaml", type=click.Path(path_type=Path))
+
+plan_argument = click.argument(
+    "plan", metavar="PLAN.yaml|plan.json", type=click.Path(path_type=Path)
+)
+"""A spec, or a plan saved by `mkupgrade plan -o`."""

@@ -11,6 +11,7 @@ import click
 
 from orchestrator import __version__
 from orchestrator.cli.catalogue import Catalogue
+from orchestrator.cli.next_command import forget
 from orchestrator.cli.render.errors import CliError, show_error
 from orchestrator.cli.terminal import abandon, lenient_streams
 from orchestrator.model.errors import ErrorClass, MkupgradeError
@@ -34,6 +35,7 @@ class Program(Catalogue):
 
     def _code(self, arguments: list[str], *rest: Any, **kwargs: Any) -> ExitCode:
         code = ExitCode.DONE
+        forget()
         try:
             code = ExitCode(super().main(arguments, *rest, **kwargs) or 0)
         except BrokenPipeError:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.cli.next_command import complete
 from orchestrator.model.errors import MkupgradeError
 from orchestrator.model.kinds import Kind
 from orchestrator.model.outcomes import Outcome
@@ -95,7 +96,7 @@ def look_at_plan(found: Standing, path: Path) -> None:
     if before is not None and not found.plan.is_empty:
         found.objections.append(
             f"this upgrade was rolled back before, by transaction {before.transaction} "
-            f"({before.reason}); only `mkupgrade apply --again` tries it again"
+            f"({before.reason}); only `{complete('mkupgrade apply --again')}` tries it again"
         )
 
 
@@ -215,7 +216,7 @@ def _unfinished_json(report: TransactionReport) -> dict[str, Any]:
         "steps_performed": done,
         "steps": len(steps),
         "running": [s.id for s in steps if s.state in {"intended", "reverting"}],
-        "next_command": report.next_command,
+        "next_command": report.next_command and complete(report.next_command),
     }
 
 

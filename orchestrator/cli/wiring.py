@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.cli.logs import logger
+from orchestrator.cli.next_command import remember_plan, remember_state_dir
 from orchestrator.model.errors import NotSupportedError, PlanError
 
 if TYPE_CHECKING:
@@ -34,7 +36,10 @@ def load_spec(path: Path) -> UpgradeSpec:
     """Raises: SpecError, or OSError when the file cannot be read."""
     from orchestrator.loading import load_spec_file
 
-    return load_spec_file(path)
+    remember_plan(path, saved=False)
+    spec = load_spec_file(path)
+    remember_state_dir(Path(spec.host.state_dir))
+    return spec
 
 
 def load_target(path: Path) -> tuple[UpgradeSpec, StepGraph | None]:
@@ -52,8 +57,10 @@ def load_target(path: Path) -> tuple[UpgradeSpec, StepGraph | None]:
             "the plan does not carry the spec that it was made from",
             where=str(path),
             state="nothing was changed",
-            next_command="mkupgrade plan PLAN.yaml -o plan.json",
+            next_command=f"mkupgrade plan PLAN.yaml -o {shlex.quote(str(path))}",
         )
+    remember_plan(path, saved=True)
+    remember_state_dir(Path(graph.state_dir))
     return graph.spec, graph
 
 

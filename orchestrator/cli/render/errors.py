@@ -6,6 +6,7 @@ import json
 import sys
 from contextlib import suppress
 
+from orchestrator.cli.next_command import complete
 from orchestrator.cli.terminal import clean, styled
 from orchestrator.model.errors import MkupgradeError
 from orchestrator.model.outcomes import ExitCode
@@ -20,7 +21,10 @@ def show_error(error: MkupgradeError, *, as_json: bool) -> None:
 
 
 def error_json(error: MkupgradeError) -> str:
-    return json.dumps({"error": error.as_dict(), "exit_code": int(error.exit_code)})
+    found = error.as_dict()
+    if error.next_command:
+        found["next_command"] = complete(error.next_command)
+    return json.dumps({"error": found, "exit_code": int(error.exit_code)})
 
 
 def error_text(error: MkupgradeError) -> str:
@@ -34,7 +38,7 @@ def error_text(error: MkupgradeError) -> str:
     if error.state:
         lines.append(_field("state", error.state))
     if error.next_command:
-        lines.append(_field("next", error.next_command, fg="cyan"))
+        lines.append(_field("next", complete(error.next_command), fg="cyan"))
     return "\n".join(lines)
 
 

@@ -7,6 +7,7 @@ from importlib import resources
 from string import Template
 
 from orchestrator import __version__
+from orchestrator.cli.next_command import complete
 from orchestrator.cli.render.markup import Safe, join, tag
 from orchestrator.cli.render.spans import count, moment, span
 from orchestrator.cli.render.timeline import timelines
@@ -87,9 +88,8 @@ def _why(view: View) -> Safe | None:
     heading = "Why it was rolled back"
     if view.failures:
         heading = "What went wrong" if outcome_tone(report) != "good" else "What was retried"
-    following = (
-        tag("p", "Next: ", tag("code", report.next_command)) if report.next_command else None
-    )
+    command = complete(report.next_command) if report.next_command else None
+    following = tag("p", "Next: ", tag("code", command)) if command else None
     reason = tag("p", report.reason) if report.reason and report.reason != cause else None
     return tag(
         "section",

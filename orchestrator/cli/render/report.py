@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from rich.table import Table
 
+from orchestrator.cli.next_command import complete
 from orchestrator.cli.render.spans import count, moment, span
 from orchestrator.cli.render.text import console, text
 from orchestrator.cli.render.view import Row, View, kernels, missed, outcome_tone, outcome_word
@@ -27,9 +28,10 @@ def show_short(out: Console, view: View) -> None:
     out.print(text((last_line(view), STYLES[outcome_tone(view.report)])))
     command = view.report.next_command
     if command:
-        out.print(text("Next: ", (command, "cyan")))
+        out.print(text("Next: ", (complete(command), "cyan")))
     else:
-        out.print(text((f"Every step: mkupgrade report {view.report.transaction}", "dim")))
+        command = complete(f"mkupgrade report {view.report.transaction}")
+        out.print(text((f"Every step: {command}", "dim")))
 
 
 def show_report(out: Console, view: View) -> None:
@@ -56,7 +58,7 @@ def show_report(out: Console, view: View) -> None:
     _why(out, view)
     out.print(text((last_line(view), STYLES[outcome_tone(report)])))
     if report.next_command:
-        out.print(text("Next: ", (report.next_command, "cyan")))
+        out.print(text("Next: ", (complete(report.next_command), "cyan")))
 
 
 def last_line(view: View) -> str:

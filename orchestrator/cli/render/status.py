@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from orchestrator.cli.next_command import complete
 from orchestrator.cli.render.plan import last_line
 from orchestrator.cli.render.spans import moment, span
 from orchestrator.cli.render.text import text
@@ -62,7 +63,7 @@ def _unfinished(out: Console, report: TransactionReport, *, alone: bool) -> None
     elif alone:
         out.print(text("         ", ("unfinished, and nobody is at work on it", "yellow")))
     if alone and report.next_command:
-        out.print(text("         Next: ", (report.next_command, "cyan")))
+        out.print(text("         Next: ", (complete(report.next_command), "cyan")))
 
 
 def _last(out: Console, last: Summary | None) -> None:

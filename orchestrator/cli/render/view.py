@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
+from orchestrator.cli.next_command import complete
 from orchestrator.engine.report import Attempt, Blackout, StepReport, TransactionReport, blackout_of
 from orchestrator.model.kinds import Kind
 from orchestrator.model.outcomes import Outcome
@@ -245,6 +246,7 @@ def missed(view: View) -> str | None:
 
 def report_json(view: View) -> dict[str, Any]:
     """The form of --json: the engine's report, and the blackout of each workload."""
+    command = view.report.next_command
     workloads = {
         w.name: {
             "how": w.how,
@@ -255,6 +257,7 @@ def report_json(view: View) -> dict[str, Any]:
     }
     return {
         **view.report.model_dump(mode="json"),
+        "next_command": command and complete(command),
         "seconds": view.report.seconds,
         "kernels": kernels(view.report),
         "workloads": workloads,

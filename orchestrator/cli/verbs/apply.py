@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from orchestrator.cli.command import Call, verb
+from orchestrator.cli.command import Call, plan_argument, verb
 from orchestrator.cli.terminal import clean, is_terminal
 from orchestrator.model.errors import ErrorClass, LockedError, MkupgradeError
 from orchestrator.model.outcomes import ExitCode
@@ -34,7 +34,7 @@ UNCHANGED = "nothing was changed"
     """,
     json_help="JSON lines: events while it runs, the report at the end.",
 )
-@click.argument("plan", metavar="PLAN.yaml|plan.json", type=click.Path(path_type=Path))
+@plan_argument
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--again", is_flag=True, help="Even if this upgrade was rolled back before.")
 @click.option(
@@ -73,7 +73,7 @@ def apply(call: Call, plan: Path, yes: bool, again: bool, report_html: Path | No
         if saved is None and not yes:
             _ask(call, graph)
             hold_to_host(graph, spec, driver)
-        return _apply(call, graph, driver, plan=plan, again=again, report_html=report_html)
+        return _apply(call, graph, driver, again=again, report_html=report_html)
 
 
 def _apply(
@@ -81,19 +81,13 @@ def _apply(
     graph: StepGraph,
     driver: Driver,
     *,
-    plan: Path,
     again: bool,
     report_html: Path | None,
 ) -> ExitCode:
     from orchestrator.cli.carry import carry_out
 
     def work(engine: Engine) -> TransactionReport:
-        try:
-            transaction = engine.begin(graph, again=again)
-        except MkupgradeError as error:
-            if error.next_command == "mkupgrade apply --again":
-                error.next_command = f"mkupgrade apply {shlex.quote(str(plan))} --again"
-            raise
+        transaction = engine.begin(graph, again=again)
         announce(call, graph, transaction)
         return engine.run(transaction)
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from orchestrator.cli.command import DEFAULT_STATE_DIR, Call, verb
+from orchestrator.cli.command import Call, verb
+from orchestrator.cli.next_command import DEFAULT_STATE_DIR, STATE_DIR_VARIABLE
 from orchestrator.cli.terminal import clean
 from orchestrator.model.errors import PlanError
 from orchestrator.model.outcomes import ExitCode
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 @click.argument("spec", metavar="[PLAN.yaml]", required=False, type=click.Path(path_type=Path))
 @click.option(
     "--state-dir",
-    envvar="MKUPGRADE_STATE_DIR",
+    envvar=STATE_DIR_VARIABLE,
     default=DEFAULT_STATE_DIR,
     show_default=True,
     type=click.Path(path_type=Path),
@@ -42,9 +43,9 @@ def doctor(call: Call, spec: Path | None, state_dir: Path) -> ExitCode:
     cannot carry it out. Changes nothing; as root it sees more.
     """
     from orchestrator.cli.standing import guard_objections
-    from orchestrator.cli.wiring import load_spec, open_driver
+    from orchestrator.cli.wiring import load_target, open_driver
 
-    document = load_spec(spec) if spec is not None else host_only(state_dir)
+    document = load_target(spec)[0] if spec is not None else host_only(state_dir)
     with closing(open_driver(document)) as driver:
         host = driver.observe(document)
         objections = guard_objections() if driver.name == "live-update" else []
@@ -76,6 +77,7 @@ def _plan_problem(spec: UpgradeSpec, host: HostState) -> PlanError | None:
     try:
         plan(spec, host)
     except PlanError as error:
+        error.next_command = None  # it would be this very look
         return error
     return None
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrator.cli.command import Call, spec_argument, verb
+from orchestrator.cli.command import Call, plan_argument, verb
+from orchestrator.cli.next_command import complete
 from orchestrator.cli.terminal import clean, clean_block, is_terminal
 from orchestrator.model.errors import MkupgradeError
 from orchestrator.model.outcomes import ExitCode
@@ -31,19 +32,19 @@ output_option = click.option(
     mkupgrade plan plan.yaml --detailed-exitcode >/dev/null; test $? = 2 && echo pending
     """,
 )
-@spec_argument
+@plan_argument
 @output_option
 @click.option("--detailed-exitcode", is_flag=True, help="Exit 2 when there is something to do.")
 @click.option("--full", is_flag=True, help="Unfold the sections of the way back.")
 def plan(
-    call: Call, spec: Path, output: Path | None, detailed_exitcode: bool, full: bool
+    call: Call, plan: Path, output: Path | None, detailed_exitcode: bool, full: bool
 ) -> ExitCode:
     """Show what an apply would do, in order, with the expected blackout. Changes nothing.
 
     With -o the plan is saved; `mkupgrade apply` then carries out exactly that plan, and refuses
-    if the host has changed since.
+    if the host has changed since. A saved plan can be given, too: its spec is planned anew.
     """
-    graph = graph_of(spec)
+    graph = graph_of(plan)
     if output is not None:
         from orchestrator.cli.files import write_text
         from orchestrator.planning import save
@@ -68,7 +69,7 @@ def plan(
     """,
     json_help="Short for --format json.",
 )
-@spec_argument
+@plan_argument
 @click.option(
     "--format",
     "form",
@@ -77,12 +78,12 @@ def plan(
     show_default=True,
 )
 @output_option
-def graph(call: Call, spec: Path, form: Any, output: Path | None) -> None:
+def graph(call: Call, plan: Path, form: Any, output: Path | None) -> None:
     """Draw the step graph of a spec or of a saved plan."""
     from orchestrator.cli.wiring import is_saved_plan, load_plan
     from orchestrator.planning import draw
 
-    found = load_plan(spec) if is_saved_plan(spec) else graph_of(spec)
+    found = load_plan(plan) if is_saved_plan(plan) else graph_of(plan)
     drawn = draw(found, "json" if call.json else form)
     if call.json or form == "json":
         drawn = json.dumps(json.loads(drawn))  # ASCII only, as all JSON of ours
@@ -96,11 +97,11 @@ def graph(call: Call, spec: Path, form: Any, output: Path | None) -> None:
         call.out(shown.rstrip("\n"))
 
 
-def graph_of(spec: Path) -> StepGraph:
-    """Load the spec, observe the host, plan."""
-    from orchestrator.cli.wiring import load_spec, make_plan, open_driver
+def graph_of(path: Path) -> StepGraph:
+    """Load the spec, or the one that a saved plan carries; observe the host; plan."""
+    from orchestrator.cli.wiring import load_target, make_plan, open_driver
 
-    document = load_spec(spec)
+    document, _ = load_target(path)
     with closing(open_driver(document)) as driver:
         return make_plan(document, driver)
 
@@ -117,7 +118,7 @@ def tell_if_unfinished(call: Call, state_dir: Path) -> None:
         return
     if name is not None:
         call.note(f"Transaction {clean(name)} is not finished; an apply would be refused.")
-        call.note(f"  mkupgrade resume {clean(name)}")
+        call.note(f"  {clean(complete(f'mkupgrade resume {name}'))}")
 
 
 def show(call: Call, graph: StepGraph, *, full: bool = False) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from orchestrator.cli.command import Call, state_dir_option, verb
+from orchestrator.cli.next_command import remember_state_dir
 from orchestrator.model.outcomes import ExitCode
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def status(
     found = standing(state_dir)
     if spec is not None:
         look_at_plan(found, spec)
+        remember_state_dir(state_dir)  # the plan may name another
     elif not _is_pretend(state_dir):
         found.objections += guard_objections()
     if watch and found.unfinished is not None and found.holder is not None:
