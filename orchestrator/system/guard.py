@@ -116,16 +116,21 @@ def permit_host(paths: GuardPaths = REAL) -> Path:
     Raises:
         GuardError: not root, inside a container, no machine id, or a directory that is not safe.
     """
-    here = _read(paths.machine_id)
-    found = _container_objections(paths)
+    what = "permit this host"
     if os.geteuid() != paths.owner:
-        found.append("only root may permit this")
-    if not _MACHINE_ID.fullmatch(here):
-        found.append(f"{paths.machine_id} holds no machine id; systemd-machine-id-setup makes one")
-    if not found:
-        found = _directory_objections(paths.permit.parent.parent, paths.owner)
+        reasons = ["only root may permit this"]
+        raise _refusal(what, reasons, next_command=f"sudo {PERMIT_COMMAND}")
+    found = _container_objections(paths)
     if found:
-        raise _refusal("permit this host", found, next_command="systemd-detect-virt --container")
+        raise _refusal(what, found, next_command="systemd-detect-virt --container")
+    here = _read(paths.machine_id)
+    if not _MACHINE_ID.fullmatch(here):
+        reasons = [f"{paths.machine_id} holds no machine id"]
+        raise _refusal(what, reasons, next_command="systemd-machine-id-setup")
+    above = paths.permit.parent.parent
+    found = _directory_objections(above, paths.owner)
+    if found:
+        raise _refusal(what, found, next_command=f"ls -ld {above} {above.parent}")
     _write_permit(paths.permit, here)
     return paths.permit
 

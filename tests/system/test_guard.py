@@ -182,8 +182,25 @@ def test_permit_is_refused_in_a_container(paths: GuardPaths) -> None:
 
 def test_permit_is_refused_without_a_machine_id(paths: GuardPaths) -> None:
     paths.machine_id.write_text("uninitialized\n")
-    with pytest.raises(GuardError, match="machine id"):
+    with pytest.raises(GuardError, match="machine id") as refused:
         guard.permit_host(paths)
+    assert refused.value.next_command == "systemd-machine-id-setup"
+
+
+def test_permit_is_for_root(paths: GuardPaths) -> None:
+    guard.forbid_host(paths)
+    with pytest.raises(GuardError, match="only root") as refused:
+        guard.permit_host(replace(paths, owner=os.geteuid() + 1))
+    assert refused.value.next_command == "sudo mkupgrade host permit"
+    assert not paths.permit.exists()
+
+
+def test_permit_is_refused_where_others_could_replace_it(paths: GuardPaths) -> None:
+    guard.forbid_host(paths)
+    paths.permit.parent.parent.chmod(0o777)
+    with pytest.raises(GuardError, match="can be written by others"):
+        guard.permit_host(paths)
+    assert not paths.permit.exists()
 
 
 def test_a_refusal_says_every_reason_and_the_next_command(

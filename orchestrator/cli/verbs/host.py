@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import click
 
 from orchestrator.cli.command import Call, verb
 from orchestrator.cli.terminal import clean, styled
-
-PERMIT = Path("/etc/mkupgrade/host.permit")
 
 
 @click.group("host")
@@ -51,11 +48,11 @@ def permit(call: Call) -> None:
 )
 def forbid(call: Call) -> None:
     """Take the permission back. A transaction that is under way cannot jump any more."""
-    from orchestrator.system.guard import forbid_host
+    from orchestrator.system.guard import REAL, forbid_host
 
     removed = forbid_host()
     if call.json:
-        call.out_json({"permitted": False, "permit": str(PERMIT), "removed": removed})
+        call.out_json({"permitted": False, "permit": str(REAL.permit), "removed": removed})
     else:
         done = styled("forbidden", sys.stdout, fg="yellow", bold=True)
         before = "the permit was removed" if removed else "there was no permit"

@@ -1,0 +1,90 @@
+"""`host permit` and `host forbid`, on a machine made of files: the real /etc is never touched."""
+
+from __future__ import annotations
+
+import json
+import os
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.system import guard
+from orchestrator.system.guard import GuardPaths, objections
+
+MACHINE = "0123456789abcdef0123456789abcdef"
+NAMESPACES = {"cgroup": 4026531835, "pid": 4026531836, "user": 4026531837}
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> GuardPaths:
+    """A machine that is not permitted yet; the verbs see no other."""
+    paths = GuardPaths(
+        permit=tmp_path / "etc/mkupgrade/host.permit",
+        machine_id=tmp_path / "etc/machine-id",
+        proc=tmp_path / "proc",
+        container_marks=(tmp_path / "container",),
+        owner=os.geteuid(),
+    )
+    (tmp_path / "etc").mkdir(mode=0o755)
+    paths.machine_id.write_text(f"{MACHINE}\n", encoding="ascii")
+    for process in ("1", "self"):
+        names = paths.proc / process / "ns"
+        names.mkdir(parents=True)
+        for name in ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts"):
+            (names / name).symlink_to(f"{name}:[{NAMESPACES.get(name, 4026531000)}]")
+    (paths.proc / "1/environ").write_bytes(b"HOME=/\0")
+    monkeypatch.setattr(guard, "REAL", paths)
+    monkeypatch.setattr(guard, "permit_host", partial(guard.permit_host, paths))
+    monkeypatch.setattr(guard, "forbid_host", partial(guard.forbid_host, paths))
+    return paths
+
+
+def test_permit_allows_this_machine_and_forbid_takes_it_back(run: Any, machine: GuardPaths) -> None:
+    assert objections(machine)
+    permitted = run("host", "permit")
+    assert permitted.exit_code == 0
+    assert f"permitted: mkupgrade may change the kernel of this machine ({machine.permit})" in (
+        permitted.stdout
+    )
+    assert objections(machine) == []
+    forbidden = run("host", "forbid")
+    assert (forbidden.exit_code, forbidden.stdout) == (0, "forbidden: the permit was removed\n")
+    assert objections(machine)
+    assert run("host", "forbid").stdout == "forbidden: there was no permit\n"
+
+
+def test_both_speak_json(run: Any, machine: GuardPaths) -> None:
+    permit = str(machine.permit)
+    said = [json.loads(run("host", verb, "--json").stdout) for verb in ("permit", "forbid")]
+    assert said == [
+        {"permitted": True, "permit": permit},
+        {"permitted": False, "permit": permit, "removed": True},
+    ]
+
+
+def test_a_container_is_not_permitted(run: Any, machine: GuardPaths) -> None:
+    machine.container_marks[0].touch()
+    refused = run("host", "permit")
+    assert refused.exit_code == 1
+    assert "inside a container" in refused.stderr
+    assert "nothing was changed" in refused.stderr
+    assert not machine.permit.exists()
+
+
+def test_who_is_not_root_is_told_so(
+    run: Any, machine: GuardPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: machine.owner + 1)
+    refused = run("host", "permit")
+    assert refused.exit_code == 1
+    assert "next:  sudo mkupgrade host permit" in refused.stderr
+    assert not machine.permit.exists()
+
+
+def test_host_alone_names_its_verbs(run: Any) -> None:
+    shown = run("host")
+    assert shown.exit_code == 1
+    assert "permit" in shown.stdout + shown.stderr
+    assert "forbid" in shown.stdout + shown.stderr
