@@ -116,14 +116,19 @@ def _common(json_help: str, state: bool) -> list[click.Parameter]:
     return list(bare.__click_params__)  # type: ignore[attr-defined]
 
 
-state_dir_option = click.option(
-    "--state-dir",
-    envvar=STATE_DIR_VARIABLE,
-    default=DEFAULT_STATE_DIR,
-    show_default=True,
-    type=click.Path(path_type=Path),
-    help="Where the journal is; also MKUPGRADE_STATE_DIR.",
-)
+def state_dir_named(help_text: str) -> Callable[[F], F]:
+    """--state-dir, with what it is for."""
+    return click.option(
+        "--state-dir",
+        envvar=STATE_DIR_VARIABLE,
+        default=DEFAULT_STATE_DIR,
+        show_default=True,
+        type=click.Path(path_type=Path),
+        help=help_text,
+    )
+
+
+state_dir_option = state_dir_named("Where the journal is; also MKUPGRADE_STATE_DIR.")
 
 
 def _transactions(

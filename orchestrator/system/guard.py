@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Final, final
 
 from orchestrator.model.errors import GuardError
+from orchestrator.system import files
 
 PERMIT_COMMAND = "mkupgrade host permit"
 
@@ -238,19 +239,7 @@ def _namespace_objection(proc: Path, name: str) -> str | None:
 
 def _write_permit(permit: Path, machine_id: str) -> None:
     permit.parent.mkdir(mode=0o755, exist_ok=True)
-    temporary = permit.with_name(f".{permit.name}.{os.getpid()}")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(fd, f"{machine_id}\n".encode())
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-    temporary.replace(permit)
-    directory = os.open(permit.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    files.write_durably(permit, f"{machine_id}\n".encode())
 
 
 def _read(path: Path) -> str:

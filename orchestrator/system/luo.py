@@ -14,12 +14,11 @@ from __future__ import annotations
 
 import errno
 import os
-from types import TracebackType
-from typing import Self
 
 from orchestrator.model.errors import ErrorClass, SystemCallError
 from orchestrator.system import _native, call_errors, guard
 from orchestrator.system.call_errors import check
+from orchestrator.system.descriptor import Descriptor
 
 DEVICE = "/dev/liveupdate"
 NAME_BYTES = 63
@@ -27,35 +26,7 @@ NAME_BYTES = 63
 MAX_TOKEN = 2**64 - 1
 
 
-class _Descriptor:
-    """An open file descriptor that is closed once, at the end of a `with` or by `close`."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-
-    def fileno(self) -> int:
-        """The descriptor; -1 once closed."""
-        return self._fd
-
-    def close(self) -> None:
-        """Close it; again is fine."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-
-class LuoSession(_Descriptor):
+class LuoSession(Descriptor):
     """A session: outgoing if made in this kernel, incoming if it came from the previous one."""
 
     def __init__(self, host: guard.HostGuard, fd: int, name: str | None = None) -> None:
@@ -123,7 +94,7 @@ class LuoSession(_Descriptor):
         return _native.ffi.string(buffer, 64).decode("utf-8", "replace")
 
 
-class LuoDevice(_Descriptor):
+class LuoDevice(Descriptor):
     """/dev/liveupdate, open. Nobody else can open it meanwhile: close it soon."""
 
     def __init__(self, host: guard.HostGuard, fd: int) -> None:

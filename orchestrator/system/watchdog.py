@@ -12,10 +12,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
 
 from orchestrator.system import _native, call_errors, guard
 from orchestrator.system.call_errors import WATCHDOG, check
+from orchestrator.system.descriptor import Descriptor
 
 WDIOF_SETTIMEOUT = 0x0080
 WDIOF_MAGICCLOSE = 0x0100
@@ -34,15 +34,15 @@ class Support:
         return bool(self.options & WDIOF_MAGICCLOSE)
 
 
-class Watchdog:
+class Watchdog(Descriptor):
     """An open watchdog: it runs. Fed by `keepalive`, stopped by `disarm`.
 
     Leaving a `with` disarms it; `close` leaves it running, on purpose.
     """
 
     def __init__(self, host: guard.HostGuard, fd: int, device: str) -> None:
+        super().__init__(fd)
         self._host = host
-        self._fd = fd
         self._device = device
 
     def set_timeout(self, seconds: int) -> int:
@@ -99,12 +99,7 @@ class Watchdog:
 
     def close(self) -> None:
         """Close without stopping: unless somebody opens and feeds it, the machine is reset."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
-
-    def __enter__(self) -> Self:
-        return self
+        super().close()
 
     def __exit__(
         self,

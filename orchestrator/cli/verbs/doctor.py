@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from orchestrator.cli.command import Call, verb
-from orchestrator.cli.next_command import DEFAULT_STATE_DIR, STATE_DIR_VARIABLE
+from orchestrator.cli.command import Call, state_dir_named, verb
 from orchestrator.cli.terminal import clean
 from orchestrator.model.errors import PlanError
 from orchestrator.model.outcomes import ExitCode
@@ -28,14 +27,7 @@ if TYPE_CHECKING:
     """,
 )
 @click.argument("spec", metavar="[PLAN.yaml]", required=False, type=click.Path(path_type=Path))
-@click.option(
-    "--state-dir",
-    envvar=STATE_DIR_VARIABLE,
-    default=DEFAULT_STATE_DIR,
-    show_default=True,
-    type=click.Path(path_type=Path),
-    help="Without a plan: the state directory to look at.",
-)
+@state_dir_named("Without a plan: the state directory to look at.")
 def doctor(call: Call, spec: Path | None, state_dir: Path) -> ExitCode:
     """Show every capability of this host and the reason why it is there, or is not.
 

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from orchestrator.drivers.simulated.world import World
 from orchestrator.model.errors import ErrorClass, MkupgradeError
+from orchestrator.system import files
 
 SIZE_LIMIT = 64 * 2**20
 """Bytes."""
@@ -59,7 +60,7 @@ class Store:
                 os.fsync(file.fileno())
         new.replace(self.path)
         if self._sync:
-            _sync_directory(self.path.parent)
+            files.sync_directory(self.path.parent)
 
     @contextmanager
     def _exclusively(self) -> Iterator[None]:
@@ -108,11 +109,3 @@ def _parse(text: str, path: Path) -> World:
             details=tuple(lines),
             error_class=ErrorClass.INVALID,
         ) from error
-
-
-def _sync_directory(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
