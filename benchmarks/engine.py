@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.engine.journal import Journal
-from orchestrator.engine.places import volatile_file_system
 from orchestrator.engine.transaction import Engine
 from orchestrator.model.host import HostState, KernelState
 from orchestrator.model.outcomes import Outcome
 from orchestrator.model.steps import Inspected, Inspection, Step, StepGraph
+from orchestrator.system.open_files import is_volatile
 
 HOST = HostState(
     driver="none",
@@ -140,9 +140,8 @@ def main() -> None:
         "engine, layered": lambda: engine_seconds(work / "state", layered(steps)),
     }
     try:
-        kind = volatile_file_system(work)
-        if kind:
-            print(f"warning: {work} is on {kind}: nothing is durable there")
+        if is_volatile(work):
+            print(f"warning: {work} is on a file system in memory: nothing is durable there")
         rates: dict[str, list[float]] = {name: [] for name in contestants}
         for _ in range(options.rounds):
             for name, seconds in contestants.items():
