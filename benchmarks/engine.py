@@ -26,7 +26,7 @@ from orchestrator.engine.transaction import Engine
 from orchestrator.model.host import HostState, KernelState
 from orchestrator.model.outcomes import Outcome
 from orchestrator.model.steps import Inspected, Inspection, Step, StepGraph
-from orchestrator.system.open_files import is_volatile
+from orchestrator.system.open_files import lost_at_reset
 
 HOST = HostState(
     driver="none",
@@ -140,8 +140,9 @@ def main() -> None:
         "engine, layered": lambda: engine_seconds(work / "state", layered(steps)),
     }
     try:
-        if is_volatile(work):
-            print(f"warning: {work} is on a file system in memory: nothing is durable there")
+        kind = lost_at_reset(work)
+        if kind:
+            print(f"warning: {work} is on {kind}: nothing is durable there")
         rates: dict[str, list[float]] = {name: [] for name in contestants}
         for _ in range(options.rounds):
             for name, seconds in contestants.items():
