@@ -17,7 +17,7 @@ from orchestrator.system import decompress, subprocesses
 from orchestrator.system.decompress import DecompressError
 
 PACKED = {
-    "gzip": gzip.compress(b"content" * 999),
+    "gzip": gzip.compress(b"content" * 999, mtime=0),
     "bzip2": bz2.compress(b"content" * 999),
     "xz": lzma.compress(b"content" * 999),
     "lzma": lzma.compress(b"content" * 999, lzma.FORMAT_ALONE),

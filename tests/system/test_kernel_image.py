@@ -130,12 +130,13 @@ def test_a_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (b"", "empty file"),
         (b"\x7fELF" + bytes(1000), "an ELF file"),
-        (gzip.compress(b"x" * 3000), "a gzip file"),
+        (gzip.compress(b"x" * 3000, mtime=0), "a gzip file"),
         (b"#!/bin/sh\n", "10 bytes only"),
         (bytes(4096), "no kernel image"),
         (bytes(bz_image(b"nonsense" * 9)), "cannot be unpacked"),
         (bytes(bz_image(b"", version=0x203)), "too old"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_is_no_image_says_what_it_is(data: bytes, said: str) -> None:
     facts = image_facts(data)
