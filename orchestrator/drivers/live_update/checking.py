@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from orchestrator.checks import Baseline, Checker, soak
 from orchestrator.drivers.live_update.job import Handler, Job, OnceHandler, absent, partial, present
 from orchestrator.model.kinds import RunChecks, RunHook, SoakParams
@@ -21,7 +23,7 @@ class HookHandler(Handler[RunHook]):
             return {"skipped": f"{params.if_performed} did not run"}
         hook = params.hook
         job.records.write(_name(hook), {"phase": "began", "argv": hook.run})
-        done = _run(job, hook, hook.run)
+        done = _run(job, hook, hook.run, stopped=job.context.control.stopped)
         job.records.write(_name(hook), {"phase": "ended", "argv": hook.run})
         return {"output": done.text[-2000:]}
 
@@ -81,7 +83,9 @@ def _checker(job: Job) -> Checker:
     return Checker(Baseline(tainted=tainted if isinstance(tainted, int) else proc.tainted()))
 
 
-def _run(job: Job, hook: Hook, argv: list[str]) -> subprocesses.Completed:
+def _run(
+    job: Job, hook: Hook, argv: list[str], stopped: Callable[[], bool] | None = None
+) -> subprocesses.Completed:
     context = job.context
     job.say(f"running {argv[0]}")
     return subprocesses.run(
@@ -92,6 +96,7 @@ def _run(job: Job, hook: Hook, argv: list[str]) -> subprocesses.Completed:
             "MKUPGRADE_SECTION": context.section.value,
             "MKUPGRADE_STEP": job.step.id,
         },
+        stopped=stopped,
     )
 
 

@@ -26,6 +26,10 @@ class Machine(Protocol):
         """Where we are."""
         ...
 
+    def objections(self) -> list[str]:
+        """Why the guard would refuse to change this machine; empty: it would not."""
+        ...
+
     def kexec_loaded(self) -> bool:
         """Is any kernel loaded for kexec?"""
         ...

@@ -6,7 +6,13 @@ from orchestrator.drivers.live_update.checking import BASELINE, remember_baselin
 from orchestrator.drivers.live_update.job import Handler, Job, OnceHandler
 from orchestrator.drivers.live_update.kernel import foreign_kernel
 from orchestrator.drivers.live_update.records import drop_tree, make_private_directories
-from orchestrator.model.errors import ErrorClass, MkupgradeError, NotSupportedError, WorkloadError
+from orchestrator.model.errors import (
+    ErrorClass,
+    GuardError,
+    MkupgradeError,
+    NotSupportedError,
+    WorkloadError,
+)
 from orchestrator.model.host import Artifact
 from orchestrator.model.kinds import CheckArtifacts, Preflight
 from orchestrator.model.seams import Result
@@ -45,6 +51,7 @@ class PreflightHandler(OnceHandler[Preflight]):
 
     def perform(self, job: Job, params: Preflight) -> Result:
         self.forget(job)
+        _require_leave(job)
         if job.parts.machine.kexec_loaded():
             raise foreign_kernel()
         remember_baseline(job)
@@ -84,6 +91,19 @@ class PreflightHandler(OnceHandler[Preflight]):
         finally:
             drop_tree(scratch.parent)
         return [(f.severity, f.workload, f.text) for f in found]
+
+
+def _require_leave(job: Job) -> None:
+    """What the guard will say later, while nothing has been tried yet."""
+    objections = job.parts.machine.objections()
+    if objections:
+        raise GuardError(
+            f"mkupgrade may not change this machine: {objections[0]}; as root, "
+            "`mkupgrade host permit` allows it",
+            state="nothing was changed",
+            next_command="mkupgrade host permit",
+            details=tuple(objections[1:]),
+        )
 
 
 def _require_boot_entry(job: Job, params: Preflight) -> None:

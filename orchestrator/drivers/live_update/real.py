@@ -43,6 +43,9 @@ class RealMachine:
         cmdline = Path("/proc/cmdline").read_text(encoding="utf-8", errors="replace").strip()
         return Place(boot_id=boot_id, release=os.uname().release, cmdline=cmdline)
 
+    def objections(self) -> list[str]:
+        return self._guard.objections()
+
     def kexec_loaded(self) -> bool:
         with suppress(FileNotFoundError):
             return _LOADED.read_text(encoding="ascii").strip() == "1"

@@ -31,11 +31,14 @@ class JumpedError(BaseException):
 
 
 class Control:
+    def __init__(self, *, stop: bool = False) -> None:
+        self._stop = stop
+
     def remaining(self) -> float:
         return 60.0
 
     def stopped(self) -> bool:
-        return False
+        return self._stop
 
     def progress(self, text: str, fraction: float | None = None) -> None:
         assert fraction is None or 0 <= fraction <= 1
@@ -49,9 +52,13 @@ class Machine:
         self.loaded: tuple[Path, str] | None = None
         self.fail: MkupgradeError | None = None
         self.synced = False
+        self.forbidden: list[str] = []
 
     def place(self) -> Place:
         return Place(f"boot-{self.boots}", self.release, self.cmdline)
+
+    def objections(self) -> list[str]:
+        return self.forbidden
 
     def kexec_loaded(self) -> bool:
         return self.loaded is not None
@@ -214,6 +221,7 @@ class Host:
         self.machine, self.boot, self.luo = Machine(), Boot(), LuoKernel()
         self.watchdog, self.workloads = Watchdog(), Workloads()
         self.results: dict[str, Any] = {}
+        self.stop = False
         self.driver = self._process()
 
     def _process(self) -> LiveUpdateDriver:
@@ -259,7 +267,7 @@ class Host:
             section=section,
             attempt=1,
             results=self.results,
-            control=Control(),
+            control=Control(stop=self.stop),
             intended_boot_id=boot_id,
         )
 

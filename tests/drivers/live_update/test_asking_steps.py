@@ -48,6 +48,17 @@ def test_a_failed_hook_is_undone_only_if_it_has_an_undo(host: Any, tmp_path: Pat
     assert host.verdict(with_undo) is Inspection.ABSENT
 
 
+def test_a_hook_is_ended_when_the_operator_stops_the_upgrade_but_its_undo_is_not(
+    host: Any, tmp_path: Path
+) -> None:
+    step = hook(host, ["sleep", "60"], ["touch", f"{tmp_path}/u"])
+    host.stop = True
+    with pytest.raises(ToolError):
+        host.perform(step)
+    host.revert(step)
+    assert (tmp_path / "u").exists()
+
+
 def test_a_hook_that_never_ran_is_not_undone(host: Any, tmp_path: Path) -> None:
     host.revert(hook(host, ["true"], ["touch", f"{tmp_path}/u"]))
     step = hook(host, ["touch", f"{tmp_path}/u"], if_performed="run-hook/other")

@@ -10,7 +10,7 @@ import pytest
 from orchestrator.drivers.live_update import preparing
 from orchestrator.drivers.live_update.kernel import ForeignKernelError
 from orchestrator.drivers.live_update.preparing import ArtifactError
-from orchestrator.model.errors import MkupgradeError, NotSupportedError, WorkloadError
+from orchestrator.model.errors import GuardError, MkupgradeError, NotSupportedError, WorkloadError
 from orchestrator.model.host import Artifact
 from orchestrator.model.kinds import Kind
 from orchestrator.model.steps import Inspection, Step
@@ -78,6 +78,12 @@ def test_an_image_that_somebody_else_loaded_is_reported_and_not_dropped(host: An
     with pytest.raises(ForeignKernelError):
         host.perform(preflight(host))
     assert host.machine.loaded is not None
+
+
+def test_a_machine_that_was_not_permitted_is_refused_before_anything_is_tried(host: Any) -> None:
+    host.machine.forbidden = ["no permit", "inside a container"]
+    with pytest.raises(GuardError, match=r"no permit.*mkupgrade host permit"):
+        host.perform(preflight(host))
 
 
 def test_a_kernel_that_could_not_become_the_default_is_refused(host: Any) -> None:

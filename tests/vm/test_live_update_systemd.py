@@ -1,0 +1,68 @@
+"""Under a full systemd: a service is carried over, and the boot waits for it and no longer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+from orchestrator.rehearsal.client import Client
+from orchestrator.rehearsal.image import LayerFile
+from orchestrator.rehearsal.kernels import KernelPair
+from orchestrator.rehearsal.machine import GUEST_PROGRAMS, Guest
+from tests.support import upgrades as up
+
+Boot = Callable[..., AbstractContextManager[Guest]]
+UNITS = "/etc/systemd/system"
+COUNTER_UNIT = f"""[Unit]
+Description=A service that counts
+[Service]
+ExecStart={up.PYTHON} {GUEST_PROGRAMS}/counter.py 7777 /var/lib/counter/log
+StandardOutput=null
+StandardError=null
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def test_a_service_is_carried_over_and_stays_a_service(boot: Boot, kernels: KernelPair) -> None:
+    """Its process is the main process of its unit again, nothing of it is started twice, and
+    mkupgrade-resume.service is done when the boot goes on."""
+    old, new = kernels.source.release, kernels.target.release
+    files = {
+        f"{UNITS}/counter.service": LayerFile(COUNTER_UNIT.encode()),
+        f"{UNITS}/multi-user.target.wants/counter.service": f"{UNITS}/counter.service",
+    }
+    service = up.workload("counter", find={"unit": "counter.service"})
+    check = {"name": "unit", "kind": "systemd", "unit": "counter.service"}
+    plan = up.document(new, [service], checks=[check])
+    with boot(systemd=True, forwards=(7777,), files=files) as guest:
+        guest.wait_for(["systemctl", "is-active", "counter.service"])
+        pid = _main_pid(guest)
+        with Client(guest.forwarded(7777)) as client:
+            assert up.apply(guest, plan).release == new
+            guest.wait_for(["systemctl", "is-active", "mkupgrade-resume.service"], timeout=180.0)
+            guest.wait_for(["systemctl", "is-active", "multi-user.target"], timeout=120.0)
+            _wait_until_nothing_runs(guest)
+            assert up.report(guest)["outcome"] == "committed"
+            assert client.wait_messages(5, 60.0)
+            assert client.seen().whole, client.seen()
+            assert list(client.seen().releases) == [old, new]
+        assert _main_pid(guest) == pid
+        up.assert_gapless(guest, "counter")
+        assert guest.run(["systemctl", "--failed", "--plain", "--no-legend"]).stdout == ""
+
+
+def _main_pid(guest: Guest) -> int:
+    shown = guest.run(["systemctl", "show", "--value", "--property=MainPID", "counter.service"])
+    return int(shown.stdout)
+
+
+def _wait_until_nothing_runs(guest: Guest) -> None:
+    """The resume goes on beside the boot: until its process has ended."""
+    property_ = ["systemctl", "show", "--value", "--property=SubState"]
+    guest.wait_for(
+        ["sh", "-c", f"test $({' '.join(property_)} mkupgrade-resume.service) = exited"],
+        timeout=120.0,
+    )
+    assert json.loads(guest.run(["mkupgrade", "status", "--json"]).stdout)
