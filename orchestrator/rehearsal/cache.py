@@ -52,11 +52,9 @@ def kept(kind: str, digest: str, suffix: str, make: Callable[[Path, Path], None]
     """
     root = cache_dir()
     entry = root / f"{kind}-{digest[:16]}{suffix}"
-    if entry.exists():
-        entry.touch()
-        return entry
     with locked(root / f".{kind}.lock"):
         if entry.exists():
+            entry.touch()  # so that `drop_old` knows what is used
             return entry
         with tempfile.TemporaryDirectory(prefix=f".making-{kind}-", dir=root) as scratch:
             work = Path(scratch) / "work"
@@ -69,13 +67,14 @@ def kept(kind: str, digest: str, suffix: str, make: Callable[[Path, Path], None]
 
 def drop_old(kind: str, keep: int) -> None:
     """Remove all but the `keep` most recently used entries of a kind."""
-    entries = [p for p in cache_dir().glob(f"{kind}-*") if not p.name.startswith(".")]
-    entries.sort(key=lambda p: p.stat().st_mtime, reverse=True)
-    for entry in entries[keep:]:
-        if entry.is_dir():
-            shutil.rmtree(entry, ignore_errors=True)
-        else:
-            entry.unlink(missing_ok=True)
+    with locked(cache_dir() / f".{kind}.lock"):
+        entries = [p for p in cache_dir().glob(f"{kind}-*") if not p.name.startswith(".")]
+        entries.sort(key=lambda p: p.stat().st_mtime, reverse=True)
+        for entry in entries[keep:]:
+            if entry.is_dir():
+                shutil.rmtree(entry, ignore_errors=True)
+            else:
+                entry.unlink(missing_ok=True)
 
 
 def kernel_rooms() -> list[Path]:

@@ -5,6 +5,7 @@ It never connects again: a connection that ends is part of the result.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
@@ -81,6 +82,8 @@ class Client:
     def close(self) -> None:
         """Hang up; what was seen stays."""
         self._closing = True
+        with contextlib.suppress(OSError):  # or the thread that listens would keep it open
+            self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
 
     def seen(self) -> Seen:
@@ -125,7 +128,7 @@ class Client:
 
     def _take(self, line: bytes) -> None:
         words = line.split()
-        if not words or not words[0].isdigit():
+        if not words or not words[0].isdigit() or len(words[0]) > 18:
             return
         now = time.monotonic()
         release = words[1].decode("ascii", "replace") if len(words) > 1 else ""

@@ -7,6 +7,7 @@ request that its predecessor had not answered.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import queue
 import socket
@@ -83,6 +84,8 @@ class Control:
 
     def close(self) -> None:
         """Hang up; requests under way fail."""
+        with contextlib.suppress(OSError):  # or the thread that listens would keep it open
+            self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
 
     @property

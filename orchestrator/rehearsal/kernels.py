@@ -51,7 +51,7 @@ def kernel(image: Path, initrd: Path | None = None) -> RehearsalKernel:
 
 def _version_key(found: RehearsalKernel) -> tuple[int, ...]:
     digits = found.release.partition("-")[0].partition("+")[0].split(".")
-    return tuple(int(d) for d in digits if d.isdigit())
+    return tuple(int(d) for d in digits if d.isascii() and d.isdigit())
 
 
 def kernels_in(room: Path) -> list[RehearsalKernel]:
