@@ -178,7 +178,7 @@ def resolve(wanted: str, entries: list[Entry]) -> str | None:
     found: Entry | None = None
     for part in filter(None, wanted.split(">")):
         found = next((e for e in here if part in {e.id, e.title}), None)
-        if found is None and part.isdigit() and int(part) < len(here):
+        if found is None and re.fullmatch(r"[0-9]{1,9}", part) and int(part) < len(here):
             found = here[int(part)]
         if found is None:
             return None

@@ -162,14 +162,14 @@ def _parse_mount(line: str) -> Mount | None:
     head, tail = left.split(" "), right.split(" ")
     if not sep or len(head) < 6 or len(tail) < 2:
         return None
-    major, colon, minor = head[2].partition(":")
-    if not colon or not major.isdigit() or not minor.isdigit():
+    device = re.fullmatch(r"([0-9]{1,9}):([0-9]{1,9})", head[2])
+    if device is None:
         return None
     return Mount(
         point=_unescape(head[4]),
         type=tail[0],
         source=_unescape(tail[1]),
-        device=(int(major), int(minor)),
+        device=(int(device[1]), int(device[2])),
         root=_unescape(head[3]),
         options=tuple(_unescape(o) for o in [*head[5].split(","), *" ".join(tail[2:]).split(",")]),
     )

@@ -94,6 +94,8 @@ def test_the_entries_of_grub_are_read_with_their_releases(host_root: Root) -> No
         ("9", None),
         ("gone", None),
         ("1>9", None),
+        ("\u00b2", None),
+        ("9" * 400, None),
     ],
 )  # fmt: skip
 def test_a_default_may_be_a_number_a_title_or_an_id(

@@ -7,7 +7,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from orchestrator.system import calls, open_files
@@ -93,6 +93,8 @@ def test_an_overlay_is_lost_with_its_upper_layer(
 
 
 @given(st.text(max_size=200))
+@example("21 1 \u00b2:0 / / rw - ext4 /dev/vda rw")
+@example(f"21 1 {'9' * 5000}:0 / / rw - ext4 /dev/vda rw")
 def test_no_line_raises(line: str) -> None:
     open_files._parse_mount(line)
 
