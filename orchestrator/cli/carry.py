@@ -38,14 +38,15 @@ def carry_out(
     work: Work,
     *,
     report_html: Path | None = None,
-    plain: bool = False,
+    at_boot: bool = False,
 ) -> TransactionReport:
     """Run `work` with an engine, tell how it goes, and print the report.
 
     Args:
         work: calls verbs of the engine and returns the report.
         report_html: where to write the report as a page, whatever the outcome.
-        plain: plain lines even on a terminal.
+        at_boot: for `mkupgrade-resume.service`: plain lines even on a console, and SIGTERM
+            means that the machine is shut down.
 
     Raises:
         MkupgradeError: with exit code 7 for what goes wrong once the journal has grown.
@@ -55,10 +56,10 @@ def carry_out(
     from orchestrator.engine.transaction import Engine
 
     interrupts = Interrupts()
-    teller = teller_for(call, graph, plain=plain)
+    teller = teller_for(call, graph, plain=at_boot)
     reporter = Logged(teller)
     with (
-        forwarded(interrupts, teller.tell),
+        forwarded(interrupts, teller.tell, at_boot=at_boot),
         closing(Journal.open(state_dir, volatile=_volatile(graph))) as journal,
         Engine(
             driver,

@@ -18,10 +18,13 @@ if TYPE_CHECKING:
 
 FIRST = "stopping: nothing more is started, what was done is undone (again: stop at once)"
 SECOND = "stopping at once: the journal is intact, `mkupgrade resume` goes on"
+SHUTDOWN = "stopping: the journal is intact, the next boot goes on"
 
 
 @contextmanager
-def forwarded(interrupts: Interrupts, tell: Callable[[str], None]) -> Iterator[None]:
+def forwarded(
+    interrupts: Interrupts, tell: Callable[[str], None], *, at_boot: bool = False
+) -> Iterator[None]:
     """Within, SIGINT and SIGTERM are requests to the engine, and SIGHUP is none at all.
 
     The first request: roll back. The second: stop now. From the third on the process ends at
@@ -29,6 +32,8 @@ def forwarded(interrupts: Interrupts, tell: Callable[[str], None]) -> Iterator[N
     A closed terminal (SIGHUP) must not stop a transaction half-way: it goes on in silence.
 
     Args:
+        at_boot: we are the boot's own service, and SIGTERM is the machine being shut down: stop
+            now and go on at the next boot, instead of a jump back in the middle of a shutdown.
         tell: called inside the signal handler; must not take locks that the program holds.
     """
     if threading.current_thread() is not threading.main_thread():
@@ -41,9 +46,13 @@ def forwarded(interrupts: Interrupts, tell: Callable[[str], None]) -> Iterator[N
             os._exit(ExitCode.INTERRUPTED)
         tell(FIRST if interrupts.count == 1 else SECOND)
 
+    def shut_down(number: int, frame: FrameType | None) -> None:
+        interrupts.stop_now()
+        tell(SHUTDOWN)
+
     before = {
         signal.SIGINT: signal.signal(signal.SIGINT, handle),
-        signal.SIGTERM: signal.signal(signal.SIGTERM, handle),
+        signal.SIGTERM: signal.signal(signal.SIGTERM, shut_down if at_boot else handle),
         # Not SIG_IGN: that would be inherited by every program a step starts (execve(2)).
         signal.SIGHUP: signal.signal(signal.SIGHUP, lambda number, frame: None),
     }

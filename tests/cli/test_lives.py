@@ -117,6 +117,24 @@ def test_sigterm_counts_as_ctrl_c(mkupgrade: Any) -> None:
     assert apply.returncode == 3
 
 
+def test_a_shutdown_in_the_middle_of_resume_at_boot_rolls_nothing_back(mkupgrade: Any) -> None:
+    mkupgrade.change_host(faults={"soak/host": SLOW})
+    apply = mkupgrade.start("apply", mkupgrade.spec, "--yes")
+    mkupgrade.wait_for("soak/host")
+    apply.kill()
+    apply.communicate(timeout=20)
+    resume = mkupgrade.start("resume", "--boot")
+    while (mkupgrade.json("status")["running"] or {}).get("pid") != resume.pid:
+        assert resume.poll() is None
+    resume.send_signal(signal.SIGTERM)
+    resume.communicate(timeout=20)
+    assert resume.returncode == 7
+    mkupgrade.change_host(faults={})
+    mkupgrade("resume", "--boot", code=0)
+    assert outcome(mkupgrade) == "committed"
+    assert workload(mkupgrade) == ("running", 1)
+
+
 def test_a_closed_terminal_does_not_stop_a_transaction(mkupgrade: Any) -> None:
     mkupgrade.change_host(faults={"preserve/host": {"kind": "slow", "seconds": 0.8}})
     apply = mkupgrade.start("apply", mkupgrade.spec, "--yes")

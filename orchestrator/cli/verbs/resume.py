@@ -207,7 +207,7 @@ def _carry(
 
     with closing(driver_named(graph.driver, state_dir)) as driver:
         report = carry_out(
-            call, graph, driver, state_dir, work, report_html=report_html, plain=boot
+            call, graph, driver, state_dir, work, report_html=report_html, at_boot=boot
         )
     return report.exit_code
 
