@@ -72,7 +72,7 @@ python3Packages.buildPythonApplication {
 
   postInstall = ''
     install -Dm444 -t $out/lib/systemd/system orchestrator/drivers/live_update/*.service
-    substituteInPlace $out/lib/systemd/system/*.service --replace-fail /usr/bin/mkupgrade $out/bin/mkupgrade
+    substituteInPlace $out/lib/systemd/system/*.service --replace-fail 'ExecStart=mkupgrade' "ExecStart=$out/bin/mkupgrade"
   '';
 
   pythonImportsCheck = [
