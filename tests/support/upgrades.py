@@ -78,6 +78,7 @@ def put_plan(guest: Guest, plan: dict[str, Any]) -> None:
 def apply(guest: Guest, plan: dict[str, Any], *options: str) -> Hello:
     """Apply a plan that jumps; the kernel that came up first behind the jump."""
     put_plan(guest, plan)
+    guest.run(["rm", "-f", ENDED])
     _, hello = guest.run_through(["mkupgrade", "apply", PLAN, "--yes", *options])
     return hello
 

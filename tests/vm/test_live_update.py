@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +15,7 @@ from orchestrator.rehearsal.kernels import KernelPair
 from orchestrator.rehearsal.machine import Guest
 from tests.support import upgrades as up
 
+DAMAGE = Path(__file__).parent / "guest/damage.py"
 Boot = Callable[..., AbstractContextManager[Guest]]
 
 
@@ -70,19 +73,36 @@ def test_a_dead_new_kernel_ends_in_the_old_one_with_the_spilled_state(
         _assert_unharmed(guest, client, ("counter",), [old])
 
 
-def test_without_a_spilled_state_a_dead_new_kernel_ends_in_a_fresh_start(
+def test_state_that_is_nowhere_left_ends_in_a_fresh_start_that_is_told(
     boot: Boot, kernels: KernelPair
 ) -> None:
-    new = kernels.target.release
-    with boot(workloads=(up.COUNTER,)) as guest:
-        edits = {"append": ["init=/none-such"]}
-        plan = up.document(new, [up.workload("counter", spill=False)], edits)
-        up.apply(guest, plan)
-        report = up.outcome(guest)
-        assert report["outcome"] == "rolled-back"
-        told = up.result_of(report, "recover.restore/counter")["text"]
-        assert told == "counter started anew: no state left"
-        up.assert_goes_on(guest, "counter")
+    """Nothing spilled, and once the new kernel is dead, once the state in memory is damaged."""
+    old, new = kernels.source.release, kernels.target.release
+    with boot() as guest:
+        guest.spawn(up.COUNTER["argv"])
+        counter = [up.workload("counter", spill=False, find={"cmdline": "counter.py 7777"})]
+        plan = up.document(new, counter, {"append": ["init=/none-such"]})
+        assert up.apply(guest, plan).release == old
+        _assert_started_anew(guest, "no state left")
+
+        up.put_plan(guest, up.document(new, counter))
+        guest.put("/root/damage.py", DAMAGE.read_bytes())
+        guest.run(["rm", "-f", up.ENDED])
+        _, hello = guest.run_through([up.PYTHON, "/root/damage.py", up.PLAN])
+        assert hello.release == new
+        report = _assert_started_anew(guest, "no state left")
+        assert guest.release() == old
+        assert "no complete state has arrived for counter" in json.dumps(report)
+        assert "digest" in json.dumps(report)
+
+
+def _assert_started_anew(guest: Guest, why: str) -> dict[str, Any]:
+    report = up.outcome(guest)
+    assert report["outcome"] == "rolled-back"
+    told = up.result_of(report, "recover.restore/counter")["text"]
+    assert told == f"counter started anew: {why}"
+    up.assert_goes_on(guest, "counter")
+    return report
 
 
 def _assert_unharmed(

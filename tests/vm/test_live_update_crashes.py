@@ -40,7 +40,7 @@ def test_a_killed_engine_is_resumed_all_the_way_or_reverted_and_never_both(
         up.put_plan(guest, plan)
         guest.run(["mkupgrade", "plan", up.PLAN, "-o", "/root/plan.json"])
         guest.put("/root/crash.py", CRASH.read_bytes())
-        argv = [up.PYTHON, "/root/crash.py", "/root/plan.json", "--in-flight", "0.4"]
+        argv = [up.PYTHON, "/root/crash.py", "/root/plan.json", "every", "0.4"]
         done = guest.run(argv, timeout=1100.0)
         *killed, unharmed, in_flight = [json.loads(line) for line in done.stdout.splitlines()]
         assert len(killed) >= 24
@@ -55,6 +55,22 @@ def test_a_killed_engine_is_resumed_all_the_way_or_reverted_and_never_both(
         assert words == ["run", "undo"] * (len(words) // 2)
         up.assert_goes_on(guest, "counter")
         up.assert_gapless(guest, "counter", least=20)
+        _die_for_real_and_go_on(guest, kernels)
+
+
+def _die_for_real_and_go_on(guest: Guest, kernels: KernelPair) -> None:
+    """With the workload stopped and the session lost with its process: the resume preserves the
+    state again and jumps, and the new kernel goes on."""
+    argv = [up.PYTHON, "/root/crash.py", "/root/plan.json", "once", "performed preserve/host"]
+    assert guest.run(argv).code == 0
+    assert guest.text("/sys/kernel/kexec_loaded").strip() == "1"
+    _, hello = guest.run_through(["mkupgrade", "resume"])
+    assert hello.release == kernels.target.release
+    report = up.outcome(guest)
+    assert report["outcome"] == "committed"
+    assert up.result_of(report, "restore/counter")["from"] == "memory"
+    up.assert_goes_on(guest, "counter")
+    up.assert_gapless(guest, "counter")
 
 
 def _assert_reverted(case: dict[str, Any]) -> None:

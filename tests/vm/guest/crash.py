@@ -1,14 +1,15 @@
 """Runs in the guest: an upgrade whose process dies at one event after the other, before the jump.
 
-    crash.py PLAN.json [--in-flight SECONDS]
+    crash.py PLAN.json every [SECONDS]
+    crash.py PLAN.json once EVENT
 
 Each case: one process begins the transaction and kills itself (SIGKILL) as soon as event number N
 is durable; another one resumes it. The driver is the real one but for the jump, which it refuses
 once everything before it is in place, so that each case ends in the old kernel: the resume went
-all the way forward, and then everything was reverted. The last line says how many cases ran.
-Prints one JSON line per case.
+all the way forward, and then everything was reverted. Then a case in which nobody dies, and one in
+which the process dies so many seconds into a checkpoint. One JSON line per case.
 
-With --in-flight a case is added in which the process dies in the middle of a checkpoint.
+"once": the unaltered driver, and the process dies at the named event ("performed preserve/host").
 """
 
 from __future__ import annotations
@@ -61,6 +62,8 @@ class Killer:
     def event(self, envelope: Envelope) -> None:
         self._left -= 1
         named = f"{envelope.event.type} {getattr(envelope.event, 'step', '')}"
+        if named == self._at and not self._after:
+            os.kill(os.getpid(), signal.SIGKILL)
         if named == self._at:
             threading.Timer(self._after, os.kill, (os.getpid(), signal.SIGKILL)).start()
         if self._left == 0 and self._at is None:
@@ -124,27 +127,32 @@ def last_case() -> dict[str, Any]:
 
 
 def case(graph: StepGraph, killer: Killer) -> dict[str, Any]:
-    died = in_child(lambda: begin_and_die(graph, killer)) == -signal.SIGKILL
+    died = in_child(lambda: begin_and_die(graph, killer, RefusesToJump)) == -signal.SIGKILL
     resumed = in_child(resume)
     return {"died": died, "resumed": resumed, **last_case()}
 
 
-def main() -> int:
-    path = Path(sys.argv[1])
-    graph = load(path.read_bytes(), str(path))
-    number = 0
-    while True:
+def every(graph: StepGraph, seconds: float) -> None:
+    number, died = 0, True
+    while died:
         number += 1
         found = case(graph, Killer(number))
+        died = found["died"]
         print(json.dumps({"event": number, **found}), flush=True)
-        if not found["died"]:
-            break
-    if "--in-flight" in sys.argv:
-        after = float(sys.argv[sys.argv.index("--in-flight") + 1])
-        step = next(s.id for s in graph.steps if s.kind == "checkpoint")
-        found = case(graph, Killer(0, f"intended {step}", after))
-        print(json.dumps({"event": "in flight", **found}), flush=True)
-    return 0
+    step = next(s.id for s in graph.steps if s.kind == "checkpoint")
+    found = case(graph, Killer(0, f"intended {step}", seconds))
+    print(json.dumps({"event": "in flight", **found}), flush=True)
+
+
+def main() -> int:
+    path, what, detail = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+    graph = load(path.read_bytes(), str(path))
+    if what == "every":
+        every(graph, float(detail))
+        return 0
+    killer = Killer(0, detail)
+    died = in_child(lambda: begin_and_die(graph, killer, LiveUpdateDriver)) == -signal.SIGKILL
+    return 0 if died else 1
 
 
 if __name__ == "__main__":
