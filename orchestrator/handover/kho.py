@@ -69,6 +69,25 @@ def session_name(transaction: str) -> str:
     return f"mkupgrade:{transaction}"
 
 
+def with_device(
+    open_device: OpenDevice, make: Callable[[Device], Session], control: Control
+) -> Session:
+    """Open the device and make a session; another process that has it open is waited for a while.
+
+    Raises:
+        SystemCallError: of class BUSY where that process did not close it in time.
+    """
+    until = time.monotonic() + min(_BUSY_SECONDS, max(0.0, control.remaining()))
+    while True:
+        try:
+            with open_device() as device:
+                return make(device)
+        except SystemCallError as error:
+            if error.error_class is not ErrorClass.BUSY or time.monotonic() > until:
+                raise
+        time.sleep(_BUSY_PAUSE)
+
+
 class KhoChannel:
     """Holds the session open from `send` to the jump, and from `receive` to `finish`."""
 
@@ -189,15 +208,7 @@ class KhoChannel:
         return session_name(self.transaction)
 
     def _session(self, make: Callable[[Device], Session], control: Control) -> Session:
-        until = time.monotonic() + min(_BUSY_SECONDS, max(0.0, control.remaining()))
-        while True:
-            try:
-                with self._open_device() as device:
-                    return make(device)
-            except SystemCallError as error:
-                if error.error_class is not ErrorClass.BUSY or time.monotonic() > until:
-                    raise
-            time.sleep(_BUSY_PAUSE)
+        return with_device(self._open_device, make, control)
 
     def _preserve(
         self, session: Session, name: str, directory: Path, token: int, control: Control

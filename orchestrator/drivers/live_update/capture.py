@@ -22,6 +22,10 @@ from orchestrator.model.kinds import Checkpoint, Preserve
 from orchestrator.model.seams import Result
 from orchestrator.model.spec import Workload
 from orchestrator.model.steps import Inspected, Inspection, Section
+from orchestrator.system import files
+
+_LOG_LIMIT = 4 << 20
+"""Bytes; a tool's longer log is not kept."""
 
 
 class CheckpointHandler(Handler[Checkpoint]):
@@ -40,7 +44,11 @@ class CheckpointHandler(Handler[Checkpoint]):
         job.records.write(_name(params.workload.name), record)
         make_private_directories(workdir.parent)
         started = time.monotonic()
-        meta = job.parts.workloads.checkpoint(params.workload, workdir, job.context.control)
+        try:
+            meta = job.parts.workloads.checkpoint(params.workload, workdir, job.context.control)
+        except MkupgradeError as error:
+            _keep_log(job, workdir, error)
+            raise
         job.records.write(_name(params.workload.name), {**record, "meta": meta})
         return {"taken": record["taken"], "seconds": round(time.monotonic() - started, 3)}
 
@@ -51,6 +59,8 @@ class CheckpointHandler(Handler[Checkpoint]):
         if "reused" in record:
             return present(record["reused"], {"reused": record["reused"], "taken": record["taken"]})
         found = job.parts.workloads.inspect_checkpoint(params.workload, work_dir(job, params))
+        if found.verdict is Inspection.ABSENT:
+            return partial(f"{found.reason}; what an attempt left of its state is still there")
         if found.verdict is not Inspection.PRESENT:
             return found
         return present(found.reason, {"taken": record["taken"]})
@@ -114,6 +124,19 @@ def taken(records: Records, name: str) -> dict[str, Any] | None:
 
 def is_running(job: Job, workload: Workload) -> bool:
     return bool(job.parts.workloads.find(workload).pids)
+
+
+def _keep_log(job: Job, workdir: Path, error: MkupgradeError) -> None:
+    """The log that an error points at outlives the state it lies in, which is removed."""
+    if error.where is None or not Path(error.where).is_relative_to(workdir):
+        return
+    log, kept = Path(error.where), job.records.dir / "logs" / f"{workdir.parent.name}.log"
+    error.where = error.next_command = None
+    with suppress(MkupgradeError):  # a full disk may be what the error is about
+        text = files.read_regular(log, _LOG_LIMIT)
+        make_private_directories(kept.parent)
+        files.write_durably(kept, text)
+        error.where, error.next_command = str(kept), f"less {kept}"
 
 
 def _left_over(job: Job, workload: Workload) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ from orchestrator.drivers.live_update.checking import BASELINE, remember_baselin
 from orchestrator.drivers.live_update.job import Handler, Job, OnceHandler
 from orchestrator.drivers.live_update.kernel import foreign_kernel
 from orchestrator.drivers.live_update.records import drop_tree, make_private_directories
+from orchestrator.handover.kho import with_device
 from orchestrator.model.errors import (
     ErrorClass,
     GuardError,
@@ -54,19 +55,21 @@ class PreflightHandler(OnceHandler[Preflight]):
         _require_leave(job)
         if job.parts.machine.kexec_loaded():
             raise foreign_kernel()
-        remember_baseline(job)
         _require_boot_entry(job, params)
         if "kho" in params.channels.values():
             _try_kho(job)
         findings = [f for w in params.workloads for f in self._try(job, params, w.name)]
         errors = [f"{name}: {text}" for severity, name, text in findings if severity == "error"]
         if errors:
+            lines = [line for text in errors for line in text.splitlines()]
+            alone = len(errors) == 1
             raise WorkloadError(
-                f"{errors[0]}" if len(errors) == 1 else f"{len(errors)} problems with workloads",
+                lines[0] if alone else f"{len(errors)} problems with workloads",
                 state="nothing was changed; the workloads run",
-                details=tuple(errors),
+                details=tuple(lines[1:] if alone else lines),
             )
         warnings = [f"{name}: {text}" for _, name, text in findings]
+        remember_baseline(job)
         return self.passed(job, {"warnings": warnings})
 
     def revert(self, job: Job, params: Preflight) -> Result:
@@ -123,8 +126,8 @@ def _require_boot_entry(job: Job, params: Preflight) -> None:
 
 def _try_kho(job: Job) -> None:
     """A session made and dropped: finds a device that is there and does not work (EIO)."""
-    with job.parts.channels.open_device() as device:
-        device.create_session(_TRIAL_SESSION).close()
+    open_device, control = job.parts.channels.open_device, job.context.control
+    with_device(open_device, lambda d: d.create_session(_TRIAL_SESSION), control).close()
 
 
 def _problems(artifact: Artifact, sha256: str | None) -> list[str]:
@@ -148,5 +151,5 @@ def _raise_for(path: str, problems: list[str]) -> None:
             where=path,
             state="nothing was changed",
             next_command="mkupgrade plan",
-            details=tuple(problems),
+            details=tuple(problems[1:]),
         )

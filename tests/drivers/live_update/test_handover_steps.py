@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -244,15 +245,27 @@ def test_sigkill_after_the_checkpoint_leaves_it_present_and_reverting_brings_it_
     assert not list(running.state_dir.rglob("t-*")), "nothing is left of it"
 
 
-def test_a_checkpoint_that_failed_with_the_workload_running_is_absent(
-    running: Any, workload: Document
+def test_a_checkpoint_that_failed_with_the_workload_running_leaves_nothing_but_its_log(
+    running: Any, workload: Document, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def dump(workload: Any, workdir: Path, *_: Any) -> None:
+        workdir.mkdir(mode=0o700)
+        (workdir / "pages").write_bytes(b"memory of the workload")
+        (workdir / "dump.log").write_text("no space left")
+        raise WorkloadError("refused", where=str(workdir / "dump.log"), next_command="less it")
+
     steps = Steps(running, workload(), "disk", spill=False)
-    running.workloads.fail = WorkloadError("refused")
-    with pytest.raises(WorkloadError):
+    monkeypatch.setattr(running.workloads, "checkpoint", dump)
+    with pytest.raises(WorkloadError) as caught:
         running.perform(steps.checkpoint())
+    assert running.verdict(steps.checkpoint()) is Inspection.PARTIAL
+    running.revert(steps.checkpoint())
     assert running.verdict(steps.checkpoint()) is Inspection.ABSENT
     assert running.workloads.running == {"counter": 41}
+    assert not list(running.state_dir.rglob("pages"))
+    kept = Path(str(caught.value.where))
+    assert caught.value.next_command == f"less {kept}"
+    assert kept.read_text() == "no space left"
 
 
 def test_preserving_what_was_never_checkpointed_is_refused(

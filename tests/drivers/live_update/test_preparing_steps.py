@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from orchestrator.drivers.live_update import preparing
 from orchestrator.drivers.live_update.kernel import ForeignKernelError
 from orchestrator.drivers.live_update.preparing import ArtifactError
+from orchestrator.handover import kho
 from orchestrator.model.errors import GuardError, MkupgradeError, NotSupportedError, WorkloadError
 from orchestrator.model.host import Artifact
 from orchestrator.model.kinds import Kind
@@ -92,12 +94,20 @@ def test_a_kernel_that_could_not_become_the_default_is_refused(host: Any) -> Non
         host.perform(preflight(host))
 
 
-def test_a_device_that_does_not_work_is_found_before_anything_happens(
-    host: Any, workload: Any
+def test_a_device_that_somebody_keeps_is_found_before_anything_happens(
+    host: Any, workload: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(kho, "_BUSY_SECONDS", 0.1)
     host.luo.open_device()
     with pytest.raises(MkupgradeError, match="/dev/liveupdate"):
         host.perform(preflight(host, workload(), channel="kho"))
+    assert not list(host.state_dir.rglob("*.json"))
+
+
+def test_a_device_that_somebody_has_for_a_moment_is_waited_for(host: Any, workload: Any) -> None:
+    device = host.luo.open_device()
+    threading.Timer(0.2, device.close).start()
+    host.perform(preflight(host, workload(), channel="kho"))
 
 
 def test_all_problems_of_workloads_are_told_at_once_and_warnings_stop_nothing(
@@ -112,7 +122,17 @@ def test_all_problems_of_workloads_are_told_at_once_and_warnings_stop_nothing(
     with pytest.raises(WorkloadError) as caught:
         host.perform(preflight(host, *(workload(name) for name in "abc")))
     assert caught.value.details == ("a: has a file on tmpfs", "c: CRIU refuses")
+    assert not list(host.state_dir.rglob("*.json")), "nothing is left of it"
     assert host.perform(preflight(host, workload("b"))) == {"warnings": ["b: low pid"]}
+
+
+def test_what_a_tool_said_is_told_line_by_line(host: Any, workload: Any) -> None:
+    found = [Finding("error", "a", "the dump failed\n  no room\n  page 7")]
+    host.workloads.preflight = lambda *rest: found
+    with pytest.raises(WorkloadError) as caught:
+        host.perform(preflight(host, workload("a")))
+    assert caught.value.what == "a: the dump failed"
+    assert caught.value.details == ("  no room", "  page 7")
 
 
 def test_trial_dumps_are_gone_when_preflight_ends_or_dies(host: Any, workload: Any) -> None:
