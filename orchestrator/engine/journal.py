@@ -155,8 +155,12 @@ class Journal:
             intent_digest=graph.intent_digest,
             driver=graph.driver,
         )
-        with self._writing():
-            reserve.reserve(self._connection, self.path, len(graph.steps))
+        try:
+            with self._writing():
+                reserve.reserve(self._connection, self.path, len(graph.steps))
+        except JournalError as error:
+            error.state, error.next_command = "nothing was changed", f"df -h {self.state_dir}"
+            raise
         envelope = self.stage(transaction, began, stamp)
         row = (transaction, graph.name, text, plan_digest, graph.intent_digest, stamp.time)
         self._write(("INSERT INTO transactions VALUES (?, ?, ?, ?, ?, ?)", row))

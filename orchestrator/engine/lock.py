@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from weakref import WeakSet
 
@@ -97,8 +98,10 @@ class HostLock:
             transaction=transaction,
         )
         text = (holder.model_dump_json() + "\n").encode()
-        os.pwrite(self._handle, text, 0)
-        os.ftruncate(self._handle, len(text))
+        # A full disk: we have the lock all the same, and a resume must not fail for a name.
+        with suppress(OSError):
+            os.pwrite(self._handle, text, 0)
+            os.ftruncate(self._handle, len(text))
 
     def forget(self) -> None:
         """In a forked child: close the file, which leaves the lock with the parent."""

@@ -277,6 +277,21 @@ def limit_files_to(size: int) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
 
+def test_a_lock_is_a_lock_even_if_there_is_no_room_for_its_holders_name(state_dir: Path) -> None:
+    state_dir.mkdir(mode=0o700, exist_ok=True)
+
+    def work() -> None:
+        limit_files_to(0)
+        lock = HostLock(state_dir)
+        lock.acquire("resume")
+        assert read_holder(state_dir) is None
+        with pytest.raises(LockedError, match="another process"):
+            HostLock(state_dir).acquire("apply")
+        lock.release()
+
+    assert in_child(work) == 0
+
+
 @pytest.mark.usefixtures("room")
 def test_no_room_at_the_start_is_an_error_before_anything_happens(
     state_dir: Path, tmp_path: Path, tools: Any
@@ -286,8 +301,9 @@ def test_no_room_at_the_start_is_an_error_before_anything_happens(
 
     def work() -> None:
         limit_files_to(2**20)
-        with pytest.raises(JournalError, match="cannot be written"):
+        with pytest.raises(JournalError, match="cannot be written") as caught:
             run_or_resume(state_dir, driver, tools.graph(STEPS, "chain"))
+        assert caught.value.state == "nothing was changed"
 
     assert in_child(work) == 0
     assert driver.effects() == []
