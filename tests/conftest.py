@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from orchestrator.system import _native
 from tests.support.native import Tripwire
+from tests.support.profile import PROFILE, examples
+
+# A machine that is busy with a guest is no reason to fail: no deadlines. pytest's own timeout
+# still ends what hangs.
+for name in ("default", "thorough"):
+    settings.register_profile(name, max_examples=examples(100), deadline=None)
+settings.load_profile(PROFILE)
 
 
 @pytest.fixture(autouse=True)

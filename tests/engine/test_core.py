@@ -16,9 +16,10 @@ from orchestrator.engine.retry import JITTER, for_revert, pause_before_next
 from orchestrator.model.errors import ErrorClass
 from orchestrator.model.spec.policy import RetryPolicy
 from orchestrator.model.steps import Inspection, Step
+from tests.support.profile import examples
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150))
 @given(data=st.data())
 def test_every_step_once_in_order_within_limits_and_none_waits_without_cause(data: Any) -> None:
     count = data.draw(st.integers(1, 25))

@@ -5,7 +5,6 @@ The world dies before and after every durable commit, and before, in and after e
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -36,6 +35,7 @@ from orchestrator.model.steps import (
     Step,
     StepGraph,
 )
+from tests.support.profile import examples
 
 ABSENT, PRESENT, PARTIAL = Inspection.ABSENT, Inspection.PRESENT, Inspection.PARTIAL
 
@@ -430,8 +430,7 @@ def _no_lock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @settings(
-    max_examples=int(os.environ.get("ENGINE_EXAMPLES", "250")),
-    deadline=None,
+    max_examples=examples(250),
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(data=st.data())

@@ -22,6 +22,7 @@ from orchestrator.handover.payload import (
     write_payload,
 )
 from orchestrator.model.errors import HandoverError
+from tests.support.profile import examples
 
 
 def packed(root: Path) -> bytes:
@@ -79,7 +80,7 @@ _name = st.text(st.characters(exclude_characters="/\0", codec="utf-8"), min_size
 _content = st.binary(max_size=1500)
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(40), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     files=st.dictionaries(
         _name, st.dictionaries(_name, _content, max_size=4) | _content, max_size=6
@@ -173,7 +174,7 @@ def test_a_hostile_directory_is_not_packed(tmp_path: Path) -> None:
             packed(root)
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(150), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_damaged_archive_is_refused_or_read_within_its_directory(
     data: st.DataObject, tmp_path: Path

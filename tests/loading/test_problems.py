@@ -12,6 +12,7 @@ from orchestrator.loading import InvalidSpecError, Problem, load_spec
 from orchestrator.loading.problems import SHOWN, format_path, nearest, quoted
 from orchestrator.model.errors import ErrorClass, MkupgradeError, SpecError
 from orchestrator.model.outcomes import ExitCode
+from tests.support.profile import examples
 
 
 def refused(text: str, filename: str = "plan.yaml") -> InvalidSpecError:
@@ -72,7 +73,7 @@ def test_control_characters_of_a_plan_never_reach_the_terminal() -> None:
 
 
 @given(st.text(max_size=80))
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 def test_quoted_text_is_one_printable_line(text: str) -> None:
     assert quoted(text).isprintable()
 

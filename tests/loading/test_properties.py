@@ -15,10 +15,10 @@ from ruamel.yaml import YAML
 from orchestrator.loading import InvalidSpecError, load_spec
 from orchestrator.model.errors import MkupgradeError
 from orchestrator.model.spec import UpgradeSpec
+from tests.support.profile import examples
 
 RELAXED = settings(
-    deadline=None,
-    max_examples=60,
+    max_examples=examples(60),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 SHORTEST = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from orchestrator.model.spec import CommandLine
@@ -97,7 +97,6 @@ def test_a_line_that_leaves_no_room_for_the_mark_does_not_fit():
     assert not cmdline.fits(cmdline.Words(["a" * (2047 - 95)]))
 
 
-@settings(deadline=None)
 @given(LINES, EDITS, st.booleans())
 def test_an_upgrade_applied_again_changes_no_command_line(running, edits, kho):
     asked = cmdline.wanted(running, edits)
@@ -107,7 +106,6 @@ def test_an_upgrade_applied_again_changes_no_command_line(running, edits, kho):
     assert cmdline.same(first, second)
 
 
-@settings(deadline=None)
 @given(LINES)
 def test_taking_a_line_apart_and_together_keeps_its_words(line):
     assert str(cmdline.split(line)) == line

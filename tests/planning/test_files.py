@@ -12,6 +12,7 @@ from orchestrator import planning
 from orchestrator.model.base import digest
 from orchestrator.model.errors import PlanError
 from orchestrator.planning import files
+from tests.support.profile import examples
 
 
 @pytest.fixture
@@ -115,8 +116,7 @@ def test_the_spec_in_a_plan_is_the_one_that_it_was_made_from(text):
 
 
 @settings(
-    max_examples=150,
-    deadline=None,
+    max_examples=examples(150),
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(st.data())

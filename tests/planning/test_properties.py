@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from orchestrator import planning
 from orchestrator.model.spec import UpgradeSpec
 from orchestrator.model.steps import Reversibility, Section
+from tests.support.profile import examples
 
-few = settings(max_examples=40, deadline=None)
+few = settings(max_examples=examples(40))
 METHODS = (
     {"method": "criu"},
     {"method": "hooks", "save": ["s"], "load": ["l"]},

@@ -21,6 +21,7 @@ from orchestrator.model.host import Abi
 from orchestrator.system import kernel_image
 from orchestrator.system.kernel_image import image_facts, inspect_image
 from tests.support.images import bz_image, kernel
+from tests.support.profile import examples
 
 Root = Callable[[dict[str, str | bytes]], Path]
 ALL = Abi(kho="kho-v4", luo="luo-v5", memfd="memfd-v2")
@@ -200,7 +201,7 @@ def test_no_bytes_raise(data: bytes) -> None:
     assert facts.problem or facts.release
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(
     changes=st.lists(
         st.tuples(st.integers(0, 0x2FF), st.binary(min_size=1, max_size=8)), max_size=6

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.model.steps import Inspection, Section
+from tests.support.profile import examples
 
 METHODS = (
     {"method": "criu"},
@@ -59,7 +60,7 @@ def assert_kept(walk, workloads, before):
             assert after[name][1] >= before[name][1], "it lost what it had counted"
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(15))
 @given(workload_lists())
 def test_forward_keeps_every_workload(walk_of, workloads):
     walk = walk_of(workloads)
@@ -69,7 +70,7 @@ def test_forward_keeps_every_workload(walk_of, workloads):
     assert_kept(walk, workloads, before)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(15))
 @given(workload_lists(), st.data())
 def test_the_way_back_keeps_every_workload_wherever_forward_stopped(walk_of, workloads, data):
     walk = walk_of(workloads)
@@ -84,7 +85,7 @@ def test_the_way_back_keeps_every_workload_wherever_forward_stopped(walk_of, wor
     assert_kept(walk, workloads, before)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(15))
 @given(workload_lists(), st.data())
 def test_undoing_before_the_jump_keeps_every_workload_where_it_is(walk_of, workloads, data):
     walk = walk_of(workloads)
