@@ -82,7 +82,7 @@ class HostGuard:
             what: the call that is about to be made, for the message: "load a kernel".
 
         Raises:
-            GuardError: with every reason in `details`.
+            GuardError: with every reason in `details`, if there are several.
         """
         found = self.objections()
         if found:
@@ -154,7 +154,7 @@ def _refusal(what: str, reasons: list[str], next_command: str = PERMIT_COMMAND) 
         f"refused to {what}: {reasons[0]}",
         state="nothing was changed by this call",
         next_command=next_command,
-        details=tuple(reasons),
+        details=tuple(reasons) if len(reasons) > 1 else (),
     )
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from orchestrator.cli.main import as_our_error
-from orchestrator.model.errors import LockedError
+from orchestrator.cli.verbs.apply import refuse_if_not_permitted
+from orchestrator.model.errors import GuardError, LockedError
 from orchestrator.model.outcomes import ExitCode
 
 TAKES_A_SPEC = ["validate", "plan", "graph", "apply", "doctor"]
@@ -121,6 +122,16 @@ def test_unknown_and_ambiguous_transactions(mkupgrade: Any) -> None:
     mkupgrade("apply", mkupgrade.spec, "--yes")
     assert 'no transaction "1999"' in mkupgrade("report", "1999", code=1).stderr
     assert "Committed" in mkupgrade("report", "2").stdout
+
+
+def test_nothing_begins_on_a_machine_that_was_not_permitted(make_graph: Any) -> None:
+    """Here the tests run: whatever machine it is, it is not the one of this plan."""
+    graph = make_graph({"machine_id": "0" * 32}).model_copy(update={"driver": "live-update"})
+    with pytest.raises(GuardError, match="refused to change the kernel") as caught:
+        refuse_if_not_permitted(graph)
+    assert caught.value.next_command == "mkupgrade host permit"
+    assert caught.value.exit_code is ExitCode.ERROR
+    refuse_if_not_permitted(graph.model_copy(update={"driver": "simulated"}))
 
 
 def test_any_error_becomes_one_of_ours() -> None:

@@ -70,6 +70,7 @@ def apply(call: Call, plan: Path, yes: bool, again: bool, report_html: Path | No
             hold_to_host(graph, spec, driver)
         if graph.is_empty:
             return _nothing_to_do(call, graph)
+        refuse_if_not_permitted(graph)
         if saved is None and not yes:
             _ask(call, graph)
             hold_to_host(graph, spec, driver)
@@ -141,6 +142,16 @@ def refuse_without_answer(call: Call, what: Path | str, *, yes: bool) -> None:
         next_command=f"mkupgrade {call.verb} {shlex.quote(str(what))} --yes",
         error_class=ErrorClass.REFUSED,
     )
+
+
+def refuse_if_not_permitted(graph: StepGraph) -> None:
+    """Before anything begins: a transaction that the guard stops half-way counts as rolled back,
+    and would not be tried again without --again once the permit is there."""
+    if graph.driver != "live-update":
+        return
+    from orchestrator.system.guard import HostGuard
+
+    HostGuard.open(graph.host.machine_id).require("change the kernel of this machine")
 
 
 def refuse_if_busy(state_dir: Path) -> None:

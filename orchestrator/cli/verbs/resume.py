@@ -47,12 +47,16 @@ def resume(
     What the journal believes is looked at before anything goes on. With --boot a transaction
     that waits for the operator is left alone (exit code 6).
     """
+    from orchestrator.cli.verbs.apply import refuse_if_not_permitted
+
     found = _unfinished(state_dir, transaction)
     if found is None:
         return _nothing(call, state_dir, boot=boot)
     name, graph, report = found
     if boot and report.waiting:
         raise waiting(name, report)
+    if not boot:  # at boot nobody is there to permit it, and state may be on disk, too
+        refuse_if_not_permitted(graph)
     code = _carry(call, name, graph, state_dir, "resume", boot=boot, report_html=report_html)
     if boot and code in {ExitCode.DONE, ExitCode.ROLLED_BACK}:
         _let_boot_go_on()
@@ -87,7 +91,12 @@ def rollback(
     Exit code 0: the old kernel runs, and the workloads in it.
     """
     from orchestrator.cli.journals import find, reading
-    from orchestrator.cli.verbs.apply import confirm, refuse_if_busy, refuse_without_answer
+    from orchestrator.cli.verbs.apply import (
+        confirm,
+        refuse_if_busy,
+        refuse_if_not_permitted,
+        refuse_without_answer,
+    )
     from orchestrator.engine.queries import unfinished
 
     with reading(state_dir) as journal:
@@ -97,6 +106,7 @@ def rollback(
         graph = journal.plan(name)[0]
     refuse_without_answer(call, name, yes=yes)
     refuse_if_busy(state_dir)
+    refuse_if_not_permitted(graph)
     if not yes:
         call.note(f"Transaction {clean(name)}: {clean(graph.name)}")
         confirm(f"Bring Linux {clean(graph.host.kernel.release)} back?")
@@ -124,6 +134,7 @@ def abort(
 
     Exit code 0: it is undone, and the host is as before.
     """
+    from orchestrator.cli.verbs.apply import refuse_if_not_permitted
     from orchestrator.engine.interrupts import write_abort
     from orchestrator.engine.lock import current_holder
 
@@ -148,6 +159,7 @@ def abort(
         if report.outcome is not None or report.interrupted:
             return _aborted(report)
         call.note("That process is gone; undoing it from here.")
+    refuse_if_not_permitted(graph)
     code = _carry(call, name, graph, state_dir, "abort", reason=reason)
     return _as_asked(code)
 
