@@ -123,7 +123,7 @@ def state_dir_named(help_text: str) -> Callable[[F], F]:
         envvar=STATE_DIR_VARIABLE,
         default=DEFAULT_STATE_DIR,
         show_default=True,
-        type=click.Path(path_type=Path),
+        type=click.Path(path_type=Path, readable=False),  # whoever reads it says so, and what to do
         help=help_text,
     )
 
