@@ -32,6 +32,8 @@ class Cap(StrEnum):
     """The running kernel's own image is at hand, so that a jump back is possible."""
     DURABLE_STATE = "durable-state"
     """The state directory is on a file system that survives a reset."""
+    RESUME = "resume-at-boot"
+    """Somebody goes on with the transaction when the machine has started again."""
     SIDE_BY_SIDE = "side-by-side"
     """More than one kernel can run at once (multikernel)."""
 

@@ -197,7 +197,7 @@ def jump(b: SectionBuilder, d: Decisions, method: str, source: str, target: str)
         estimate=estimates.jump(method),
         deadline=d.spec.rollback.boot_deadline,
         reversibility=Reversibility.PIVOT,
-        requires=[Cap.ROOT, *([Cap.KEXEC_FILE] if method == "kexec" else [])],
+        requires=[Cap.ROOT, Cap.RESUME, *([Cap.KEXEC_FILE] if method == "kexec" else [])],
         resources=["kexec"],
         blackout=True,
     )

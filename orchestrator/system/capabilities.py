@@ -20,6 +20,7 @@ from orchestrator.system import (
     kernel_config,
     kernel_log,
     open_files,
+    resume_unit,
     running,
     subprocesses,
     systemd,
@@ -65,6 +66,7 @@ def observe(
         Cap.WATCHDOG: _watchdog(watchdog, root),
         Cap.OLD_KERNEL: _old_kernel(kernel),
         Cap.DURABLE_STATE: _durable(state_dir),
+        Cap.RESUME: _resume(state_dir),
     }
 
 
@@ -280,6 +282,20 @@ def _durable(state_dir: Path) -> Capability:
         return _no(f"{state_dir} is on {lost_with}, which a reset empties")
     mount = open_files.mount_of(os.path.realpath(state_dir))
     return _yes(f"{state_dir} is on {mount.type} ({mount.source})" if mount else str(state_dir))
+
+
+def _resume(state_dir: Path) -> Capability:
+    try:
+        why = resume_unit.problem(state_dir)
+    except MkupgradeError as error:
+        return _no(f"systemd does not say whether {resume_unit.NAME} is there: {error.what}")
+    if why is not None:
+        return _no(f"{why}: nobody would go on behind the jump; `mkupgrade host permit` sees to it")
+    if not systemd.is_running():
+        return _yes(
+            "not by systemd here: what starts this system must run `mkupgrade resume --boot`"
+        )
+    return _yes(f"{resume_unit.NAME} is enabled")
 
 
 def _is_character_device(path: Path) -> bool:

@@ -20,6 +20,8 @@ _RUNNING = Path("/run/systemd/system")
 CGROUPS = Path("/sys/fs/cgroup")
 _ASK = 10.0
 """Seconds that a question to PID 1 may take."""
+_CHANGE = 60.0
+"""Seconds that reading all unit files anew may take."""
 _FIRST_FD = 3
 
 
@@ -62,9 +64,16 @@ def show(unit: str) -> Unit:
     Raises:
         NotSupportedError: no systemd here. ToolError: systemctl failed.
     """
-    properties = "Id,LoadState,ActiveState,SubState,MainPID,ControlGroup,FragmentPath"
-    done = _systemctl("show", f"--property={properties}", "--", unit)
-    found = dict(line.split("=", 1) for line in done.text.splitlines() if "=" in line)
+    found = properties(
+        unit,
+        "Id",
+        "LoadState",
+        "ActiveState",
+        "SubState",
+        "MainPID",
+        "ControlGroup",
+        "FragmentPath",
+    )
     main_pid = found.get("MainPID", "0")
     return Unit(
         name=found.get("Id", unit),
@@ -75,6 +84,22 @@ def show(unit: str) -> Unit:
         cgroup=found.get("ControlGroup", ""),
         fragment=found.get("FragmentPath", ""),
     )
+
+
+def properties(unit: str, *names: str) -> dict[str, str]:
+    """Properties of a unit by their names in `systemctl show`; errors as `show`."""
+    done = _systemctl("show", f"--property={','.join(names)}", "--", unit)
+    return dict(line.split("=", 1) for line in done.text.splitlines() if "=" in line)
+
+
+def reload() -> None:
+    """Read the unit files again. Errors as `start`."""
+    _systemctl("daemon-reload", timeout=_CHANGE)
+
+
+def enable(unit: str) -> None:
+    """Have a unit started as its [Install] section says. Errors as `start`."""
+    _systemctl("enable", "--", unit, timeout=_CHANGE)
 
 
 def start(unit: str, timeout: float) -> None:

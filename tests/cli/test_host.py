@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.system import guard
+from orchestrator.system import guard, resume_unit, systemd
 from orchestrator.system.guard import GuardPaths, objections
 
 MACHINE = "0123456789abcdef0123456789abcdef"
@@ -35,6 +35,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> GuardPaths:
         for name in ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts"):
             (names / name).symlink_to(f"{name}:[{NAMESPACES.get(name, 4026531000)}]")
     (paths.proc / "1/environ").write_bytes(b"HOME=/\0")
+    monkeypatch.setattr(systemd, "is_running", lambda: False)
     monkeypatch.setattr(guard, "REAL", paths)
     monkeypatch.setattr(guard, "permit_host", partial(guard.permit_host, paths))
     monkeypatch.setattr(guard, "forbid_host", partial(guard.forbid_host, paths))
@@ -59,9 +60,31 @@ def test_both_speak_json(run: Any, machine: GuardPaths) -> None:
     permit = str(machine.permit)
     said = [json.loads(run("host", verb, "--json").stdout) for verb in ("permit", "forbid")]
     assert said == [
-        {"permitted": True, "permit": permit},
+        {"permitted": True, "permit": permit, "resumes_at_boot": False, "unit": None},
         {"permitted": False, "permit": permit, "removed": True},
     ]
+
+
+def test_permit_has_systemd_go_on_after_a_restart(
+    run: Any, machine: GuardPaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def set_up(state_dir: Path, program: list[str]) -> Path:
+        calls.append((state_dir, program))
+        return tmp_path / resume_unit.NAME
+
+    monkeypatch.setattr(systemd, "is_running", lambda: True)
+    monkeypatch.setattr(resume_unit, "set_up", set_up)
+    said = run("host", "permit", "--state-dir", "/srv/state")
+    assert f"{resume_unit.NAME} goes on after a restart ({tmp_path}" in said.stdout
+    ((state_dir, program),) = calls
+    assert state_dir == Path("/srv/state")
+    assert Path(program[0]).is_absolute()
+
+
+def test_without_systemd_permit_says_what_is_left_to_do(run: Any, machine: GuardPaths) -> None:
+    assert "`mkupgrade resume --boot` at boot" in run("host", "permit").stdout
 
 
 def test_a_container_is_not_permitted(run: Any, machine: GuardPaths) -> None:

@@ -11,7 +11,7 @@ OLD_IMAGE = "/boot/vmlinuz-7.2.13"
 ABI = {"kho": "kho-v4", "luo": "luo-v5", "memfd": "memfd-v2"}
 CAPABILITIES = [
     "root", "kexec-file", "kho", "luo", "criu", "criu-tcp", "time-namespace", "systemd",
-    "boot-default", "watchdog", "old-kernel", "durable-state",
+    "boot-default", "watchdog", "old-kernel", "durable-state", "resume-at-boot",
 ]  # fmt: skip
 
 

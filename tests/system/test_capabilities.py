@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.model.host import Abi, BootState, Cap, Capability, KernelState
-from orchestrator.system import capabilities, open_files, subprocesses
+from orchestrator.system import capabilities, open_files, resume_unit, subprocesses
 from orchestrator.system.subprocesses import Completed
 
 Root = Callable[[dict[str, str | bytes]], Path]
@@ -173,6 +173,16 @@ def test_state_in_memory_is_not_durable() -> None:
     found = capabilities.observe(Path("/dev/shm/new/dir"), state(), BootState(), None)
     assert not found[Cap.DURABLE_STATE].available
     assert "tmpfs" in found[Cap.DURABLE_STATE].reason
+
+
+def test_nobody_who_goes_on_at_boot_is_a_reason_not_to_jump(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "resume --boot" in look(tmp_path)[Cap.RESUME].reason
+    monkeypatch.setattr(resume_unit, "problem", lambda _: "the unit is not installed")
+    found = look(tmp_path)[Cap.RESUME]
+    assert not found.available
+    assert "`mkupgrade host permit`" in found.reason
 
 
 def test_a_watchdog_is_a_device(tmp_path: Path) -> None:

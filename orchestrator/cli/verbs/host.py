@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 
 import click
 
@@ -21,23 +23,44 @@ def host() -> None:
 
 @verb(
     "permit",
+    state=True,
     examples="""
     sudo mkupgrade host permit
+    sudo mkupgrade host permit --state-dir /srv/mkupgrade
     """,
 )
-def permit(call: Call) -> None:
+def permit(call: Call, state_dir: Path) -> None:
     """Allow mkupgrade to change the kernel of this machine.
 
-    Writes /etc/mkupgrade/host.permit with the id of the machine, owned by root.
+    Writes /etc/mkupgrade/host.permit with the id of the machine, owned by root, and has systemd
+    start mkupgrade-resume.service at every boot, which goes on with what a restart interrupted.
     """
-    from orchestrator.system.guard import permit_host
+    from orchestrator.system import guard, resume_unit, systemd
 
-    path = permit_host()
+    path = guard.permit_host()
+    written = resume_unit.set_up(state_dir.absolute(), _program())
+    at_boot = systemd.is_running()
     if call.json:
-        call.out_json({"permitted": True, "permit": str(path)})
+        unit = str(written) if written else None
+        call.out_json(
+            {"permitted": True, "permit": str(path), "resumes_at_boot": at_boot, "unit": unit}
+        )
+        return
+    done = styled("permitted", sys.stdout, fg="green", bold=True)
+    call.out(f"{done}: mkupgrade may change the kernel of this machine ({clean(path)})")
+    if at_boot:
+        where = f" ({clean(written)})" if written else ""
+        call.out(f"{resume_unit.NAME} goes on after a restart{where}")
     else:
-        done = styled("permitted", sys.stdout, fg="green", bold=True)
-        call.out(f"{done}: mkupgrade may change the kernel of this machine ({clean(path)})")
+        call.out("systemd does not run here: let your init run `mkupgrade resume --boot` at boot")
+
+
+def _program() -> list[str]:
+    """How to call this very mkupgrade by absolute paths."""
+    script = Path(sys.argv[0]).absolute()
+    if script.name == "mkupgrade" and os.access(script, os.X_OK):
+        return [str(script)]
+    return [sys.executable, "-m", "orchestrator.cli"]
 
 
 @verb(
@@ -47,7 +70,10 @@ def permit(call: Call) -> None:
     """,
 )
 def forbid(call: Call) -> None:
-    """Take the permission back. A transaction that is under way cannot jump any more."""
+    """Take the permission back. A transaction that is under way cannot jump any more.
+
+    mkupgrade-resume.service stays: workloads must come back whatever this machine restarts into.
+    """
     from orchestrator.system.guard import REAL, forbid_host
 
     removed = forbid_host()
