@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import tarfile
 from pathlib import Path
 
 import pytest
 
 from orchestrator.model.errors import RehearsalError
+from orchestrator.rehearsal import image as image_module
 from orchestrator.rehearsal.apt import AptHost
 from orchestrator.rehearsal.image import (
     LayerFile,
@@ -89,3 +91,27 @@ def test_the_recipe_is_the_identity_of_the_tree() -> None:
     assert plain.digest(apt) != Recipe(suite="sid").digest(apt)
     assert plain.digest(apt) != Recipe(files={"/etc/x": "y"}).digest(apt)
     assert plain.digest(apt) != plain.digest(AptHost("http://other.example/debian", None, ()))
+
+
+@pytest.mark.skipif(shutil.which("fakeroot") is None, reason="needs fakeroot")
+def test_without_root_owners_and_devices_survive_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree_tar = tmp_path / "tree.tar"
+    with tarfile.open(tree_tar, "w") as archive:
+        device = tarfile.TarInfo("./dev/null")
+        device.type, device.mode = tarfile.CHRTYPE, 0o666
+        device.devmajor, device.devminor = 1, 3
+        owned = tarfile.TarInfo("./usr/bin/mount")
+        owned.mode, owned.uid, owned.gid = 0o4755, 0, 42
+        for member in (device, owned):
+            archive.addfile(member)
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setattr(image_module, "_IMAGE_SIZE", "8M")
+    target = tmp_path / "image.ext4"
+    image_module._tar_to_ext4(tree_tar, target, tmp_path)
+    said = run_tool(["debugfs", "-R", "stat /usr/bin/mount", target], timeout=10, what="test")
+    assert "Mode:  04755" in said
+    assert "Group:    42" in said
+    said = run_tool(["debugfs", "-R", "stat /dev/null", target], timeout=10, what="test")
+    assert "character special" in said
