@@ -46,11 +46,14 @@ class Item:
 
 @dataclass(frozen=True)
 class Received:
-    """A handover that arrived whole: every digest fits."""
+    """A handover that arrived: every digest fits, but for those of `damaged`."""
 
     manifest: Manifest
+    """As it was sent; it lists the damaged ones, too."""
     directories: Mapping[str, Path]
     """Workload name -> where its state was unpacked (0700); workloads with a payload only."""
+    damaged: Mapping[str, str] = field(default_factory=dict)
+    """Workload name -> why its payload cannot be used. Nothing of it was unpacked."""
 
 
 class Channel(Protocol):
@@ -83,7 +86,8 @@ class Channel(Protocol):
             DESTINATION/state/<workload>/…      0700
 
         `destination` itself may be volatile; it is made, 0700. What an earlier call left
-        complete there is verified and returned instead."""
+        complete there is verified and returned instead. One payload that is damaged does not
+        keep the others from being received; where all of them are, it is an error."""
         ...
 
     def inspect_received(self, destination: Path) -> Inspected:

@@ -28,6 +28,7 @@ from orchestrator.handover.transfer import (
     packed_size,
     ticker,
     unpack,
+    verify_each,
     with_payload,
 )
 from orchestrator.model.errors import ErrorClass, HandoverError, MkupgradeError
@@ -87,9 +88,11 @@ class DiskChannel:
         """Keep frames that came through another channel, as they are, durably.
 
         Args:
-            frames: token -> descriptor of the frame, verified before.
+            frames: token -> descriptor of the frame, verified before; a payload that is
+                not among them is left out, and is damaged for whoever receives the copy.
         """
-        payloads = [w.payload for w in manifest.workloads if w.payload]
+        carried = [w.payload for w in manifest.workloads if w.payload]
+        payloads = [p for p in carried if p.token in frames]
         self._fresh(sum(p.length + SIZE for p in payloads) + MAX_BYTES)
         try:
             for payload in payloads:
@@ -182,10 +185,8 @@ class DiskChannel:
         manifest = self.manifest()
         if manifest is None:
             raise HandoverError("no state of this transaction is on disk", where=str(self.dir))
-        for workload in manifest.workloads:
-            if workload.payload:
-                self._verify(workload.payload, control)
-        return unpack(manifest, self._opened, destination, control)
+        damaged = verify_each(manifest, lambda _, payload: self._verify(payload, control))
+        return unpack(manifest, self._opened, destination, control, damaged)
 
     def inspect_received(self, destination: Path) -> Inspected:
         """See `Channel.inspect_received`."""

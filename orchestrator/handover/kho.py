@@ -19,7 +19,7 @@ from typing import Protocol
 from orchestrator.handover.channels import Head, Item, Received
 from orchestrator.handover.disk import DiskChannel
 from orchestrator.handover.frame import SIZE, Header
-from orchestrator.handover.manifest import Manifest, Payload, manifest_header
+from orchestrator.handover.manifest import CarriedWorkload, Manifest, Payload, manifest_header
 from orchestrator.handover.payload import verify_payload, write_payload
 from orchestrator.handover.transfer import (
     build_manifest,
@@ -29,6 +29,7 @@ from orchestrator.handover.transfer import (
     packed_size,
     ticker,
     unpack,
+    verify_each,
     with_payload,
 )
 from orchestrator.model.errors import ErrorClass, HandoverError, SystemCallError
@@ -168,7 +169,7 @@ class KhoChannel:
         if self._incoming is None and self.copy.manifest() is not None:
             return self.copy.receive(destination, control)
         try:
-            manifest, frames = self._verified(control)
+            manifest, frames, damaged = self._verified(control)
         except NotPreservedError:
             if self._incoming is not None or self.spilled.manifest() is None:
                 raise
@@ -184,7 +185,7 @@ class KhoChannel:
             def opened(payload: Payload) -> Iterator[int]:
                 yield frames[payload.token]
 
-            return unpack(manifest, opened, destination, control)
+            return unpack(manifest, opened, destination, control, damaged)
 
     def inspect_received(self, destination: Path) -> Inspected:
         """See `Channel.inspect_received`."""
@@ -220,29 +221,35 @@ class KhoChannel:
             session.preserve(fd, token)
         return header
 
-    def _verified(self, control: Control) -> tuple[Manifest, dict[int, int]]:
-        """Everything in the session, by token; the caller closes the descriptors."""
+    def _verified(self, control: Control) -> tuple[Manifest, dict[int, int], dict[str, str]]:
+        """What is in the session: the manifest, the frames that fit it by token (the caller
+        closes the descriptors), and why the others do not."""
         if self._incoming is None:
             self._incoming = self._session(
                 lambda device: device.retrieve_session(self._name()), control
             )
-        manifest = read_manifest(self._incoming, self._name())
+        session = self._incoming
+        manifest = read_manifest(session, self._name())
         check_belongs(manifest, self.transaction, self.section)
         frames: dict[int, int] = {}
+
+        def verify(workload: CarriedWorkload, payload: Payload) -> None:
+            where = f"session {self._name()}, token {payload.token} ({workload.name})"
+            tick = ticker(control, f"Verify {workload.name}", payload.length)
+            with ExitStack() as stack:
+                fd = session.retrieve(payload.token)
+                stack.callback(os.close, fd)
+                verify_payload(fd, header_of(payload), where, tick)
+                stack.pop_all()
+            frames[payload.token] = fd
+
         try:
-            for workload in manifest.workloads:
-                if workload.payload is None:
-                    continue
-                token = workload.payload.token
-                frames[token] = self._incoming.retrieve(token)
-                tick = ticker(control, f"Verify {workload.name}", workload.payload.length)
-                where = f"session {self._name()}, token {token} ({workload.name})"
-                verify_payload(frames[token], header_of(workload.payload), where, tick)
+            damaged = verify_each(manifest, verify)
         except BaseException:
             for fd in frames.values():
                 os.close(fd)
             raise
-        return manifest, frames
+        return manifest, frames, damaged
 
 
 def read_manifest(session: Session, name: str) -> Manifest:

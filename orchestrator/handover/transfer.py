@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +21,12 @@ from orchestrator.handover.manifest import (
     Source,
 )
 from orchestrator.handover.payload import Tick, unpack_payload, verify_directory
-from orchestrator.model.errors import DeadlineError, HandoverError, MkupgradeError
+from orchestrator.model.errors import (
+    DeadlineError,
+    HandoverError,
+    MkupgradeError,
+    SystemCallError,
+)
 from orchestrator.model.quantities import format_size
 from orchestrator.model.seams import Control
 from orchestrator.model.steps import Inspected, Inspection, Section
@@ -117,9 +122,16 @@ def check_belongs(manifest: Manifest, transaction: str, section: Section) -> Non
 
 
 def unpack(
-    manifest: Manifest, open_payload: OpenPayload, destination: Path, control: Control
+    manifest: Manifest,
+    open_payload: OpenPayload,
+    destination: Path,
+    control: Control,
+    damaged: Mapping[str, str],
 ) -> Received:
     """Unpack verified payloads into `destination`, made anew; the manifest last.
+
+    Args:
+        damaged: workloads that are left out, and why.
 
     Raises:
         HandoverError
@@ -132,7 +144,7 @@ def unpack(
     state.mkdir(mode=0o700)
     directories = {}
     for workload in manifest.workloads:
-        if workload.payload is None:
+        if workload.payload is None or workload.name in damaged:
             continue
         target = state / workload.name
         text = f"Unpack the state of {workload.name}"
@@ -141,7 +153,32 @@ def unpack(
             unpack_payload(fd, length, target, ticker(control, text, length))
         directories[workload.name] = target
     files.write_durably(destination / "manifest", manifest.encode())
-    return Received(manifest, directories)
+    return Received(manifest, directories, damaged)
+
+
+def verify_each(
+    manifest: Manifest, verify: Callable[[CarriedWorkload, Payload], None]
+) -> dict[str, str]:
+    """Which payloads cannot be used, and why. One must not cost the others their state.
+
+    Args:
+        verify: raises for a payload that is missing or damaged.
+
+    Raises:
+        MkupgradeError: none can be used: what the first one raised.
+    """
+    damaged: dict[str, str] = {}
+    first: MkupgradeError | None = None
+    carried = [(w, w.payload) for w in manifest.workloads if w.payload is not None]
+    for workload, payload in carried:
+        try:
+            verify(workload, payload)
+        except (HandoverError, SystemCallError) as error:
+            damaged[workload.name] = str(error)
+            first = first or error
+    if first is not None and len(damaged) == len(carried):
+        raise first
+    return damaged
 
 
 def _remove(path: Path) -> None:

@@ -171,13 +171,18 @@ def _fetch(
     except MkupgradeError as error:
         problems.append(f"{source.words} ({source.taken_in.value}): {error}")
         return {}
+    problems += [
+        f"{source.words} ({source.taken_in.value}): {name}: {why}"
+        for name, why in received.damaged.items()
+        if name in wanted
+    ]
     entries = {name: _entry(source, received, name) for name in wanted}
     return {name: entry for name, entry in entries.items() if entry is not None}
 
 
 def _entry(source: Source, received: Received, name: str) -> dict[str, Any] | None:
     for carried in received.manifest.workloads:
-        if carried.name == name:
+        if carried.name == name and name not in received.damaged:
             directory = received.directories.get(name)
             return {
                 "source": source.words,

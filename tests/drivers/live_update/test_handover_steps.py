@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -295,3 +296,32 @@ def test_a_damaged_spilled_copy_is_not_restored(running: Any, workload: Document
         running.perform(steps.retrieve())
     assert "disk" in str(caught.value.details)
     assert not running.workloads.running
+
+
+def test_one_damaged_payload_costs_the_other_workloads_nothing(
+    host: Any, workload: Document
+) -> None:
+    """Neither in the new kernel nor, if that is left for it, back in the old one."""
+    host.workloads.running = {"counter": 41, "web": 7}
+    both = {"workloads": ["counter", "web"], "channels": {"counter": "kho", "web": "kho"}}
+    for name in ("counter", "web"):
+        fields = {"workload": workload(name), "channel": "kho", "spill": False}
+        host.perform(host.step(Kind.CHECKPOINT, **fields))
+    host.perform(host.step(Kind.PRESERVE, **both, from_release=OLD, to_release=NEW))
+    (session,) = host.luo.outgoing.values()
+    fd = os.memfd_create("damaged")
+    os.write(fd, os.pread(session.files[1].fd, 1 << 20, 0)[:-1] + b"\xff")
+    os.dup2(fd, session.files[1].fd)
+    os.close(fd)
+
+    host.land(NEW, FORWARD_MARK, carried=True)
+    with pytest.raises(HandoverError, match="no complete state has arrived for counter") as caught:
+        host.perform(host.step(Kind.RETRIEVE, **both))
+    assert any("memory (forward): counter: " in line for line in caught.value.details)
+
+    host.land(OLD, RETURN_MARK, carried=True)
+    result = host.perform(host.step(Kind.RETRIEVE, Section.RECOVER, **both))
+    assert (list(result["arrived"]), result["missing"]) == (["web"], ["counter"])
+    fields = {"workload": workload("web"), "channel": "kho", "or_restart": True}
+    host.perform(host.step(Kind.RESTORE, Section.RECOVER, **fields))
+    assert host.workloads.running == {"web": 7}
