@@ -47,6 +47,9 @@ def _nix(tmp_path: Path, *argv: str) -> str:
 def _flake_copy(tmp_path: Path) -> Path:
     """What git knows of the tree: a `path:` flake would copy caches and virtual environments."""
     target = tmp_path / "source"
+    if not (ROOT / ".git").exists():  # an unpacked sdist: all there is, but for what was built
+        shutil.copytree(ROOT, target, ignore=shutil.ignore_patterns(".*", "__pycache__", "build"))
+        return target
     listed = subprocess.run(
         ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True, text=True
     ).stdout
