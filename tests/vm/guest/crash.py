@@ -4,7 +4,7 @@
     crash.py PLAN.json once EVENT
 
 Each case: one process begins the transaction and kills itself (SIGKILL) as soon as event number N
-is durable; another one resumes it. The driver is the real one but for the jump, which it refuses
+(of those that have a commit of their own) is durable; another one resumes it. The driver is the real one but for the jump, which it refuses
 once everything before it is in place, so that each case ends in the old kernel: the resume went
 all the way forward, and then everything was reverted. Then a case in which nobody dies, and one in
 which the process dies so many seconds into a checkpoint. One JSON line per case.
@@ -19,6 +19,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -36,6 +37,10 @@ from orchestrator.planning import load
 from orchestrator.system.open_files import lost_at_reset
 
 STATE_DIR = Path("/var/lib/mkupgrade")
+
+
+_WITH_ANOTHER = frozenset({"intended", "revert_intended"})
+"""Durable in one commit with the answer of the step before: to die here is to die there."""
 
 
 class RefusesToJump(LiveUpdateDriver):
@@ -60,7 +65,7 @@ class Killer:
         self._left, self._at, self._after = number, at, after
 
     def event(self, envelope: Envelope) -> None:
-        self._left -= 1
+        self._left -= envelope.event.type not in _WITH_ANOTHER
         named = f"{envelope.event.type} {getattr(envelope.event, 'step', '')}"
         if named == self._at and not self._after:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -82,16 +87,18 @@ def in_child(work: Callable[[], None]) -> int:
         try:
             work()
             code = 0
+        except Exception:
+            traceback.print_exc()
         finally:
             sys.stderr.flush()
             os._exit(code)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def begin_and_die(graph: StepGraph, killer: Killer) -> None:
+def begin_and_die(graph: StepGraph, killer: Killer, kind: type[LiveUpdateDriver]) -> None:
     with (
         closing(Journal.open(STATE_DIR, volatile=lost_at_reset)) as journal,
-        closing(RefusesToJump(STATE_DIR)) as driver,
+        closing(kind(STATE_DIR)) as driver,
         Engine(driver, journal, reporter=killer) as engine,
     ):
         engine.run(engine.begin(graph, again=True))

@@ -9,12 +9,11 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 from orchestrator.cli.main import main
-from orchestrator.handover import kho
 from orchestrator.handover.frame import SIZE, Header
-
-write_payload = kho.write_payload
+from orchestrator.handover.payload import write_payload
 
 
 def write_and_damage(directory: Path, fd: int, token: int, tick: Callable[[int], None]) -> Header:
@@ -27,6 +26,6 @@ def write_and_damage(directory: Path, fd: int, token: int, tick: Callable[[int],
 
 
 if __name__ == "__main__":
-    kho.write_payload = write_and_damage
     sys.argv = ["mkupgrade", "apply", sys.argv[1], "--yes"]
-    sys.exit(main())
+    with mock.patch("orchestrator.handover.kho.write_payload", write_and_damage):
+        sys.exit(main())
