@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable
@@ -11,6 +12,9 @@ from orchestrator.model.errors import JournalError
 
 Volatile = Callable[[Path], str | None]
 """Given a directory: the name of its file system if that is lost at a reset, else None."""
+
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 def own_directory(path: Path) -> None:
@@ -31,6 +35,7 @@ def own_directory(path: Path) -> None:
             f"the state directory cannot be used: {error.strerror}",
             where=str(path),
             state="nothing was changed",
+            next_command=f"{'df -h' if error.errno in _FULL else 'ls -ld'} {path.parent}",
         ) from error
     try:
         _check_ours(os.fstat(handle), path, 0o700)
