@@ -71,9 +71,12 @@ def test_what_criu_refuses_is_found_now(
     assert "sk-unix.c" in text
 
 
-def test_a_dump_that_may_be_cut_off_is_an_error(look: Look, fake_criu: Path) -> None:
+def test_a_dump_that_may_be_cut_off_is_an_error(
+    look: Look, fake_criu: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It would be killed with its parasite still in the workload."""
-    [text] = errors(look("", {"method": "criu", "timeout": "300ms", "extra": ["--slow"]}))
+    monkeypatch.setattr(preflight, "_TRIAL_SHARE", 0.005)
+    [text] = errors(look("", {"method": "criu", "timeout": "20s", "extra": ["--slow"]}))
     assert "migrate.timeout allows" in text
 
 
