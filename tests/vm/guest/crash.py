@@ -3,11 +3,12 @@
     crash.py PLAN.json every [SECONDS]
     crash.py PLAN.json once EVENT
 
-Each case: one process begins the transaction and kills itself (SIGKILL) as soon as event number N
-(of those that have a commit of their own) is durable; another one resumes it. The driver is the real one but for the jump, which it refuses
-once everything before it is in place, so that each case ends in the old kernel: the resume went
-all the way forward, and then everything was reverted. Then a case in which nobody dies, and one in
-which the process dies so many seconds into a checkpoint. One JSON line per case.
+Each case: one process begins the transaction and kills itself (SIGKILL) as soon as event number N,
+of those that have a commit of their own, is durable; another one resumes it. The driver is the real
+one but for the jump, which it refuses once everything before it is in place, so that each case ends
+in the old kernel: the resume went all the way forward, and then everything was reverted. Then a
+case in which nobody dies, and one in which the process dies so many seconds into a checkpoint. One
+JSON line per case.
 
 "once": the unaltered driver, and the process dies at the named event ("performed preserve/host").
 """
