@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import tempfile
 from pathlib import Path
 
@@ -31,7 +32,10 @@ def write_text(path: Path, content: str, *, mode: int = 0o644) -> None:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise MkupgradeError(
-            f"cannot be written: {reason}", where=str(path), error_class=ErrorClass.IO
+            f"cannot be written: {reason}",
+            where=str(path),
+            next_command=f"ls -ld {shlex.quote(str(path.parent))}",
+            error_class=ErrorClass.IO,
         ) from error
 
 

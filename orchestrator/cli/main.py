@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -68,8 +69,15 @@ def as_our_error(error: BaseException) -> MkupgradeError | None:
 def _usage(error: click.ClickException) -> MkupgradeError:
     context = getattr(error, "ctx", None)
     path = context.command_path if context else "mkupgrade"
+    what = error.format_message()
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):  # its message is the whole help
+        verbs = context.command.list_commands(context) if context else []
+        what = f"{path} needs one of the verbs {', '.join(verbs)}"
     return CliError(
-        error.format_message(), next_command=f"{path} --help", error_class=ErrorClass.INVALID
+        what.rstrip("."),
+        state="nothing was changed",
+        next_command=f"{path} --help",
+        error_class=ErrorClass.INVALID,
     )
 
 
@@ -80,6 +88,7 @@ def _from_os(error: OSError) -> MkupgradeError:
         error.strerror or str(error),
         where=where,
         state="this may need root" if denied else None,
+        next_command=f"ls -ld {shlex.quote(where)}" if denied and where else None,
         error_class=ErrorClass.REFUSED if denied else ErrorClass.IO,
     )
 

@@ -27,8 +27,13 @@ def is_saved_plan(path: Path) -> bool:
 
     Told by what is in it, so that its name is free.
     """
-    with path.open("rb") as stream:
-        head = stream.read(4096).lstrip()
+    try:
+        if not path.is_file():
+            return False  # whoever reads it as a spec says what is wrong
+        with path.open("rb") as stream:
+            head = stream.read(4096).lstrip()
+    except OSError:
+        return False
     return head.startswith(b"{") and (path.suffix == ".json" or _SAVED_PLAN in head)
 
 
@@ -68,7 +73,11 @@ def load_plan(path: Path) -> StepGraph:
     """A saved plan. Raises: PlanError, or OSError when the file cannot be read."""
     from orchestrator.planning import load
 
-    return load(path.read_bytes(), str(path))
+    try:
+        return load(path.read_bytes(), str(path))
+    except PlanError as error:
+        error.next_command = f"mkupgrade plan PLAN.yaml -o {shlex.quote(str(path))}"
+        raise
 
 
 def open_driver(spec: UpgradeSpec) -> Driver:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from pathlib import Path
 
@@ -46,9 +47,14 @@ def _read(name: str) -> bytes:
             f"the spec cannot be read: {reason}",
             where=name,
             state="nothing was changed",
-            next_command="mkupgrade validate FILE",
+            next_command=_look(name),
             error_class=ErrorClass.INVALID,
         ) from None
+
+
+def _look(name: str) -> str:
+    """The command that shows what is there instead."""
+    return f"ls -ld {shlex.quote(os.path.dirname(name) or '.')}"  # noqa: PTH120 - may be no path
 
 
 def _refuse_devices(name: str) -> None:
@@ -59,7 +65,7 @@ def _refuse_devices(name: str) -> None:
             "the spec is not a file",
             where=name,
             state="nothing was changed",
-            next_command="mkupgrade validate FILE",
+            next_command=_look(name),
         )
 
 

@@ -104,10 +104,3 @@ def test_who_is_not_root_is_told_so(
     assert refused.exit_code == 1
     assert "next:  sudo mkupgrade host permit" in refused.stderr
     assert not machine.permit.exists()
-
-
-def test_host_alone_names_its_verbs(run: Any) -> None:
-    shown = run("host")
-    assert shown.exit_code == 1
-    assert "permit" in shown.stdout + shown.stderr
-    assert "forbid" in shown.stdout + shown.stderr

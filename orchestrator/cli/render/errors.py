@@ -34,7 +34,7 @@ def error_text(error: MkupgradeError) -> str:
     if error.where:
         lines.append(_field("where", error.where))
     # The loading room repeats `where` in each of its lines: several problems at once.
-    lines += [f"  {clean(line)}" for line in error.details]
+    lines += [f"  {clean(line)}" for line in error.details if not error.what.endswith(line)]
     if error.state:
         lines.append(_field("state", error.state))
     if error.next_command:

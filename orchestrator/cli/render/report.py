@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, TextIO, cast
 
 from rich.table import Table
 
 from orchestrator.cli.next_command import complete
 from orchestrator.cli.render.spans import count, moment, span
-from orchestrator.cli.render.text import console, text
+from orchestrator.cli.render.text import Trimmed, console, text
 from orchestrator.cli.render.view import Row, View, kernels, missed, outcome_tone, outcome_word
 from orchestrator.model.steps import Section
 
@@ -144,6 +144,6 @@ def report_text(view: View, stream: TextIO | None) -> str:
     """The whole report as text, with colours if `stream` is a terminal; None: for a file."""
     made = io.StringIO()
     target = console(stream or made)
-    target.file = made
+    target.file = cast(TextIO, Trimmed(made))
     show_report(target, view)
     return made.getvalue()

@@ -12,6 +12,8 @@ from orchestrator.cli.standing import Standing, of_section
 from orchestrator.model.outcomes import Outcome
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import Console
 
     from orchestrator.engine.report import Summary, TransactionReport
@@ -30,7 +32,7 @@ def show_standing(out: Console, found: Standing) -> None:
     proven = found.entered_by is None
     out.print(text("         ", (found.proof, "dim" if proven else "yellow")))
     _running(out, found)
-    _last(out, found.last)
+    _last(out, found.last, found.state_dir)
     _next(out, found)
 
 
@@ -66,9 +68,9 @@ def _unfinished(out: Console, report: TransactionReport, *, alone: bool) -> None
         out.print(text("         Next: ", (complete(report.next_command), "cyan")))
 
 
-def _last(out: Console, last: Summary | None) -> None:
+def _last(out: Console, last: Summary | None, directory: Path) -> None:
     if last is None or last.outcome is None:
-        out.print(text(("Last     ", "dim"), "no transaction has ended here yet"))
+        out.print(text(("Last     ", "dim"), f"no transaction has ended here yet ({directory})"))
         return
     took = f", {span(last.ended - last.started)}" if last.ended else ""
     out.print(

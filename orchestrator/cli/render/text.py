@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TextIO
+import re
+from typing import Any, TextIO, cast
 
 from rich.console import Console
 from rich.text import Text
@@ -11,6 +12,8 @@ from orchestrator.cli.terminal import clean, is_terminal, wants_colour
 
 PIPE_WIDTH = 4000
 """Columns where there is no terminal: nothing is wrapped or cut."""
+
+_BLANKS = re.compile(r" +$", re.MULTILINE)
 
 Part = str | tuple[str, str]
 
@@ -32,11 +35,25 @@ class SafeConsole(Console):
         raise BrokenPipeError
 
 
+class Trimmed:
+    """A stream without the blanks that tables leave at the ends of lines."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        self._stream.write(_BLANKS.sub("", text))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 def console(stream: TextIO, *, width: int | None = None) -> Console:
     """A console on `stream`. Into a pipe, lines are as long as they are."""
     terminal = is_terminal(stream)
     return SafeConsole(
-        file=stream,
+        file=stream if terminal else cast(TextIO, Trimmed(stream)),
         markup=False,
         highlight=False,
         emoji=False,

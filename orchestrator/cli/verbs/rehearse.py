@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from orchestrator.cli.command import Call, spec_argument, verb
+from orchestrator.model.errors import PlanError
 from orchestrator.model.outcomes import ExitCode
 
 
@@ -58,8 +59,16 @@ def rehearse(
     Needs QEMU; touches nothing of this machine but a cache directory. Without --from and --to
     it takes kernels that are at hand; it says which.
     """
+    from orchestrator.cli.wiring import is_saved_plan
     from orchestrator.rehearsal.command import rehearse as run
 
+    if is_saved_plan(spec):
+        raise PlanError(
+            "a saved plan is for this host: the guest plans for itself, from the spec",
+            where=str(spec),
+            state="nothing was changed",
+            next_command="mkupgrade rehearse PLAN.yaml",
+        )
     return run(
         spec,
         source=source,

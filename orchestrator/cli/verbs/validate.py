@@ -18,15 +18,15 @@ from orchestrator.cli.terminal import clean, styled
 )
 @spec_argument
 def validate(call: Call, spec: Path) -> None:
-    """Check a spec: needs neither root nor the host.
+    """Check a spec, or a saved plan: needs neither root nor the host.
 
     Every problem is shown at once, each with file, line and column. Exit code 1 if there is one.
     """
     import sys
 
-    from orchestrator.cli.wiring import load_spec
+    from orchestrator.cli.wiring import load_target
 
-    document = load_spec(spec)
+    document, _ = load_target(spec)
     checks = len(document.checks) + sum(len(w.checks) for w in document.workloads)
     if call.json:
         call.out_json(
