@@ -2,7 +2,8 @@
 
 Opening starts it. Closing leaves it running, unless it is disarmed by the magic close ("V")
 and was not built or loaded with nowayout (Documentation/watchdog/watchdog-api.rst).
-A kexec does not stop a hardware watchdog: the next kernel must feed or disarm it in time.
+Whether it counts on across a kexec is its driver's choice (watchdog_stop_on_reboot) unless the
+kernel was booted with watchdog.stop_on_reboot=0; if so, the next kernel must feed it in time.
 """
 
 from __future__ import annotations
