@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.cli.next_command import complete
 from orchestrator.model.errors import MkupgradeError
 from orchestrator.model.kinds import Kind
+from orchestrator.model.landing import marks
 from orchestrator.model.outcomes import Outcome
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def unclaimed_state(state_dir: Path) -> str | None:
 def _marked() -> bool:
     """Does the kernel's command line carry the mark of a transaction at all?"""
     try:
-        return "mkupgrade.transaction=" in Path("/proc/cmdline").read_text(encoding="utf-8")
+        return bool(marks(Path("/proc/cmdline").read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError):
         return False
 

@@ -21,12 +21,10 @@ from orchestrator.handover.manifest import MAX_BYTES, Manifest
 from orchestrator.handover.payload import verify_payload
 from orchestrator.handover.transfer import header_of
 from orchestrator.model.errors import HandoverError, MkupgradeError
+from orchestrator.model.landing import marks
 from orchestrator.model.seams import Control
 from orchestrator.system import files
 from orchestrator.system.call_errors import NotPreservedError
-
-MARK = "mkupgrade.transaction="
-"""On the command line of a kernel that a jump loaded: MARK<transaction>/<section>."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +55,8 @@ def find_unclaimed(state_dir: Path, known: Collection[str], cmdline: str = "") -
         cmdline: of the running kernel.
     """
     found = []
-    for word in cmdline.split():
-        transaction = word[len(MARK) :].partition("/")[0] if word.startswith(MARK) else ""
+    for mark in marks(cmdline):
+        transaction = mark.partition("/")[0]
         if transaction and transaction not in known:
             name = session_name(transaction)
             found.append(Unclaimed(transaction, "memory", f"session {name}", (), None))

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from orchestrator.model.landing import MARK
 from orchestrator.model.spec import CommandLine
 
-MARK = "mkupgrade.transaction="
 LIMIT = 2047
 """Characters the kernel keeps: COMMAND_LINE_SIZE is 2048 on x86-64 and arm64."""
 MARK_ROOM = 96

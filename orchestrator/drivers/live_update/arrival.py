@@ -15,11 +15,11 @@ from typing import Any
 
 from orchestrator.drivers.live_update.capture import taken
 from orchestrator.drivers.live_update.job import Handler, Job, absent, present
-from orchestrator.drivers.live_update.landing import MARK, mark_for, marks
 from orchestrator.drivers.live_update.records import make_private_directories
 from orchestrator.handover.channels import Channel, Received
 from orchestrator.model.errors import HandoverError, MkupgradeError, WorkloadError
 from orchestrator.model.kinds import Restore, Retrieve
+from orchestrator.model.landing import MARK, mark_for, marks
 from orchestrator.model.seams import Result
 from orchestrator.model.spec import Workload
 from orchestrator.model.steps import Inspected, Section

@@ -24,7 +24,6 @@ from orchestrator.drivers.live_update.closing import (
 from orchestrator.drivers.live_update.job import Handler, Job
 from orchestrator.drivers.live_update.jump import JumpHandler
 from orchestrator.drivers.live_update.kernel import ArmFallbackHandler, LoadKernelHandler
-from orchestrator.drivers.live_update.landing import marks
 from orchestrator.drivers.live_update.parts import Parts
 from orchestrator.drivers.live_update.preparing import CheckArtifactsHandler, PreflightHandler
 from orchestrator.drivers.live_update.real import real_parts
@@ -32,6 +31,7 @@ from orchestrator.drivers.live_update.watch import keep_watch, let_boot_go_on
 from orchestrator.model.errors import NotSupportedError, PlanError
 from orchestrator.model.host import HostState
 from orchestrator.model.kinds import PARAMS, Kind
+from orchestrator.model.landing import marks
 from orchestrator.model.seams import Result, StepContext
 from orchestrator.model.spec import UpgradeSpec
 from orchestrator.model.steps import Inspected, Step

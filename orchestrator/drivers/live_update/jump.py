@@ -10,9 +10,9 @@ those with a journal replay it when they are mounted again. docs/live-update.md 
 from __future__ import annotations
 
 from orchestrator.drivers.live_update.job import Handler, Job
-from orchestrator.drivers.live_update.landing import Expected, landing
 from orchestrator.model.errors import MkupgradeError
 from orchestrator.model.kinds import Jump
+from orchestrator.model.landing import Expected, landing
 from orchestrator.model.seams import Result
 from orchestrator.model.steps import Inspected
 

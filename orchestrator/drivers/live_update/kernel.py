@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.drivers.live_update.job import Handler, Job, absent, partial, present, unknown
-from orchestrator.drivers.live_update.landing import mark_for, without_marks
 from orchestrator.model.base import digest
 from orchestrator.model.errors import ErrorClass, MkupgradeError, NotSupportedError
 from orchestrator.model.kinds import ArmFallback, LoadKernel
+from orchestrator.model.landing import mark_for, without_marks
 from orchestrator.model.seams import Result
 from orchestrator.model.steps import Inspected
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn, Protocol
 
-from orchestrator.drivers.live_update.landing import Place
 from orchestrator.handover.channels import Channel
 from orchestrator.handover.disk import DiskChannel
 from orchestrator.handover.kho import KhoChannel, OpenDevice
 from orchestrator.model.host import BootState
+from orchestrator.model.landing import Place
 from orchestrator.model.steps import Section
 from orchestrator.workloads.facade import Workloads
 

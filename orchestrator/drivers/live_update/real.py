@@ -8,10 +8,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
-from orchestrator.drivers.live_update.landing import Place
 from orchestrator.drivers.live_update.parts import Channels, Parts
 from orchestrator.model.errors import ErrorClass, MkupgradeError
 from orchestrator.model.host import BootState
+from orchestrator.model.landing import Place
 from orchestrator.system import boot_loaders, calls, files, luo, watchdog
 from orchestrator.system.call_errors import BusyError
 from orchestrator.system.guard import HostGuard

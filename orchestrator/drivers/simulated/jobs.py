@@ -9,11 +9,11 @@ from typing import Any, Generic, TypeVar
 from orchestrator.drivers.simulated.world import Owner, World
 from orchestrator.model.base import Record
 from orchestrator.model.errors import ErrorClass, MkupgradeError
+from orchestrator.model.landing import mark_for
 from orchestrator.model.seams import Result, StepContext
 from orchestrator.model.steps import Inspected, Inspection, Section, Step
 
 P = TypeVar("P", bound=Record)
-MARK = "mkupgrade.transaction="
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Job:
 
     @property
     def mark(self) -> str:
-        """The kernel parameter by which the landing is recognised (docs/architecture.md)."""
-        return f"{MARK}{self.key}"
+        """The kernel parameter by which the landing is recognised."""
+        return mark_for(self.context.transaction, self.context.section)
 
     @property
     def effect(self) -> str:

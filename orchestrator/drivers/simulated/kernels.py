@@ -7,18 +7,17 @@ import errno
 from orchestrator.drivers.simulated import booting
 from orchestrator.drivers.simulated.images import read_image
 from orchestrator.drivers.simulated.jobs import (
-    MARK,
     Effect,
     Job,
     absent,
     present,
     refused,
-    unknown,
 )
 from orchestrator.drivers.simulated.process import is_alive
 from orchestrator.drivers.simulated.world import Fallback, Kernel, Loaded, World
 from orchestrator.model import kinds
 from orchestrator.model.errors import ErrorClass, MkupgradeError, SystemCallError
+from orchestrator.model.landing import Expected, Place, landing
 from orchestrator.model.seams import Result
 from orchestrator.model.steps import Inspected, Inspection
 
@@ -140,18 +139,15 @@ class Jump(Effect[kinds.Jump]):
         return loaded
 
     def inspect(self, world: World, p: kinds.Jump, job: Job) -> Inspected:
-        before = job.context.intended_boot_id
-        if before is None or before == world.boot_id:
-            return absent("same boot id: the machine has not restarted")
-        kernel = world.kernel
-        marks = [w for w in kernel.cmdline.split() if w.startswith(MARK)]
-        wanted = [job.mark] if p.method == "kexec" else []
-        seen = f"new boot id, Linux {kernel.release}, mark {', '.join(marks) or 'none'}"
-        if marks == wanted and kernel.release == p.to_release:
-            return present(seen, boot_id=world.boot_id, release=kernel.release, method=p.method)
-        if not marks and kernel.release == p.from_release:
-            return Inspected(verdict=Inspection.LOST, reason=f"{seen}: the old kernel again")
-        return unknown(f"{seen}; expected Linux {p.to_release} or {p.from_release}")
+        expected = Expected(
+            transaction=job.context.transaction,
+            section=job.context.section,
+            method=p.method,
+            from_release=p.from_release,
+            to_release=p.to_release,
+            boot_id=job.context.intended_boot_id,
+        )
+        return landing(expected, Place(world.boot_id, world.kernel.release, world.kernel.cmdline))
 
     def revert(self, world: World, p: kinds.Jump, job: Job) -> Result:
         raise refused("a jump cannot be taken back", job)

@@ -11,12 +11,12 @@ from typing import Any, NoReturn
 import pytest
 
 from orchestrator.drivers.live_update.driver import LiveUpdateDriver
-from orchestrator.drivers.live_update.landing import Place
 from orchestrator.drivers.live_update.parts import Channels, Parts
 from orchestrator.drivers.live_update.records import drop_tree
 from orchestrator.model.errors import MkupgradeError, WorkloadError
 from orchestrator.model.host import BootState, WorkloadState
 from orchestrator.model.kinds import Kind
+from orchestrator.model.landing import Place
 from orchestrator.model.seams import StepContext
 from orchestrator.model.spec import Workload
 from orchestrator.model.steps import Inspected, Inspection, Section, Step

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.drivers.live_update.landing import (
+from orchestrator.model.landing import (
     MARK,
     Expected,
     Place,
