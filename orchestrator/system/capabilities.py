@@ -52,12 +52,12 @@ def observe(
         root: "/" but in tests.
     """
     host = _Host(root, kernel)
-    criu = _criu(host)
+    criu, kho = _criu(host), _kho(host)
     return {
         Cap.ROOT: _root(),
         Cap.KEXEC_FILE: _kexec_file(host),
-        Cap.KHO: _kho(host),
-        Cap.LUO: _luo(host),
+        Cap.KHO: kho,
+        Cap.LUO: _luo(host, kho),
         Cap.CRIU: criu,
         Cap.CRIU_TCP: _criu_tcp(host, criu),
         Cap.TIME_NS: _time_namespace(root),
@@ -165,7 +165,7 @@ def _kho(host: _Host) -> Capability:
     return _yes("compiled in and switched on" + _said(host.root))
 
 
-def _luo(host: _Host) -> Capability:
+def _luo(host: _Host, kho: Capability) -> Capability:
     if host.device:
         missing = host.lacks("LIVEUPDATE_MEMFD")
         if missing:
@@ -175,8 +175,11 @@ def _luo(host: _Host) -> Capability:
     if missing:
         return _no(f"{missing[0]} is not set in the running kernel")
     value = running.parameter(host.kernel.cmdline, "liveupdate")
+    causes = [] if kho.available else ["it needs kho"]
     if value is None or value not in _TRUE:
-        return _no("the running kernel was booted without liveupdate=on: no /dev/liveupdate")
+        causes.append("the running kernel was booted without liveupdate=on")
+    if causes:
+        return _no(f"no /dev/liveupdate: {', and '.join(causes)}")
     return _no("no /dev/liveupdate" + (_said(host.root) or " though liveupdate=on was given"))
 
 
@@ -203,14 +206,20 @@ def _criu(host: _Host) -> Capability:
             "CONFIG_SECURITY_NETWORK is not set in the running kernel: CRIU cannot dump a "
             "process that has a UNIX socket, though `criu check` does not notice"
         )
+    return _criu_check(version)
+
+
+def _criu_check(version: str) -> Capability:
     try:
         done = subprocesses.run(["criu", "check"], timeout=_TIMEOUT, check=False)
     except MkupgradeError as error:
         return _no(f"criu check: {error.what}")
-    if done.returncode != 0:
-        said = (done.error_text or done.text).splitlines()
-        return _no(f"criu check: {said[0] if said else f'exit status {done.returncode}'}")
-    return _yes(f"CRIU {version}, criu check is content")
+    if done.returncode == 0:
+        return _yes(f"CRIU {version}, criu check is content")
+    if os.geteuid() != 0:
+        return _no(f"not known: CRIU {version} is installed, and only root may let it check")
+    said = (done.error_text or done.text).splitlines()
+    return _no(f"criu check: {said[0] if said else f'exit status {done.returncode}'}")
 
 
 def _criu_tcp(host: _Host, criu: Capability) -> Capability:
@@ -258,14 +267,21 @@ def _systemd() -> Capability:
 
 def _watchdog(device: str | None, root: Path) -> Capability:
     if device is None:
-        return _no("the spec names no watchdog (rollback.watchdog)")
+        there = [p for p in sorted((root / "dev").glob("watchdog?")) if _is_character_device(p)]
+        found = ", ".join(_watchdog_name(f"/dev/{p.name}", root) for p in there)
+        has = f"; this host has {found}" if found else ", and this host has none"
+        return _no(f"none is named (rollback.watchdog){has}")
     if not _is_character_device(root / device.lstrip("/")):
         return _no(f"{device} is no device: is the watchdog's module loaded?")
-    info = root / "sys/class/watchdog" / Path(device).name
-    identity = _line(info / "identity")
-    if _line(info / "nowayout") == "1":
-        return _yes(f"{device} ({identity or 'unknown'}), nowayout: once armed it stays so")
-    return _yes(f"{device} ({identity or 'identity not known'})")
+    name = _watchdog_name(device, root)
+    if _line(root / "sys/class/watchdog" / Path(device).name / "nowayout") == "1":
+        return _yes(f"{name}, nowayout: once armed it stays so")
+    return _yes(name)
+
+
+def _watchdog_name(device: str, root: Path) -> str:
+    identity = _line(root / "sys/class/watchdog" / Path(device).name / "identity")
+    return f"{device} ({identity or 'identity not known'})"
 
 
 def _old_kernel(kernel: KernelState) -> Capability:

@@ -66,7 +66,7 @@ def test_every_capability_is_told_with_a_reason(tmp_path: Path) -> None:
          Cap.KEXEC_FILE, "lockdown (integrity), and CONFIG_KEXEC_SIG is not set"),
         ({"proc/config.gz": config("KEXEC_HANDOVER")}, Cap.KHO, "CONFIG_KEXEC_HANDOVER is not set"),
         ({"proc/config.gz": config("LIVEUPDATE")}, Cap.LUO, "CONFIG_LIVEUPDATE is not set"),
-        ({"proc/config.gz": config()}, Cap.LUO, "no /dev/liveupdate"),
+        ({"proc/config.gz": config()}, Cap.LUO, "no /dev/liveupdate though liveupdate=on"),
     ],
 )  # fmt: skip
 def test_a_missing_capability_says_why(
@@ -97,6 +97,20 @@ def test_kho_needs_its_parameter(
     assert reason in found.reason
 
 
+@pytest.mark.parametrize(
+    ("cmdline", "reason"),
+    [
+        ("kho=off liveupdate=on", "no /dev/liveupdate: it needs kho"),
+        ("kho=on", "no /dev/liveupdate: the running kernel was booted without liveupdate=on"),
+        ("quiet", "it needs kho, and the running kernel was booted without liveupdate=on"),
+    ],
+)
+def test_luo_needs_kho_and_its_parameter(cmdline: str, reason: str, host_root: Root) -> None:
+    found = look(host_root({"proc/config.gz": config()}), state(cmdline))[Cap.LUO]
+    assert not found.available
+    assert reason in found.reason
+
+
 def test_kho_that_is_on_by_default_needs_none(host_root: Root) -> None:
     text = gzip.decompress(config()) + b"CONFIG_KEXEC_HANDOVER_ENABLE_DEFAULT=y\n"
     root = host_root({"proc/config.gz": gzip.compress(text)})
@@ -117,13 +131,18 @@ def test_kexec_is_there_when_nothing_forbids_it(host_root: Root) -> None:
     )
 
 
-def test_criu_is_asked_itself(host_root: Root, tools: dict[str, Completed]) -> None:
+def test_criu_is_asked_itself(
+    host_root: Root, tools: dict[str, Completed], monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = host_root({"proc/config.gz": config()})
     assert look(root)[Cap.CRIU].reason == "criu is not installed (package criu)"
     tools["criu"] = said("Version: 4.2.1\n")
     assert look(root)[Cap.CRIU].available
     tools["criu check"] = said("Error (criu/x.c:1): no ptrace\n", 1)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
     assert look(root)[Cap.CRIU].reason == "criu check: Error (criu/x.c:1): no ptrace"
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert look(root)[Cap.CRIU].reason.startswith("not known: CRIU 4.2.1")
 
 
 def test_criu_check_is_not_believed_without_security_network(
@@ -190,7 +209,9 @@ def test_a_watchdog_is_a_device(tmp_path: Path) -> None:
     (tmp_path / "dev/watchdog0").write_text("no device")
     found = capabilities.observe(tmp_path, state(), BootState(), "/dev/watchdog0", tmp_path)
     assert "/dev/watchdog0 is no device" in found[Cap.WATCHDOG].reason
+    assert look(tmp_path)[Cap.WATCHDOG].reason.endswith("and this host has none")
     (tmp_path / "dev/watchdog1").symlink_to("/dev/null")
+    assert "this host has /dev/watchdog1" in look(tmp_path)[Cap.WATCHDOG].reason
     found = capabilities.observe(tmp_path, state(), BootState(), "/dev/watchdog1", tmp_path)
     assert found[Cap.WATCHDOG].available
 

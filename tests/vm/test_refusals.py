@@ -147,10 +147,9 @@ def test_a_host_without_kho_says_so_and_takes_the_disk(boot: Boot, kernels: Kern
             assert any(n.startswith("channel disk for counter: ") and why in n for n in notes)
         capabilities = scene.capabilities()
         assert capabilities["kho"] == (False, why)
-        assert capabilities["luo"] == (
-            False,
-            "the running kernel was booted without liveupdate=on: no /dev/liveupdate",
-        )
+        luo = "no /dev/liveupdate: it needs kho, and "
+        luo += "the running kernel was booted without liveupdate=on"
+        assert capabilities["luo"] == (False, luo)
         assert capabilities["criu"][0]
         assert capabilities["old-kernel"][0]
 

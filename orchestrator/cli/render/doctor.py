@@ -9,7 +9,7 @@ from rich.table import Table
 from orchestrator.cli.render.spans import count
 from orchestrator.cli.render.text import text
 from orchestrator.cli.terminal import speaks_unicode
-from orchestrator.model.host import Abi, HostState
+from orchestrator.model.host import Abi, Cap, HostState
 from orchestrator.model.quantities import format_size
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def _facts(out: Console, host: HostState) -> None:
         f"{format_size(host.memory_bytes)} available",
         "CPUs": str(host.cpus),
         "boot loader": boot.loader + (f", default {boot.default}" if boot.default else ""),
-        "systemd": str(host.systemd_version or "not running"),
+        "systemd": _systemd(host),
         "CRIU": host.criu_version or "not installed",
         "kexec image": "loaded" if host.kexec_loaded else "none loaded",
         "image signatures": "enforced" if host.signature_enforced else "not enforced",
@@ -113,6 +113,13 @@ def _workloads(out: Console, host: HostState) -> None:
     out.print(text(("Workloads of the plan", "bold")))
     out.print(grid)
     out.print()
+
+
+def _systemd(host: HostState) -> str:
+    if host.systemd_version is None:
+        return "not installed"
+    running = host.can(Cap.SYSTEMD).available
+    return f"{host.systemd_version}{'' if running else ', not running'}"
 
 
 def _abi(abi: Abi) -> str:
