@@ -208,7 +208,7 @@ def no_root(scene: Scene) -> None:
         refused(scene.apply(scene.plan(), user=NOBODY), ERROR, "root: running as user 65534")
         denied = scene.apply(user=NOBODY)
         assert (denied.code, denied.error["where"]) == (ERROR, SAVED)
-        assert denied.error["state"] == "this may need root"
+        assert denied.error["state"] == "nothing was changed"
         seen = scene.verbs.run("doctor", "--json", user=NOBODY)
         assert seen.code == 0, seen
         assert not json.loads(seen.stdout)["capabilities"]["root"]["available"]
@@ -298,6 +298,9 @@ def one_at_a_time_and_damage_on_the_way(scene: Scene) -> None:
     (problem,) = result["problems"]
     assert problem.startswith("memory (forward): counter: session mkupgrade:")
     assert "digest" in problem
+    told = " ".join(guest.run(["mkupgrade", "report"]).stdout.split())
+    assert "counter restored from disk" in told
+    assert problem in told
     for name in ("counter", "sleeper"):
         up.assert_goes_on(guest, name)
         up.assert_gapless(guest, name)
