@@ -13,9 +13,14 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from orchestrator.handover.manifest import Manifest
+from orchestrator.model.errors import HandoverError
 from orchestrator.model.kinds import ChannelName
 from orchestrator.model.seams import Control
 from orchestrator.model.steps import Inspected, Section
+
+
+class NothingSentError(HandoverError):
+    """There is no state here, whole or damaged: this way none was sent."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from orchestrator.handover.channels import Head, Item, Received
+from orchestrator.handover.channels import Head, Item, NothingSentError, Received
 from orchestrator.handover.frame import SIZE, Header
 from orchestrator.handover.manifest import MAX_BYTES, Manifest, Payload
 from orchestrator.handover.payload import check_header, verify_payload, write_payload
@@ -177,14 +177,14 @@ class DiskChannel:
         """See `Channel.receive`.
 
         Raises:
-            HandoverError: there is none, or it is damaged; nothing was unpacked.
+            NothingSentError: there is none. HandoverError: it is damaged; nothing was unpacked.
         """
         _, ready = inspect_unpacked(destination, self.transaction, self.section)
         if ready:
             return ready
         manifest = self.manifest()
         if manifest is None:
-            raise HandoverError("no state of this transaction is on disk", where=str(self.dir))
+            raise NothingSentError("no state of this transaction is on disk", where=str(self.dir))
         damaged = verify_each(manifest, lambda _, payload: self._verify(payload, control))
         return unpack(manifest, self._opened, destination, control, damaged)
 

@@ -15,7 +15,10 @@ from orchestrator.model.spec import UpgradeSpec
 from orchestrator.model.steps import Inspected, Section, Step
 
 Result = dict[str, Any]
-"""What a step leaves for later steps and for the report: JSON, kept in the journal."""
+"""What a step leaves for later steps and for the report: JSON, kept in the journal.
+
+What it has under "text" and "note" (a string) and "warnings", "problems" and "notes" (lists of
+strings) is shown to people."""
 
 
 class Control(Protocol):

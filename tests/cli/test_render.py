@@ -133,6 +133,24 @@ def test_the_text_report_says_what_was_rolled_back_and_why(rolled_back: Any, und
     assert "attempts" not in text, "taking a step back is no attempt"
 
 
+def test_what_steps_told_is_shown_in_every_form(committed: Any) -> None:
+    """From which copy a workload was restored, and what was found damaged on the way."""
+    told = {"text": "counter restored from disk", "problems": ["memory: <damaged>\x1b[2J"]}
+    for n, envelope in enumerate(committed.events):
+        if envelope.event.type == "performed" and envelope.event.step.startswith("restore/"):
+            event = envelope.event.model_copy(update={"result": told})
+            committed.events[n] = envelope.model_copy(update={"event": event})
+            break
+    view = committed.view()
+    assert [line for _, line in view.told] == ["memory: <damaged>\x1b[2J", told["text"]]
+    text = report_text(view, None)
+    assert "counter restored from disk" in text
+    assert "\x1b" not in text
+    page = report_html(view)
+    assert "counter restored from disk" in page
+    assert "memory: &lt;damaged&gt;" in page
+
+
 def test_the_page_marks_the_pivot_failures_and_what_was_undone(
     rolled_back: Any, undone: Any
 ) -> None:

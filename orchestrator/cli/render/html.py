@@ -24,7 +24,7 @@ def report_html(view: View) -> str:
         tiles=_tiles(view),
         why=_why(view),
         timelines=timelines(view),
-        workloads=_workloads(view),
+        workloads=join(_workloads(view), _told(view)),
         steps=_steps(view),
         kernels=_kernels(view),
         footer=_footer(view),
@@ -137,6 +137,15 @@ def _workloads(view: View) -> Safe:
     ]  # fmt: skip
     head = _head("workload", "carried by", "blackout", "", "from checkpoint to restore")
     return tag("section", tag("h2", "Workloads"), tag("table", head, tag("tbody", *rows)))
+
+
+def _told(view: View) -> Safe:
+    if not view.told:
+        return Safe("")
+    lines = [
+        tag("li", line, tag("span", f" ({title})", class_="mute")) for title, line in view.told
+    ]
+    return tag("section", tag("h2", "What the steps told"), tag("ul", *lines[:200]))
 
 
 def _window(since: float, until: float | None) -> str:

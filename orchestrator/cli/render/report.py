@@ -24,6 +24,7 @@ def show_short(out: Console, view: View) -> None:
     """What became of it, the blackout of each workload, and what to do next."""
     out.print()
     _workloads(out, view)
+    _told(out, view)
     _why(out, view)
     out.print(text((last_line(view), STYLES[outcome_tone(view.report)])))
     command = view.report.next_command
@@ -55,6 +56,7 @@ def show_report(out: Console, view: View) -> None:
         out.print(text(f"  Linux {boot.release}", (f"  boot {boot.boot_id}", "dim")))
     out.print()
     _workloads(out, view)
+    _told(out, view)
     _why(out, view)
     out.print(text((last_line(view), STYLES[outcome_tone(report)])))
     if report.next_command:
@@ -116,6 +118,16 @@ def _workloads(out: Console, view: View) -> None:
     out.print(text(("Blackout, from checkpoint to restore", "bold")))
     out.print(grid)
     out.print()
+
+
+def _told(out: Console, view: View) -> None:
+    told = view.told
+    for title, line in told[:40]:
+        out.print(text(("  · ", "dim"), line, (f"  ({title})", "dim")))
+    if len(told) > 40:
+        out.print(text((f"  · {len(told) - 40} more in `mkupgrade report --json`", "dim")))
+    if told:
+        out.print()
 
 
 def _why(out: Console, view: View) -> None:

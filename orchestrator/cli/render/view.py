@@ -101,6 +101,12 @@ class View:
         return [r for r in self.rows if any(b.look == "reverted" for b in r.bars)]
 
     @property
+    def told(self) -> list[tuple[str, str]]:
+        """What performed steps want people to know: the step's title, and one line."""
+        done = [r.step for r in self.rows if r.step.state == "performed"]
+        return [(s.title, line) for s in done for line in _told(s.result or {})]
+
+    @property
     def failures(self) -> list[tuple[Row, Attempt]]:
         return [(r, a) for r in self.rows for a in r.step.attempts if a.error]
 
@@ -154,6 +160,15 @@ def carried(report: TransactionReport, graph: StepGraph) -> list[Carried]:
         )
         for name in sorted(stops.keys() | starts.keys())
     ]
+
+
+def _told(result: dict[str, Any]) -> list[str]:
+    """See `seams.Result`."""
+    lines: list[str] = []
+    for key in ("problems", "warnings", "text", "note", "notes"):
+        value = result.get(key)
+        lines += [value] if isinstance(value, str) else value if isinstance(value, list) else []
+    return [str(line) for line in lines if line]
 
 
 def _workload(params: dict[str, Any]) -> str | None:

@@ -8,7 +8,7 @@ disk. Where no source is left, the workload is started anew, and the result says
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 from orchestrator.drivers.live_update.capture import taken
 from orchestrator.drivers.live_update.job import Handler, Job, absent, present
 from orchestrator.drivers.live_update.records import make_private_directories
-from orchestrator.handover.channels import Channel, Received
+from orchestrator.handover.channels import Channel, NothingSentError, Received
 from orchestrator.model.errors import HandoverError, MkupgradeError, WorkloadError
 from orchestrator.model.kinds import Restore, Retrieve
 from orchestrator.model.landing import MARK, mark_for, marks
@@ -39,28 +39,38 @@ class Source:
     """For the report: "memory", "spilled state"."""
 
 
+@dataclass
+class Search:
+    """What was met with on the way through the sources."""
+
+    problems: list[str] = field(default_factory=list)
+    """State that cannot be trusted, or is not where it must be."""
+    nothing: list[str] = field(default_factory=list)
+    """Places where no state was left in the first place."""
+
+
 class RetrieveHandler(Handler[Retrieve]):
     def perform(self, job: Job, params: Retrieve) -> Result:
         arrived: dict[str, dict[str, Any]] = {}
-        problems: list[str] = []
+        search = Search()
         for source in _sources(job, params):
             missing = [name for name in params.workloads if name not in arrived]
             if missing:
                 job.say(f"fetching state from {source.words}")
-                arrived |= _fetch(job, source, missing, problems)
+                arrived |= _fetch(job, source, missing, search)
         missing = [name for name in params.workloads if name not in arrived]
         if missing and job.context.section is not Section.RECOVER:
             raise HandoverError(
                 f"no complete state has arrived for {', '.join(missing)}",
                 state="it was not restored; the old kernel's copies were not touched",
-                details=tuple(problems),
+                details=(*search.problems, *search.nothing),
             )
         record = {"boot_id": job.parts.machine.place().boot_id, "workloads": arrived}
         job.records.write(RETRIEVED, record)
         _finish(job)
         metas = {name: entry["meta"] for name, entry in arrived.items()}
         job.parts.workloads.hold(metas, job.context.control)
-        return _summary(arrived, missing, problems)
+        return _summary(arrived, missing, search)
 
     def inspect(self, job: Job, params: Retrieve) -> Inspected:
         record = job.records.read(RETRIEVED)
@@ -75,7 +85,7 @@ class RetrieveHandler(Handler[Retrieve]):
         if gone:
             return absent(f"the unpacked state of {', '.join(gone)} is gone")
         missing = [name for name in params.workloads if name not in arrived]
-        return present("the state is unpacked and recorded", _summary(arrived, missing, []))
+        return present("the state is unpacked and recorded", _summary(arrived, missing, Search()))
 
     def revert(self, job: Job, params: Retrieve) -> Result:
         job.parts.workloads.release(job.context.control)
@@ -120,13 +130,13 @@ class RestoreHandler(Handler[Restore]):
             return self._start_anew(job, workload, "no state left")
         try:
             directory = Path(state["directory"]) if state["directory"] else None
-            job.parts.workloads.restore(workload, directory, state["meta"], control)
+            done = job.parts.workloads.restore(workload, directory, state["meta"], control)
         except MkupgradeError as error:
             if not params.or_restart:
                 raise
             job.parts.workloads.stop(workload, state["meta"], control)
             return self._start_anew(job, workload, f"its state could not be restored: {error}")
-        return _restored(workload, state)
+        return {**_restored(workload, state), "notes": done.get("notes", [])}
 
     @staticmethod
     def _start_anew(job: Job, workload: Workload, why: str) -> Result:
@@ -160,21 +170,23 @@ def _sources(job: Job, params: Retrieve) -> Iterator[Source]:
 
 
 def _fetch(
-    job: Job, source: Source, wanted: list[str], problems: list[str]
+    job: Job, source: Source, wanted: list[str], search: Search
 ) -> dict[str, dict[str, Any]]:
-    """What a source has of the wanted workloads; nothing, and a line in `problems`, where it has
+    """What a source has of the wanted workloads; nothing, and a line in `search`, where it has
     none or it cannot be trusted."""
+    place = f"{source.words} ({source.taken_in.value})"
     destination = job.records.dir / RETRIEVED / f"{source.taken_in.value}-{source.label}"
     make_private_directories(destination.parent)
     try:
         received = source.channel.receive(destination, job.context.control)
-    except MkupgradeError as error:
-        problems.append(f"{source.words} ({source.taken_in.value}): {error}")
+    except NothingSentError as error:
+        search.nothing.append(f"{place}: {error}")
         return {}
-    problems += [
-        f"{source.words} ({source.taken_in.value}): {name}: {why}"
-        for name, why in received.damaged.items()
-        if name in wanted
+    except MkupgradeError as error:
+        search.problems.append(f"{place}: {error}")
+        return {}
+    search.problems += [
+        f"{place}: {name}: {why}" for name, why in received.damaged.items() if name in wanted
     ]
     entries = {name: _entry(source, received, name) for name in wanted}
     return {name: entry for name, entry in entries.items() if entry is not None}
@@ -254,8 +266,9 @@ def _still_missing(job: Job) -> set[str]:
     }
 
 
-def _summary(arrived: Mapping[str, Any], missing: list[str], problems: list[str]) -> Result:
+def _summary(arrived: Mapping[str, Any], missing: list[str], search: Search) -> Result:
     found = {n: {k: e[k] for k in ("source", "taken")} for n, e in arrived.items()}
+    problems = [*search.problems, *(search.nothing if missing else [])]
     return {"arrived": found, "missing": missing, "problems": problems}
 
 

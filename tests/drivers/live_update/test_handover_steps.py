@@ -325,3 +325,12 @@ def test_one_damaged_payload_costs_the_other_workloads_nothing(
     fields = {"workload": workload("web"), "channel": "kho", "or_restart": True}
     host.perform(host.step(Kind.RESTORE, Section.RECOVER, **fields))
     assert host.workloads.running == {"web": 7}
+
+
+def test_a_place_where_nothing_was_left_is_no_problem(running: Any, workload: Document) -> None:
+    """The jump back never happened, so that it left nothing; the first one did."""
+    steps = Steps(running, workload(), "disk", spill=False)
+    steps.leave()
+    running.land(OLD, "", carried=False)
+    result = running.perform(steps.retrieve(Section.RECOVER))
+    assert (list(result["arrived"]), result["problems"]) == (["counter"], [])
