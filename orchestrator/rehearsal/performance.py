@@ -131,15 +131,14 @@ def _has_file(guest: Guest, path: str) -> bool:
 def _look(guest: Guest, scene: Scene, client: Client | None, started: float) -> Rehearsal:
     seen: Seen | None = None
     served: bool | None = None
-    if client is not None and scene.counter_port is not None:
-        client.wait_messages(_MESSAGES_AFTER, 60.0)
-        seen = client.seen()
-        served = _new_client_served(guest.forwarded(scene.counter_port))
+    again_plan = ["mkupgrade", "plan", PLAN_PATH, "--detailed-exitcode"]
     with ThreadPoolExecutor(2) as pool:  # each of them spends seconds on starting Python
         report = pool.submit(_report, guest)
-        again = pool.submit(
-            guest.run, ["mkupgrade", "plan", PLAN_PATH, "--detailed-exitcode"], check=False
-        )
+        again = pool.submit(guest.run, again_plan, check=False)
+        if client is not None and scene.counter_port is not None:
+            client.wait_messages(_MESSAGES_AFTER, 60.0)
+            served = _new_client_served(guest.forwarded(scene.counter_port))
+            seen = client.seen()
     return Rehearsal(
         source=scene.source.release,
         target=scene.target.release,
