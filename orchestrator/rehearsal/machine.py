@@ -288,7 +288,7 @@ class Guest:
         """Is there such a path in the guest?"""
         return self.run(["test", "-e", path], check=False).code == 0
 
-    def wait_for(self, argv: list[str], *, timeout: float = 60.0, interval: float = 0.3) -> None:
+    def wait_for(self, argv: list[str], *, timeout: float = 180.0, interval: float = 0.3) -> None:
         """Run a program again and again until it succeeds.
 
         Raises:
