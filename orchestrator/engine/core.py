@@ -1,17 +1,21 @@
 """What is to be done next. Pure: a state and a time in, commands out.
 
-The rules, as in docs/architecture.md, in the order of this file:
+The rules of docs/transactions.md, in the order of this file. Their numbers with a point (4.2) are
+those of its paragraphs; the fold (`fold.py`, `doubts.py`) and the runner refer to them as well.
 
-1. Commands come from the state alone, and the state from durable events: `decide` is asked
-   after every event, in a live run and after a crash alike.
-2. Start and Revert become an event before they become an effect (the runner sees to it).
-3. What failed or was left unanswered is inspected first; a partial effect is reverted.
-4. While anything that another process left is in doubt, nothing new is started.
-5. Failure before the pivot: all that was performed is reverted, last first.
-6. A pivot, and the commit, run alone. A lost pivot leads to section `recover`.
-7. Failure behind the pivot leads to `return`, or waits for the operator; `return` leads to
-   `recover`; what fails on that way makes the rollback incomplete.
-8. After the commit, and in `recover`, a failure keeps back only what depends on it.
+1. The log is the transaction. Commands come from the state alone, and the state from durable
+   events: `decide` is asked after every event, in a live run and after a crash alike.
+2. The intention comes before the effect. Start and Revert become an event before they become an
+   effect (the runner sees to it). What may run runs; a pivot, and the commit, run alone.
+3. What was not answered is looked at. A partial effect is taken back. Unknown stops everything.
+4. Another process looks first. While anything that it left is in doubt, nothing new is started.
+5. Failure before the pivot: what was performed is reverted. Last first.
+6. A pivot is recognised after the restart. A lost one leads to section `recover`.
+7. Failure behind the pivot: the way back. Section `return`, or the operator decides; then
+   `recover`. What fails on that way makes the rollback incomplete.
+8. What is committed stays. Behind the commit, and in `recover`, a failure keeps back only what
+   depends on it.
+9. Requests and time. They come in as events, from the runner.
 """
 
 from __future__ import annotations
@@ -63,7 +67,7 @@ def decide(state: TransactionState, now: float) -> list[Command]:
         return []
     if state.unknown is None:
         commands = [*_inspections(state)]
-        if not state.doubts:
+        if not (state.doubts or state.lost_here):
             commands += _repairs(state, now)
             commands += _reverts(state) if state.reverting else _starts(state, now)
         if commands or state.due() is not None:
@@ -73,7 +77,7 @@ def decide(state: TransactionState, now: float) -> list[Command]:
     return [Note(_turn(state))]
 
 
-# -- rules 2 to 6: steps
+# -- rules 2 to 5: steps
 
 
 def _inspections(state: TransactionState) -> list[Command]:
@@ -84,12 +88,14 @@ def _inspections(state: TransactionState) -> list[Command]:
 
 
 def _repairs(state: TransactionState, now: float) -> list[Command]:
-    """Reverts of partial effects while the section goes on, and second tries of reverts."""
+    """Reverts of partial effects while the section goes on, and second tries of reverts
+    (3.5 and 3.6)."""
     commands: list[Command] = []
     kept: list[tuple[float, str]] = []
     while state.repairs and state.repairs[0][0] <= now:
         entry = heappop(state.repairs)
         s = state.steps[entry[1]]
+        s.waits = False
         if s.status is not Status.PARTIAL or s.step.id in state.resources.holders:
             continue
         if state.reverting:
@@ -108,7 +114,9 @@ def _starts(state: TransactionState, now: float) -> list[Command]:
     if state.turning_back:
         return []
     while state.retries and state.retries[0][0] <= now:
-        state.put_back(heappop(state.retries)[1])
+        step_id = heappop(state.retries)[1]
+        state.steps[step_id].waits = False
+        state.put_back(step_id)
     if state.agenda is None:
         state.agenda = _agenda_of_starts(state)
     idle = not (state.in_flight or state.to_inspect or state.retries or state.repairs)
@@ -132,7 +140,7 @@ def _agenda_of_starts(state: TransactionState) -> Agenda:
         (s.step for s in state.of_section() if s.status is not Status.PERFORMED),
         state.before,
         state.after,
-        startable=lambda step: state.steps[step.id].status is Status.PENDING,
+        startable=lambda step: _startable(state.steps[step.id]),
         alone=alone,
     )
 
@@ -142,17 +150,21 @@ def _agenda_of_reverts(state: TransactionState) -> Agenda:
         (s.step for s in reversed(state.of_section())),
         state.after,
         state.before,
-        startable=lambda step: _revertible(state.steps[step.id]),
+        startable=lambda step: not state.steps[step.id].waits,
         alone=lambda _: False,
         skip=lambda step: not _revertible(state.steps[step.id]),
     )
+
+
+def _startable(s: StepState) -> bool:
+    return s.status is Status.PENDING and not s.waits
 
 
 def _revertible(s: StepState) -> bool:
     return s.has_effect and not (s.is_pivot or s.behind)
 
 
-# -- rules 5 to 8: the section is over, one way or another
+# -- rules 5 to 8, by 1.6: the section is over, one way or another
 
 
 def _turn(
@@ -175,11 +187,11 @@ def _turn(
 def _forward_over(
     state: TransactionState,
 ) -> events.SectionEntered | events.TurnedBack | events.Interrupted | events.Ended:
-    if not state.turning_back:
-        return _committed(state)
     why = state.requested or state.failure or ""
     if state.lost is not None:
         return events.SectionEntered(section=Section.RECOVER, reason=why)
+    if not state.turning_back:
+        return _committed(state)
     if state.crossed is None and not state.committed:
         return events.TurnedBack(section=Section.FORWARD, reason=why)
     if state.requested is None and not state.graph.automatic_rollback:

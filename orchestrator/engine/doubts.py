@@ -1,4 +1,4 @@
-"""What is in doubt after another process took over (rules 3, 4 and 6).
+"""What is in doubt after another process took over (rules 4.1 to 4.8 and 6.5).
 
 First the landmarks, one by one, for they say in which kernel we are: the commit, if it is
 unanswered, then the pivot. After them every step whose effect may have gone, or come, while
@@ -6,8 +6,6 @@ nobody looked.
 """
 
 from __future__ import annotations
-
-from heapq import heappush
 
 from orchestrator.engine.events import Envelope
 from orchestrator.engine.state import Status, StepState, TransactionState
@@ -23,7 +21,7 @@ def forget(state: TransactionState) -> None:
     for queue in (state.looking, state.to_inspect, state.retries, state.repairs):
         queue.clear()
     for s in state.steps.values():
-        s.doubt = False
+        s.doubt = s.waits = False
     state.doubts = 0
 
 
@@ -122,7 +120,7 @@ def _raise_steps(state: TransactionState, now: float, *, but: StepState | None =
         if performed or s.status in _UNANSWERED:
             _doubt(state, s)
         elif s.status is Status.PARTIAL and not state.reverting:
-            heappush(state.repairs, (now, s.step.id))
+            state.try_again_at(state.repairs, now, s)
 
 
 def _doubt(state: TransactionState, s: StepState) -> None:

@@ -1,12 +1,11 @@
 """State = fold(events). Pure: no clock, no file; the same for a live run and for recovery.
 
-Each event type has one function here. The rules' numbers are those of docs/architecture.md.
+Each event type has one function here. The rules' numbers are those of docs/transactions.md.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from heapq import heappush
 from typing import Any
 
 from orchestrator.engine import doubts, events
@@ -152,7 +151,7 @@ def _performed(state: TransactionState, event: events.StepPerformed, at: events.
 
 
 def _now_performed(state: TransactionState, s: StepState, result: dict[str, Any]) -> None:
-    s.status, s.crashes = Status.PERFORMED, 0
+    s.status, s.crashes, s.reverts = Status.PERFORMED, 0, 0
     state.results[s.step.id] = result
     state.finish(s.step.id)
     if s.is_pivot and s.step.section is Section.FORWARD:
@@ -185,7 +184,7 @@ def _revert_intended(
 def _reverted(state: TransactionState, event: events.StepReverted, at: events.Envelope) -> None:
     s = _step(state, event.step)
     state.release(event.step)
-    _now_absent(state, s, at, lapsed=False)
+    _now_absent(state, s, at)
 
 
 def _revert_failed(
@@ -197,7 +196,7 @@ def _revert_failed(
     state.to_inspect[event.step] = None
 
 
-# -- inspecting (rules 3, 4 and 6)
+# -- inspecting (rules 3.2 to 3.7, 4.5 and 6.1)
 
 
 def _inspected(state: TransactionState, event: events.StepInspected, at: events.Envelope) -> None:
@@ -216,13 +215,13 @@ def _inspected(state: TransactionState, event: events.StepInspected, at: events.
     if verdict is Inspection.LOST:
         _now_lost(state, s)
     elif verdict is Inspection.ABSENT:
-        _now_absent(state, s, at, lapsed=s.status is Status.PERFORMED)
+        _now_absent(state, s, at, lapsed=s.status is Status.PERFORMED, at_once=doubted)
     elif verdict is Inspection.PRESENT and s.status is Status.PERFORMED:
         state.results[s.step.id] = event.result or state.results[s.step.id]
     elif verdict is Inspection.PRESENT and not state.reverting:
         _now_performed(state, s, event.result)
     else:
-        _still_there(state, s, at)
+        _still_there(state, s, at, at_once=doubted)
     if doubted and (s.is_pivot or s.is_commit):
         doubts.after_landmark(state, s, at)
 
@@ -242,9 +241,14 @@ def _now_lost(state: TransactionState, s: StepState) -> None:
 
 
 def _now_absent(
-    state: TransactionState, s: StepState, at: events.Envelope, *, lapsed: bool
+    state: TransactionState,
+    s: StepState,
+    at: events.Envelope,
+    *,
+    lapsed: bool = False,
+    at_once: bool = False,
 ) -> None:
-    """The effect is not there: is the step to be performed again?"""
+    """The effect is not there: is the step to be performed again? `at_once`: without a pause."""
     state.results.pop(s.step.id, None)
     if state.reverting:
         s.status = Status.REVERTED
@@ -259,21 +263,28 @@ def _now_absent(
     elif s.error is None:
         state.put_back(s.step.id)
     else:
-        _retry_or_give_up(state, s, s.error, at)
+        _retry_or_give_up(state, s, s.error, at, at_once=at_once)
 
 
 def _retry_or_give_up(
-    state: TransactionState, s: StepState, error: dict[str, Any], at: events.Envelope
+    state: TransactionState,
+    s: StepState,
+    error: dict[str, Any],
+    at: events.Envelope,
+    *,
+    at_once: bool,
 ) -> None:
     seed = f"{at.transaction}/{s.step.id}/{s.attempt}"
     pause = pause_before_next(s.step.retry, s.tries, str(error.get("class")), seed=seed)
     if pause is None or state.turning_back:
         _give_up(state, s, str(error.get("what")))
     else:
-        heappush(state.retries, (at.time + pause, s.step.id))
+        state.try_again_at(state.retries, at.time + (0.0 if at_once else pause), s)
 
 
-def _still_there(state: TransactionState, s: StepState, at: events.Envelope) -> None:
+def _still_there(
+    state: TransactionState, s: StepState, at: events.Envelope, *, at_once: bool
+) -> None:
     """An effect that must be taken back; not for the first time if a revert failed."""
     pause: float | None = 0.0
     if s.status is Status.REVERT_FAILED and s.revert_error is not None:
@@ -283,12 +294,12 @@ def _still_there(state: TransactionState, s: StepState, at: events.Envelope) -> 
     elif s.status is Status.REVERTING and s.crashes >= MOST_CRASHES:
         pause = None
     elif s.status is Status.PERFORMED:
-        s.tries, s.error = 0, None
+        s.tries, s.reverts, s.error = 0, 0, None
     s.status = Status.PARTIAL
     if pause is None:
         _stuck(state, s)
     else:
-        heappush(state.repairs, (at.time + pause, s.step.id))
+        state.try_again_at(state.repairs, at.time + (0.0 if at_once else pause), s)
 
 
 def _stuck(state: TransactionState, s: StepState) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from heapq import heappush
 from typing import Any
 
 from orchestrator.engine.agenda import Agenda, Resources
@@ -55,6 +56,8 @@ class StepState:
     """To be inspected before anything else happens."""
     behind: bool = False
     """Performed before a pivot that is performed by now: no longer looked at."""
+    waits: bool = False
+    """In `retries` or `repairs`: not to be touched before its time."""
     intended_boot_id: str | None = None
 
     @property
@@ -139,6 +142,11 @@ class TransactionState:
         return not self.best_effort and bool(self.failure or self.requested or self.lost)
 
     @property
+    def lost_here(self) -> bool:
+        """The kernel that this section worked in is gone: nothing of it is touched any more."""
+        return self.lost is not None and self.section is not Section.RECOVER
+
+    @property
     def in_flight(self) -> bool:
         return bool(self.resources.holders or self.looking)
 
@@ -149,6 +157,8 @@ class TransactionState:
 
     def due(self) -> float | None:
         """When something that waits is to be done, unix seconds."""
+        if self.lost_here:
+            return None
         heaps = [self.repairs] if self.turning_back else [self.repairs, self.retries]
         return min((heap[0][0] for heap in heaps if heap), default=None)
 
@@ -161,6 +171,11 @@ class TransactionState:
         return self.limited_from + self.graph.deadline
 
     # -- what fold and core share
+
+    def try_again_at(self, queue: list[tuple[float, str]], time: float, s: StepState) -> None:
+        """Put a step into `retries` or `repairs`."""
+        s.waits = True
+        heappush(queue, (time, s.step.id))
 
     def finish(self, step_id: str) -> None:
         if self.agenda is not None:
