@@ -81,6 +81,7 @@ class Runner:
         self._around = around
         self._mail = around.pool.mailbox()
         self._flights: dict[Flight, None] = {}
+        self._left_alone: set[Flight] = set()
         self._next_poll = 0.0
         self._heard = 0
         self._wish: tuple[str, events.RequestedBy] | None = None
@@ -89,7 +90,7 @@ class Runner:
     @property
     def abandoned(self) -> bool:
         """Calls are still running that nobody waits for any more."""
-        return bool(self._flights)
+        return bool(self._flights or self._left_alone)
 
     def run(self) -> None:
         """Returns when the transaction has ended or was interrupted (`state.stopped`).
@@ -216,6 +217,8 @@ class Runner:
         if isinstance(mail, Progress):
             with suppress(Exception):
                 self._around.reporter.progress(mail.flight.step, mail.text, mail.fraction)
+        elif mail is not None and mail.flight in self._left_alone:
+            self._left_alone.remove(mail.flight)
         elif mail is not None and mail.flight in self._flights:
             del self._flights[mail.flight]
             if mail.crash is not None:
@@ -273,6 +276,7 @@ class Runner:
         for flight in list(self._flights):
             if now > flight.deadline + self._around.grace:
                 del self._flights[flight]
+                self._left_alone.add(flight)
                 self._leave_alone(flight)
 
     def _leave_alone(self, flight: Flight) -> None:

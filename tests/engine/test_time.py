@@ -6,12 +6,15 @@ import threading
 import time
 from typing import Any
 
+import pytest
+
 from orchestrator.engine.interrupts import Interrupts
 from orchestrator.engine.journal import Journal
 from orchestrator.engine.queries import unfinished
 from orchestrator.engine.transaction import Engine
 from orchestrator.model.errors import (
     ErrorClass,
+    LockedError,
     MkupgradeError,
     ToolError,
 )
@@ -164,6 +167,26 @@ def test_a_call_that_does_not_come_back_makes_the_outcome_unknown(
     assert report.outcome is Outcome.UNKNOWN
     assert "did not end" in report.reason
     release.set()
+
+
+def test_the_lock_is_kept_while_a_call_that_nobody_waits_for_is_at_work(
+    journal: Journal, driver: Any, tools: Any
+) -> None:
+    """Its effect may yet come: nobody else may start before the process is gone."""
+    hangs, comes_back = threading.Event(), threading.Event()
+
+    def hang(context: Any) -> None:
+        hangs.wait(5)
+        comes_back.set()
+
+    driver.on = {("perform", "a"): hang}
+    with Engine(driver, journal, grace=0.05) as engine:
+        graph = tools.graph([tools.step("a", deadline=0.05)])
+        assert run(engine, graph).outcome is Outcome.UNKNOWN
+    with pytest.raises(LockedError), Engine(driver, journal) as other:
+        other.resume(graph.name)
+    hangs.set()
+    assert comes_back.wait(5)
 
 
 def test_a_pivot_that_does_not_come_back_stays_open_for_the_restart(
