@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from orchestrator.engine import events, reserve, schema
-from orchestrator.engine.places import Volatile, own_directory, own_file
+from orchestrator.engine.places import Volatile, own_directory, own_file, write_again
 from orchestrator.engine.verify import GENESIS, Verified, verify
 from orchestrator.model.base import Record, canonical_json
 from orchestrator.model.errors import JournalError, MkupgradeError
@@ -79,6 +79,16 @@ class Journal:
         with _translated(path):
             schema.ensure_file(path)
             connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        return cls.over(path, connection)
+
+    @classmethod
+    def over(cls, path: Path, connection: sqlite3.Connection) -> Journal:
+        """For writing, over a connection to the journal at `path`; closed when it is refused.
+
+        Raises:
+            JournalError: SQLite does not give the durability that we need, or cannot read.
+        """
+        with _translated(path):
             try:
                 mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
                 connection.execute("PRAGMA synchronous=FULL")
@@ -131,9 +141,16 @@ class Journal:
 
     # -- writing
 
+    def take_over(self) -> None:
+        """Read the chain's head again, once we have the lock: another process may have written
+        before. And if an fsync of its failed, what we read would be lost by a reset, whatever
+        our own fsyncs say: so its log is written again."""
+        with _translated(self.path):
+            write_again(self.path.with_name(self.path.name + "-wal"))
+        self.reload()
+
     def reload(self) -> None:
-        """Read the chain's head again: another process may have written before we had the
-        lock."""
+        """Read the chain's head."""
         with _translated(self.path):
             row = self._connection.execute(
                 "SELECT seq, hash FROM events ORDER BY seq DESC LIMIT 1"

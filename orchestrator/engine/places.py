@@ -85,3 +85,26 @@ def sync_directory(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def write_again(path: Path) -> None:
+    """Write a file over with what it holds, and sync it; nothing if it is not there.
+
+    After an fsync that failed, Linux calls the pages clean: they can be read as long as they
+    stay in memory, but no later fsync writes them (https://lwn.net/Articles/752063/). Written
+    again they are dirty, and the next fsync tells the truth. Only for files that hold still.
+    """
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        offset = 0
+        while piece := os.pread(handle, _PIECE, offset):
+            offset += os.pwrite(handle, piece, offset)
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+_PIECE = 2**20

@@ -51,17 +51,22 @@ def ensure_file(path: Path) -> None:
     os.close(os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY, 0o600))
     connection = sqlite3.connect(fresh, isolation_level=None)
     try:
-        connection.execute("PRAGMA synchronous=EXTRA")
-        connection.execute("BEGIN IMMEDIATE")
-        connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version={VERSION}")
-        for statement in TABLES.split(";"):
-            connection.execute(statement)
-        connection.execute("COMMIT")
+        make_tables(connection)
     finally:
         connection.close()
     fresh.rename(path)
     sync_directory(path.parent)
+
+
+def make_tables(connection: sqlite3.Connection) -> None:
+    """Make an empty database a journal, durably and in one commit."""
+    connection.execute("PRAGMA synchronous=EXTRA")
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version={VERSION}")
+    for statement in TABLES.split(";"):
+        connection.execute(statement)
+    connection.execute("COMMIT")
 
 
 def check_header(path: Path) -> None:

@@ -212,7 +212,7 @@ class Engine:
         fresh = not self._lock.held
         self._lock.acquire(verb, transaction)
         if fresh:
-            self._journal.reload()
+            self._journal.take_over()
 
     def _stamp(self) -> events.Stamp:
         identity = self._around.identity()

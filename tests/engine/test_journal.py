@@ -257,3 +257,18 @@ def test_a_journal_that_fails_stops_the_run_before_the_next_effect(
         engine.run(engine.begin(tools.graph(["a", "b", "c"], "chain")))
     assert "resume" in str(error.value.state)
     assert driver.of("perform") == ["a", "b"]
+
+
+def test_whoever_takes_the_lock_writes_again_what_a_failed_fsync_may_have_left_unsynced(
+    journal: Journal, driver: Any, tools: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything is believed that was read: a reset would take it."""
+    with Engine(driver, journal) as engine:
+        engine.begin(tools.graph(["a"]))
+    log = journal.path.with_name(f"{FILE}-wal")
+    before, written, synced = log.read_bytes(), [], []
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, at: written.append(data) or len(data))
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
+    journal.take_over()
+    assert b"".join(written) == before
+    assert synced == [str(log)]

@@ -60,6 +60,7 @@ class SimulatedDriver:
         faults: by step id, on top of those in the file.
         on_effect: see `OnEffect`.
         sync: False: do not wait for the disk (tests that cut no power).
+        store: where the host is kept, instead of in its file.
     """
 
     name = "simulated"
@@ -71,8 +72,9 @@ class SimulatedDriver:
         faults: Mapping[str, Fault] | None = None,
         on_effect: OnEffect | None = None,
         sync: bool = True,
+        store: Store | None = None,
     ) -> None:
-        self.store = Store(host_file, sync=sync)
+        self.store = store or Store(host_file, sync=sync)
         self._faults = dict(faults or {})
         self._on_effect = on_effect
         self._process = process.be_born()
