@@ -89,7 +89,8 @@ class ArmFallbackHandler(Handler[ArmFallback]):
         if problem is not None:
             return partial(problem)
         if params.watchdog is not None and not job.parts.watchdog.held(Path(params.watchdog)):
-            return absent(f"{params.watchdog} is not held by this process")
+            # Whoever armed it has died; the device may be counting on, and must be disarmed.
+            return partial(f"{params.watchdog} is not held by this process")
         return present("the way back is recorded and in place", {"watchdog": params.watchdog})
 
     def revert(self, job: Job, params: ArmFallback) -> Result:

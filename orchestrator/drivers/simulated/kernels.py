@@ -10,6 +10,7 @@ from orchestrator.drivers.simulated.jobs import (
     Effect,
     Job,
     absent,
+    partial,
     present,
     refused,
 )
@@ -94,7 +95,7 @@ class ArmFallback(Effect[kinds.ArmFallback]):
             return absent("there is no record of a way back")
         armed = world.watchdog is not None and is_alive(world.watchdog)
         if p.watchdog is not None and not armed:
-            return absent("the watchdog is not armed any more: who held it has died")
+            return partial("the watchdog is not armed any more: who held it has died")
         return present("the way back is recorded", boot_default=p.boot_default, watchdog=p.watchdog)
 
     def revert(self, world: World, p: kinds.ArmFallback, job: Job) -> Result:

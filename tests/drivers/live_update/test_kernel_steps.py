@@ -98,13 +98,17 @@ def test_our_own_image_may_be_loaded_again(host: Any, load: Step) -> None:
     assert host.verdict(load) is Inspection.PRESENT
 
 
-def test_an_armed_way_back_lapses_with_the_process_that_held_the_watchdog(
+def test_of_an_armed_way_back_a_part_is_left_when_the_holder_of_the_watchdog_died(
     host: Any, arm: Step
 ) -> None:
+    """Not absent: on the way back it must be reverted, for the device may be counting on."""
     host.perform(arm)
     assert host.verdict(arm) is Inspection.PRESENT
     host.die()
+    assert host.verdict(arm) is Inspection.PARTIAL
+    host.revert(arm)
     assert host.verdict(arm) is Inspection.ABSENT
+    assert not host.watchdog.running
     host.perform(arm)
     assert host.verdict(arm) is Inspection.PRESENT
 

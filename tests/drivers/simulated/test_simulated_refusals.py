@@ -127,6 +127,17 @@ def test_the_way_back_is_not_armed_when_a_reset_would_end_elsewhere(place):
         walk.perform("arm-fallback/host")
 
 
+def test_a_way_back_whose_watchdog_died_with_its_holder_is_left_in_part(place):
+    walk = place.walk(rollback={"watchdog": "/dev/watchdog0"})
+    walk.perform("arm-fallback/host")
+    walk.driver.die()
+    walk.driver = place.again()
+    assert walk.inspect("arm-fallback/host").verdict is Inspection.PARTIAL
+    walk.revert("arm-fallback/host")
+    assert walk.inspect("arm-fallback/host").verdict is Inspection.ABSENT
+    assert walk.driver.world().fallbacks == {}
+
+
 def test_preflight_finds_what_does_not_run(place):
     walk = place.walk()
     with walk.driver.store.change() as world:
