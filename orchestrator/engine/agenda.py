@@ -55,7 +55,7 @@ class Agenda:
     """Steps in an order given by `before`: handed out by `take` once all before are finished.
 
     Args:
-        steps: all unfinished steps, in the order of preference.
+        steps: all that may be left to do, in the order of preference.
         before: step id -> ids that must be finished first; ids not in `steps` do not count.
         after: the same edges the other way round.
         startable: whether a step may be handed out as things are. One that may not keeps back

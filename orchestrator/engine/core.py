@@ -137,11 +137,14 @@ def _agenda_of_starts(state: TransactionState) -> Agenda:
         return s.is_pivot or s.is_commit
 
     return Agenda(
-        (s.step for s in state.of_section() if s.status is not Status.PERFORMED),
+        (s.step for s in state.of_section()),
         state.before,
         state.after,
         startable=lambda step: _startable(state.steps[step.id]),
         alone=alone,
+        # Skipped, not left out: what comes behind one waits for those before it, too, if
+        # their effects have lapsed.
+        skip=lambda step: state.steps[step.id].status is Status.PERFORMED,
     )
 
 
