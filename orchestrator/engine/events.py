@@ -2,20 +2,26 @@
 
 State is the fold of these (`fold.py`); nothing else is remembered. An event says what was
 decided or seen, never what follows from it.
+
+Plain dataclasses: made many thousand times a second, from our own data, without validation.
+Read back from the journal, which may be damaged, they are validated (`parse`).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from functools import cache
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter
 
-from orchestrator.model.base import Record
+from orchestrator.model.base import Plain, canonical_json, json_string
 from orchestrator.model.outcomes import Outcome
 from orchestrator.model.steps import Inspection, Section
 
 
-class Began(Record):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Began(Plain):
     """The plan itself is stored once, beside the events; its digest ties it to them."""
 
     type: Literal["began"] = "began"
@@ -25,30 +31,45 @@ class Began(Record):
     driver: str
 
 
-class SectionEntered(Record):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SectionEntered(Plain):
     type: Literal["section_entered"] = "section_entered"
     section: Section
     reason: str
 
 
-class StepIntended(Record):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepIntended(Plain):
     """Durable before the driver is asked to perform."""
 
     type: Literal["intended"] = "intended"
     step: str
     attempt: int
 
+    def canonical(self) -> str:
+        step = json_string(self.step)
+        return f'{{"attempt":{self.attempt},"step":{step},"type":"intended"}}'
 
-class StepPerformed(Record):
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepPerformed(Plain):
     type: Literal["performed"] = "performed"
     step: str
     attempt: int
-    result: dict[str, Any] = {}
+    result: dict[str, Any] = field(default_factory=dict)
     seconds: float
     """How long the driver took; the envelope's time is when it was back."""
 
+    def canonical(self) -> str:
+        result = canonical_json(self.result) if self.result else "{}"
+        return (
+            f'{{"attempt":{self.attempt},"result":{result},"seconds":{self.seconds!r},'
+            f'"step":{json_string(self.step)},"type":"performed"}}'
+        )
 
-class StepFailed(Record):
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepFailed(Plain):
     type: Literal["failed"] = "failed"
     step: str
     attempt: int
@@ -57,7 +78,8 @@ class StepFailed(Record):
     seconds: float
 
 
-class StepInspected(Record):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepInspected(Plain):
     """What the driver found. On a step that counted as performed, ABSENT means that its
     effect has lapsed."""
 
@@ -65,10 +87,11 @@ class StepInspected(Record):
     step: str
     verdict: Inspection
     reason: str
-    result: dict[str, Any] = {}
+    result: dict[str, Any] = field(default_factory=dict)
 
 
-class TurnedBack(Record):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnedBack(Plain):
     """From here on the section's performed steps are reverted, last first."""
 
     type: Literal["turned_back"] = "turned_back"
@@ -76,7 +99,8 @@ class TurnedBack(Record):
     reason: str
 
 
-class RevertIntended(Record):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevertIntended(Plain):
     """Durable before the driver is asked to revert."""
 
     type: Literal["revert_intended"] = "revert_intended"
@@ -85,15 +109,17 @@ class RevertIntended(Record):
     """Counts the attempts to revert, from 1."""
 
 
-class StepReverted(Record):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepReverted(Plain):
     type: Literal["reverted"] = "reverted"
     step: str
     attempt: int
-    result: dict[str, Any] = {}
+    result: dict[str, Any] = field(default_factory=dict)
     seconds: float
 
 
-class RevertFailed(Record):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevertFailed(Plain):
     type: Literal["revert_failed"] = "revert_failed"
     step: str
     attempt: int
@@ -104,13 +130,15 @@ class RevertFailed(Record):
 RequestedBy = Literal["operator", "interrupt", "abort", "deadline"]
 
 
-class RollbackRequested(Record):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RollbackRequested(Plain):
     type: Literal["rollback_requested"] = "rollback_requested"
     reason: str
     by: RequestedBy
 
 
-class Interrupted(Record):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interrupted(Plain):
     """The transaction stands still and can be resumed."""
 
     type: Literal["interrupted"] = "interrupted"
@@ -119,14 +147,16 @@ class Interrupted(Record):
     """It waits for the operator's decision: resume (try on) or rollback."""
 
 
-class Resumed(Record):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resumed(Plain):
     """Another process took over: whatever was in flight before is in doubt."""
 
     type: Literal["resumed"] = "resumed"
     reason: str
 
 
-class Ended(Record):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended(Plain):
     type: Literal["ended"] = "ended"
     outcome: Outcome
     reason: str
@@ -151,7 +181,8 @@ Event = Annotated[
 ]
 
 
-class Stamp(Record):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stamp(Plain):
     """When and where an event was written."""
 
     time: float
@@ -161,8 +192,15 @@ class Stamp(Record):
     """`uname -r` of the kernel that ran."""
     pid: int
 
+    def canonical(self) -> str:
+        return (
+            f'{{"boot_id":{json_string(self.boot_id)},"pid":{self.pid},'
+            f'"release":{json_string(self.release)},"time":{self.time!r}}}'
+        )
 
-class Envelope(Record):
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Envelope(Plain):
     """An event as the journal holds it. `hash` is SHA-256 over the canonical JSON of all
     other fields, `prev_hash` among them: a change anywhere breaks every later link."""
 
@@ -176,3 +214,26 @@ class Envelope(Record):
     @property
     def time(self) -> float:
         return self.stamp.time
+
+
+def body(seq: int, transaction: str, stamp: Stamp, event: Event, prev_hash: str) -> str:
+    """What the journal keeps of an event and what its hash is taken over: the canonical JSON
+    of an envelope without `hash`."""
+    return (
+        f'{{"event":{event.canonical()},"prev_hash":"{prev_hash}","seq":{seq},'
+        f'"stamp":{stamp.canonical()},"transaction":{json_string(transaction)}}}'
+    )
+
+
+def parse(body: str, digest: str) -> Envelope:
+    """The envelope of a text that `body` made and its hash.
+
+    Raises:
+        pydantic.ValidationError: it is none.
+    """
+    return _adapter().validate_json(f'{body[:-1]},"hash":"{digest}"}}')
+
+
+@cache
+def _adapter() -> TypeAdapter[Envelope]:
+    return TypeAdapter(Envelope)

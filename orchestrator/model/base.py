@@ -1,12 +1,17 @@
-"""The two pydantic bases: `Strict` for what people write, `Record` for what we write."""
+"""The bases: `Strict` for what people write, `Record` and `Plain` for what we write."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+from dataclasses import asdict
+from json.encoder import encode_basestring
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 class Strict(BaseModel):
@@ -21,9 +26,34 @@ class Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Plain:
+    """What we make in great numbers: a dataclass with slots, a quarter of a model's size and
+    of its time. Checked by mypy where we make one, validated like a `Record` where one is
+    read (pydantic takes dataclasses as they are)."""
+
+    __slots__ = ()
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    def as_dict(self) -> dict[str, Any]:
+        """A copy in dicts and lists, ready for JSON."""
+        return asdict(cast("DataclassInstance", self))
+
+    def canonical(self) -> str:
+        """`canonical_json` of `as_dict`. Overridden where it is asked for at every step."""
+        return canonical_json(self.as_dict())
+
+
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
 def canonical_json(value: Any) -> str:
     """The one text form that digests are taken over: sorted keys, no spaces, UTF-8."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return _ENCODER.encode(value)
+
+
+def json_string(text: str) -> str:
+    """`canonical_json` of a string, at a tenth of the cost."""
+    return encode_basestring(text)
 
 
 def digest(value: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -138,8 +139,7 @@ def test_what_steps_told_is_shown_in_every_form(committed: Any) -> None:
     told = {"text": "counter restored from disk", "problems": ["memory: <damaged>\x1b[2J"]}
     for n, envelope in enumerate(committed.events):
         if envelope.event.type == "performed" and envelope.event.step.startswith("restore/"):
-            event = envelope.event.model_copy(update={"result": told})
-            committed.events[n] = envelope.model_copy(update={"event": event})
+            committed.events[n] = replace(envelope, event=replace(envelope.event, result=told))
             break
     view = committed.view()
     assert [line for _, line in view.told] == ["memory: <damaged>\x1b[2J", told["text"]]

@@ -15,7 +15,7 @@ from orchestrator.engine.fold import apply, start
 from orchestrator.engine.retry import JITTER, for_revert, pause_before_next
 from orchestrator.model.errors import ErrorClass
 from orchestrator.model.spec.policy import RetryPolicy
-from orchestrator.model.steps import Inspection, Step
+from orchestrator.model.steps import Inspection, Section, Step
 from tests.support.profile import examples
 
 
@@ -229,7 +229,7 @@ def test_an_unknown_step_of_the_way_back_stops_it(tools: Any) -> None:
     log.add(began(), 1.0)
     log.add(events.StepIntended(step="jump", attempt=1), 2.0)
     log.add(events.StepPerformed(step="jump", attempt=1, seconds=0), 3.0, "two")
-    log.add(events.SectionEntered(section="return", reason="why"), 4.0, "two")
+    log.add(events.SectionEntered(section=Section.RETURN, reason="why"), 4.0, "two")
     log.add(events.StepIntended(step="return.a", attempt=1), 5.0, "two")
     log.add(events.Resumed(reason="?"), 6.0, "two")
     assert decide(state, 6.0) == [Inspect(state.steps["jump"].step)]
@@ -248,7 +248,7 @@ def test_a_way_back_that_ended_in_the_old_kernel_through_a_reset_is_recovered(to
     log.add(began(), 1.0)
     log.add(events.StepIntended(step="jump", attempt=1), 2.0)
     log.add(events.StepPerformed(step="jump", attempt=1, seconds=0), 3.0, "two")
-    log.add(events.SectionEntered(section="return", reason="why"), 4.0, "two")
+    log.add(events.SectionEntered(section=Section.RETURN, reason="why"), 4.0, "two")
     log.add(events.StepIntended(step="return.jump", attempt=1), 5.0, "two")
     log.add(events.Resumed(reason="?"), 6.0, "three")
     assert decide(state, 6.0) == [Inspect(state.steps["return.jump"].step)]
@@ -299,3 +299,20 @@ def test_a_step_that_waits_for_another_is_not_started_by_being_absent_again(tool
     log.add(events.StepPerformed(step="b", attempt=2, seconds=0), 10.0)
     [end] = decide(state, 10.0)
     assert isinstance(end, Note)
+
+
+def test_what_waits_for_a_lapsed_step_through_a_performed_one_waits_too(tools: Any) -> None:
+    state = start(tools.graph(["a", "b", "c"], "chain"))
+    log = Log(state)
+    log.add(began(), 1.0)
+    for step in ("a", "b"):
+        log.add(events.StepIntended(step=step, attempt=1), 2.0)
+        log.add(events.StepPerformed(step=step, attempt=1, seconds=0), 3.0)
+    log.add(events.Resumed(reason="?"), 4.0)
+    assert len(decide(state, 4.0)) == 2
+    log.add(events.StepInspected(step="a", verdict=Inspection.ABSENT, reason="x"), 5.0)
+    log.add(events.StepInspected(step="b", verdict=Inspection.PRESENT, reason="x"), 5.0)
+    assert decide(state, 5.0) == [Start(state.steps["a"].step, 2)]
+    log.add(events.StepIntended(step="a", attempt=2), 6.0)
+    log.add(events.StepPerformed(step="a", attempt=2, seconds=0), 7.0)
+    assert decide(state, 7.0) == [Start(state.steps["c"].step, 1)]

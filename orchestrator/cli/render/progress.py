@@ -61,7 +61,7 @@ class JsonTeller:
         """The event that follows says it."""
 
     def event(self, event: Envelope) -> None:
-        self._say({"event": event.model_dump(mode="json")})
+        self._say({"event": event.as_dict()})
 
     def progress(self, step: Step, text: str, fraction: float | None) -> None:
         self._say({"progress": {"step": step.id, "text": text, "fraction": fraction}})

@@ -88,7 +88,7 @@ def _transactions(call: Call, journal: Journal | None, shown: dict[str, Any]) ->
 def _events(call: Call, journal: Journal, name: str, shown: dict[str, Any]) -> None:
     log = journal.log(name)
     if call.json:
-        listed = [e.model_dump(mode="json") for e in log]
+        listed = [e.as_dict() for e in log]
         call.out_json({"transaction": name, "events": listed, **shown})
         return
     from orchestrator.cli.render.history import show_events
