@@ -1,8 +1,11 @@
 """Carries out what `core.decide` says: writes it down first, then has it done.
 
-One round: take the answers that are there, fold them, decide, fold that too, commit all of
+One turn: take the answers that are there, fold them, decide, fold that too, commit all of
 it at once, then start what was intended. So the answer of one step and the intention of the
 next share a commit, and no effect is ever ahead of the journal.
+
+Turns are taken one at a time, by whoever has something new: the thread of the pool whose call
+is over, or the thread that called `run`, on time and on requests from outside.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty
+from threading import Lock
 from typing import Any
 
 from orchestrator.engine import events, interrupts
@@ -20,6 +24,7 @@ from orchestrator.engine.fold import apply
 from orchestrator.engine.identity import Clock, IdentityProvider
 from orchestrator.engine.interrupts import Interrupts
 from orchestrator.engine.journal import Journal
+from orchestrator.engine.pool import ThreadPool
 from orchestrator.engine.state import TransactionState
 from orchestrator.engine.workers import (
     Answer,
@@ -86,6 +91,11 @@ class Runner:
         self._heard = 0
         self._wish: tuple[str, events.RequestedBy] | None = None
         self._results = Results(state.results)
+        self._baton = Lock()
+        """Held during a turn, by the thread that takes it."""
+        self._trouble: BaseException | None = None
+        self._patience = POLL
+        """Seconds until something must be looked at even without mail."""
 
     @property
     def abandoned(self) -> bool:
@@ -99,26 +109,63 @@ class Runner:
             JournalError: the journal can no longer be written; calls in flight were given
                 until their deadlines to end.
         """
-        self._around.interrupts.listen(lambda: self._mail.put(None))
-        self._heard = 0
+        around, self._heard = self._around, 0
+        around.interrupts.listen(lambda: self._mail.put(None))
+        if isinstance(around.pool, ThreadPool):
+            around.pool.attend(self._turn_of_worker)
         try:
-            while not self.state.stopped:
-                commands = self._listen_and_decide()
-                self._commit()
-                for command in commands:
-                    self._dispatch(command)
-                if not self.state.stopped:
-                    self._collect()
+            self._turn(None)
+            while not self._over:
+                self._turn(self._next_mail())
+            if self._trouble is not None:
+                raise self._trouble
         except JournalError:
             self._wind_down()
             raise
         finally:
-            self._around.interrupts.listen(lambda: None)
+            around.interrupts.listen(lambda: None)
+            if isinstance(around.pool, ThreadPool):
+                around.pool.attend(None)
 
     def note(self, event: events.Event) -> None:
         """Write one event at once."""
         self._stage(event)
         self._commit()
+
+    # -- turns
+
+    @property
+    def _over(self) -> bool:
+        return self.state.stopped or self._trouble is not None
+
+    def _next_mail(self) -> Answer | Progress | None:
+        try:
+            return self._mail.get(timeout=self._patience)
+        except Empty:
+            return None
+
+    def _turn(self, first: Answer | Progress | None) -> None:
+        """Take `first` and all other mail into account, and do what follows."""
+        with self._baton:
+            if self._over:
+                return
+            try:
+                self._collect(first)
+                commands = self._listen_and_decide()
+                self._commit()
+                for command in commands:
+                    self._dispatch(command)
+                self._patience = self._time_until_due()
+            except BaseException as trouble:
+                self._trouble = trouble
+                raise
+
+    def _turn_of_worker(self) -> None:
+        """After a call, in its thread. What concerns the waiting thread, wakes that one."""
+        with suppress(BaseException):  # kept in `_trouble`: `run` raises it
+            self._turn(None)
+        if self._over or self._patience < POLL:
+            self._mail.put(None)
 
     # -- deciding and writing
 
@@ -150,7 +197,7 @@ class Runner:
     def _stage(self, event: events.Event) -> None:
         around = self._around
         identity = around.identity()
-        stamp = events.Stamp.model_construct(
+        stamp = events.Stamp(
             time=around.clock(),
             boot_id=identity.boot_id,
             release=identity.release,
@@ -201,17 +248,19 @@ class Runner:
 
     # -- hearing
 
-    def _collect(self) -> None:
-        """Wait for the next answer, then take all that are there."""
+    def _collect(self, first: Answer | Progress | None) -> None:
+        """Take what has arrived."""
+        self._take(first)
         with suppress(Empty):
-            self._take(self._mail.get(timeout=self._patience()))
             while True:
                 self._take(self._mail.get_nowait())
 
-    def _patience(self) -> float:
-        """Seconds until something must be looked at even without mail."""
-        due, now = self.state.due(), self._around.clock()
-        return min(POLL, due - now) if due is not None and due > now else POLL
+    def _time_until_due(self) -> float:
+        due = self.state.due()
+        if due is None:
+            return POLL
+        now = self._around.clock()
+        return min(POLL, due - now) if due > now else POLL
 
     def _take(self, mail: Answer | Progress | None) -> None:
         if isinstance(mail, Progress):
@@ -307,8 +356,10 @@ class Runner:
         while self._flights and time.monotonic() < last and self._around.interrupts.count < 2:
             with suppress(Empty):
                 mail = self._mail.get(timeout=POLL)
-                if isinstance(mail, Answer):
-                    self._flights.pop(mail.flight, None)
+                while True:
+                    if isinstance(mail, Answer):
+                        self._flights.pop(mail.flight, None)
+                    mail = self._mail.get_nowait()
 
 
 def _event_of(answer: Answer) -> events.Event:

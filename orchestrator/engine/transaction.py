@@ -17,6 +17,7 @@ from orchestrator.engine.identity import Clock, IdentityProvider, local_identity
 from orchestrator.engine.interrupts import Interrupts
 from orchestrator.engine.journal import Journal
 from orchestrator.engine.lock import HostLock, current_holder
+from orchestrator.engine.pool import ThreadPool
 from orchestrator.engine.queries import (
     RolledBack,
     report_of,
@@ -26,7 +27,7 @@ from orchestrator.engine.queries import (
 from orchestrator.engine.report import TransactionReport
 from orchestrator.engine.runner import Runner, Surroundings
 from orchestrator.engine.state import TransactionState
-from orchestrator.engine.workers import Pool, ThreadPool
+from orchestrator.engine.workers import Pool
 from orchestrator.model.errors import ErrorClass, LockedError, MkupgradeError
 from orchestrator.model.outcomes import Outcome
 from orchestrator.model.seams import Driver, Reporter
@@ -55,8 +56,8 @@ class Engine:
     Args:
         driver: carries out the steps; closed by its owner, not by the engine.
         journal: opened for writing.
-        reporter: hears of events (as `events.Envelope`) and progress, from the thread that
-            called the engine.
+        reporter: hears of events (as `events.Envelope`) and progress, from one thread at a
+            time.
         identity: boot, kernel and process that events are stamped with; for a pretend host,
             that host's.
         clock: unix seconds, steady.

@@ -1,14 +1,12 @@
-"""Threads that call the driver. They know steps and limits, but neither state nor journal."""
+"""Calls of the driver. They know steps and limits, but neither state nor journal."""
 
 from __future__ import annotations
 
 import json
-import threading
 import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from queue import SimpleQueue
 from typing import Any, Protocol
 
 from orchestrator.model.base import canonical_json
@@ -22,8 +20,7 @@ LOOK_AGAIN_AFTER = (0.2, 0.8)
 
 
 class Mail(Protocol):
-    """What the runner waits on. None only wakes it. A SimpleQueue, whose `put` is safe in
-    signal handlers."""
+    """What the runner waits on. None only wakes it; `put` is safe in signal handlers."""
 
     def put(self, item: Answer | Progress | None) -> None: ...
 
@@ -33,49 +30,14 @@ class Mail(Protocol):
 
 
 class Pool(Protocol):
-    """Where calls run, and where their answers arrive. The real one has threads; tests may
-    run calls in place and in an order of their own."""
+    """Where calls run, and where their answers arrive. The real one has threads (`pool.py`);
+    tests may run calls in place and in an order of their own."""
 
     def mailbox(self) -> Mail: ...
 
     def submit(self, call: Callable[[], None]) -> None: ...
 
     def close(self) -> None: ...
-
-
-class ThreadPool:
-    """Threads that are made when needed, kept, and never waited for at the end of the
-    process: one that hangs in the kernel must not hold up the report."""
-
-    def __init__(self) -> None:
-        self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._lock = threading.Lock()
-        self._threads = self._pending = 0
-
-    def mailbox(self) -> Mail:
-        return SimpleQueue()
-
-    def submit(self, call: Callable[[], None]) -> None:
-        with self._lock:
-            self._pending += 1
-            more = self._pending > self._threads
-            self._threads += more
-        self._calls.put(call)
-        if more:
-            threading.Thread(target=self._work, name="step", daemon=True).start()
-
-    def close(self) -> None:
-        """Let idle threads end; busy ones end after their call."""
-        for _ in range(self._threads):
-            self._calls.put(None)
-
-    def _work(self) -> None:
-        while (call := self._calls.get()) is not None:
-            try:
-                call()
-            finally:
-                with self._lock:
-                    self._pending -= 1
 
 
 @dataclass(slots=True, eq=False)
@@ -200,6 +162,8 @@ def _plain(value: Any, *, lossy: bool = False) -> dict[str, Any]:
         TypeError, ValueError: it is not, unless `lossy`: then the nearest that is.
     """
     try:
+        if value == {} and isinstance(value, dict):
+            return value
         text = canonical_json(value)
         text.encode()
         if not isinstance(value, dict) or "NaN" in text or "Infinity" in text:

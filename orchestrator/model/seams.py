@@ -86,7 +86,8 @@ class Driver(Protocol):
 
 
 class Reporter(Protocol):
-    """Whom the engine tells. Never raises into the engine."""
+    """Whom the engine tells, from one thread at a time, not always the same. Never raises into
+    the engine."""
 
     def event(self, event: Any) -> None:
         """An event that is durable by now (`orchestrator.engine.events`)."""

@@ -33,7 +33,7 @@ def test_steps_run_in_parallel_within_the_limits_of_their_resources(
         with lock:
             now[0] += 1
             most[0] = max(most[0], now[0])
-        time.sleep(0.02)
+        time.sleep(0.05)
         with lock:
             now[0] -= 1
 
