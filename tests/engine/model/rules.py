@@ -57,7 +57,7 @@ def _work(r: Reading, now: float, found: Next) -> None:
     if r.turns_back:
         return
     performed = {i for i in r.mine() if r.status[i] == "performed"}
-    may = [i for i in free if r.status[i] == "pending" and r.before(i) <= performed]
+    may = [i for i in free if r.status[i] == "pending" and r.all_before(i) <= performed]
     marks = [i for i in may if r.is_pivot(i) or r.is_commit(i)]
     found.starts = [i for i in may if i not in marks]
     partial = any(r.status[i] == "partial" for i in r.mine())

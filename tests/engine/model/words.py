@@ -59,8 +59,13 @@ class Facts:
     def is_commit(self, i: str) -> bool:
         return self.steps[i].reversibility is Reversibility.COMMIT
 
-    def before(self, i: str) -> set[str]:
-        return {a for a, b in self.graph.edges if b == i}
+    def all_before(self, i: str) -> set[str]:
+        found: set[str] = set()
+        new = {i}
+        while new:
+            new = {a for a, b in self.graph.edges if b in new} - found
+            found |= new
+        return found
 
     def all_after(self, i: str) -> set[str]:
         found: set[str] = set()
