@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import Literal
 
@@ -88,6 +89,11 @@ class Artifact(Record):
     kho_config: bool | None = None
     """Of an image: CONFIG_KEXEC_HANDOVER and CONFIG_LIVEUPDATE_MEMFD; None: unknown."""
     pe_signed: bool = False
+
+
+def is_release(text: str) -> bool:
+    """Is this a kernel release (`uname -r`), rather than a title?"""
+    return re.match(r"\d+\.\d+", text) is not None and " " not in text
 
 
 class BootState(Record):

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from orchestrator.model.errors import ErrorClass, NotSupportedError
@@ -58,6 +59,18 @@ def entry_for(state: BootState, release: str) -> str | None:
     named = [entry for entry in found if release in entry]
     best = named or found
     return best[0] if len(best) == 1 else None
+
+
+def command_to_set_default(state: BootState, entry: str) -> str:
+    """What an operator types to make an entry the default."""
+    if state.loader == "systemd-boot":
+        return f"bootctl set-default {shlex.quote(entry)}"
+    return f"grub-set-default {shlex.quote(entry)}"
+
+
+def command_to_drop_once(state: BootState) -> str:
+    """What an operator types to forget the entry chosen for the next boot only."""
+    return systemd_boot.DROP_ONCE if state.loader == "systemd-boot" else grub.DROP_ONCE
 
 
 def set_default(host: guards.HostGuard, state: BootState, entry: str, root: Path = _ROOT) -> None:

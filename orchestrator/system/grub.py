@@ -19,6 +19,7 @@ from orchestrator.system import files, subprocesses
 _CONFIGS = ("boot/grub/grub.cfg", "boot/grub2/grub.cfg")
 _BLS = "boot/loader/entries"
 _LIMIT = 4 << 20
+DROP_ONCE = "grub-editenv - unset next_entry"
 _TIMEOUT = 30.0
 """Seconds for grub's tools."""
 _QUOTED = r"(?:'([^']*)'|\"([^\"]*)\"|(\S+))"
@@ -101,11 +102,9 @@ def set_default(config: Path, entry: str) -> None:
     directory = f"--boot-directory={config.parent.parent}"
     subprocesses.run([setter, directory, entry], timeout=_TIMEOUT)
     subprocesses.run([editor, str(environment), "unset", "next_entry"], timeout=_TIMEOUT)
-    fd = os.open(environment, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    # fsync is not enough: grub-editenv writes the file anew, and where its blocks are now stands
+    # in the file system's journal only, which GRUB does not replay. sync(2) brings it home.
+    os.sync()
     now = read_environment(environment).get("saved_entry")
     if now != entry:
         raise ToolError(f"grub-set-default wrote {entry!r}, {environment} holds {now!r}")
@@ -206,8 +205,10 @@ def _braces(line: str) -> int:
 
 
 def _fixed_default(text: str) -> str:
-    match = re.search(r"^\s*set default=" + _QUOTED, text, re.MULTILINE)
-    return _unquoted(match, 1) if match is not None else "0"
+    """The number, id or title that is written down; "${next_entry}" before it is none."""
+    found = re.finditer(r"^\s*set default=" + _QUOTED, text, re.MULTILINE)
+    written = (_unquoted(match, 1) for match in found)
+    return next((name for name in written if "$" not in name), "0")
 
 
 def _tool(name: str) -> str | None:

@@ -18,6 +18,7 @@ from orchestrator.system import subprocesses
 _EFIVARS = "sys/firmware/efi/efivars"
 _VENDOR = "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
 _ATTRIBUTES = 4
+DROP_ONCE = "bootctl set-oneshot ''"
 _TIMEOUT = 30.0
 """Seconds for bootctl."""
 
@@ -36,9 +37,11 @@ def observe(root: Path) -> BootState:
     entries = {entry["id"]: _what(entry) for entry in listed}
     default = next((entry["id"] for entry in listed if entry.get("isDefault") is True), None)
     once = _variable(root, "LoaderEntryOneShot")
+    if once is not None and default == once:  # bootctl calls that one the default
+        default = _variable(root, "LoaderEntryDefault")
     return BootState(
         loader="systemd-boot",
-        default=default,
+        default=default if default in entries else None,
         once=once if once in entries else None,
         entries=entries,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -125,7 +126,7 @@ def test_grub_with_a_fixed_default_cannot_be_set(host_root: Root) -> None:
     text = GRUB_CFG.replace('"${saved_entry}"', '"0"')
     root = grub_host(host_root, text)
     state = boot_loaders.observe(root)
-    assert state.default == "gnulinux-simple-11" or state.default is None
+    assert state.default == "gnulinux-simple-11"
     found = boot_loaders.capability(state, root)
     assert not found.available
     assert "GRUB_DEFAULT=saved" in found.reason
@@ -206,6 +207,25 @@ def test_grub_is_set_by_its_own_tool_and_read_back(
     ]
 
 
+def test_what_grub_is_told_is_where_grub_reads_it_before_it_counts(
+    host_root: Root, tools: Tools, fake_calls: FakeCalls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GRUB replays no journal: fsync alone may leave the new blocks of grubenv in there."""
+    synced_after: list[int] = []
+    monkeypatch.setattr(os, "sync", lambda: synced_after.append(len(tools.ran)))
+    root = grub_host(host_root, saved_entry=OLD)
+    boot_loaders.set_default(HostGuard.open(), boot_loaders.observe(root), NEW, root)
+    assert synced_after == [len(tools.ran)]
+
+
+@pytest.mark.parametrize(
+    ("loader", "command"),
+    [("systemd-boot", "bootctl set-default 'a b'"), ("grub", "grub-set-default 'a b'")],
+)
+def test_the_command_that_sets_a_default_can_be_copied(loader: Any, command: str) -> None:
+    assert boot_loaders.command_to_set_default(BootState(loader=loader), "a b") == command
+
+
 def test_a_default_that_was_not_taken_is_an_error(
     host_root: Root, tools: Tools, fake_calls: FakeCalls
 ) -> None:
@@ -259,6 +279,21 @@ def test_systemd_boot_is_told_by_the_firmware_and_asked_through_bootctl(
     assert found.entries["debian-7.2.12.conf"] == "7.2.12+deb13-amd64"
     assert len(found.entries) == 4
     assert boot_loaders.capability(found, root).reason == "systemd-boot 262, set by bootctl"
+
+
+@pytest.mark.parametrize(("set_to", "default"), [("old.conf", "old.conf"), (None, None)])
+def test_what_bootctl_calls_the_default_may_be_the_entry_for_one_boot(
+    set_to: str | None, default: str | None, host_root: Root, tools: Tools
+) -> None:
+    tools.entries = [
+        {"id": "new.conf", "version": "7.3.4", "isDefault": True},
+        {"id": "old.conf", "version": "7.2.12", "isDefault": False},
+    ]
+    variables = {**efi("LoaderInfo", "systemd-boot 262"), **efi("LoaderEntryOneShot", "new.conf")}
+    if set_to is not None:
+        variables |= efi("LoaderEntryDefault", set_to)
+    found = boot_loaders.observe(host_root(variables))
+    assert (found.default, found.once) == (default, "new.conf")
 
 
 def test_systemd_boot_is_set_and_read_back(

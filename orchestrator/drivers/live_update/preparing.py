@@ -14,10 +14,10 @@ from orchestrator.model.errors import (
     NotSupportedError,
     WorkloadError,
 )
-from orchestrator.model.host import Artifact
+from orchestrator.model.host import Artifact, is_release
 from orchestrator.model.kinds import CheckArtifacts, Preflight
 from orchestrator.model.seams import Result
-from orchestrator.system import kernel_image, running
+from orchestrator.system import boot_loaders, kernel_image, running
 
 _TRIAL_SESSION = "mkupgrade-trial"
 
@@ -56,6 +56,7 @@ class PreflightHandler(OnceHandler[Preflight]):
         if job.parts.machine.kexec_loaded():
             raise foreign_kernel()
         _require_boot_entry(job, params)
+        _require_way_home(job)
         if "kho" in params.channels.values():
             _try_kho(job)
         findings = [f for w in params.workloads for f in self._try(job, params, w.name)]
@@ -121,6 +122,30 @@ def _require_boot_entry(job: Job, params: Preflight) -> None:
         next_command=f"kernel-install add {params.to_release} IMAGE"
         if state.loader == "systemd-boot"
         else "update-grub",
+    )
+
+
+def _require_way_home(job: Job) -> None:
+    """Until commit a reset must end in the kernel that runs now. A package manager that adds an
+    entry may have made it the default: the newest kernel comes first in most menus."""
+    state, here = job.parts.boot.state(), job.parts.machine.place().release
+    if state.once is not None:
+        raise NotSupportedError(
+            f"{state.once} is chosen for the next boot only: a new kernel that dies would end "
+            "there, and not in the default entry",
+            state="nothing was changed",
+            next_command=boot_loaders.command_to_drop_once(state),
+        )
+    ends_in = state.entries.get(state.default or "", here)
+    if ends_in == here or not is_release(ends_in):
+        return
+    entry = job.parts.boot.entry_for(here)
+    raise NotSupportedError(
+        f"the default boot entry {state.default} starts Linux {ends_in}, not the running "
+        f"{here}: a new kernel that dies would not end in the old one",
+        state="nothing was changed",
+        next_command=boot_loaders.command_to_set_default(state, entry or "ENTRY"),
+        details=tuple(f"{name}: {what}" for name, what in state.entries.items()),
     )
 
 

@@ -94,6 +94,37 @@ def test_a_kernel_that_could_not_become_the_default_is_refused(host: Any) -> Non
         host.perform(preflight(host))
 
 
+def test_a_default_that_is_the_new_kernel_already_is_refused(host: Any) -> None:
+    """As package managers leave it: a new kernel that dies would not end in the old one."""
+    host.boot.set_default("new.conf")
+    with pytest.raises(NotSupportedError, match=r"starts Linux 7\.3\.4, not the running") as caught:
+        host.perform(preflight(host))
+    assert caught.value.state == "nothing was changed"
+    assert caught.value.next_command == "bootctl set-default old.conf"
+
+
+def test_a_default_whose_release_nobody_knows_is_taken_as_it_is(host: Any) -> None:
+    entries = {"old.conf": "Debian", "new.conf": "7.3.4"}
+    host.boot.found = host.boot.found.model_copy(update={"entries": entries})
+    host.perform(preflight(host))
+
+
+@pytest.mark.parametrize(
+    ("loader", "command"),
+    [
+        ("systemd-boot", "bootctl set-oneshot ''"),
+        ("grub", "grub-editenv - unset next_entry"),
+    ],
+)
+def test_an_entry_for_the_next_boot_only_is_refused(host: Any, loader: str, command: str) -> None:
+    """It goes before the default, so that a reset would end there."""
+    once = {"loader": loader, "once": "new.conf"}
+    host.boot.found = host.boot.found.model_copy(update=once)
+    with pytest.raises(NotSupportedError, match="next boot only") as caught:
+        host.perform(preflight(host))
+    assert caught.value.next_command == command
+
+
 def test_a_device_that_somebody_keeps_is_found_before_anything_happens(
     host: Any, workload: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
