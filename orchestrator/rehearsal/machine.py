@@ -27,6 +27,7 @@ from orchestrator.rehearsal.control import (
     Hello,
     OnOutput,
 )
+from orchestrator.rehearsal.firmware import Firmware
 from orchestrator.rehearsal.image import (
     Layer,
     LayerFile,
@@ -78,6 +79,8 @@ class Setup:
     cpus: int = 2
     forwards: tuple[int, ...] = ()
     watchdog: bool = False
+    firmware: Firmware | None = None
+    """Boot through it instead of into `kernel`; the command line is then the loader's to give."""
     boot_seconds: float = BOOT_SECONDS
 
     def command_line(self) -> str:
@@ -184,6 +187,7 @@ class Guest:
             cpus=setup.cpus,
             forwards=setup.forwards,
             watchdog=setup.watchdog,
+            firmware=setup.firmware,
         )
         how = accelerator(setup.kernel, progress)
         progress(f"guest: booting {setup.kernel.name} ({how[1].partition(',')[0]})")

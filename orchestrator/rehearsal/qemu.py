@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.model.errors import ErrorClass, RehearsalError
+from orchestrator.rehearsal.firmware import Firmware
 from orchestrator.rehearsal.guest.agent import PORT_NAME
 from orchestrator.rehearsal.tools import find_tool, kill_group
 
@@ -29,7 +30,7 @@ class Hardware:
     """What the guest is made of."""
 
     kernel: Path
-    """The default boot entry: what a reset or panic ends in."""
+    """The default boot entry: what a reset or panic ends in. Not with `firmware`."""
     cmdline: str
     initrd: Path | None = None
     disk: Path | None = None
@@ -40,6 +41,8 @@ class Hardware:
     """TCP ports of the guest that the host can reach, at ports of 127.0.0.1 picked freely."""
     watchdog: bool = False
     """An i6300esb: a hardware watchdog that resets the guest."""
+    firmware: Firmware | None = None
+    """UEFI and a boot loader choose the kernel, at power-on and after every reset."""
     extra: tuple[str, ...] = field(default=())
 
 
@@ -48,7 +51,7 @@ def qemu_arguments(hardware: Hardware, accelerator: Sequence[str], room: Path) -
     arguments = [
         "-nodefaults", "-no-user-config", "-display", "none", "-machine", "q35", *accelerator,
         "-m", str(hardware.memory_mib), "-smp", str(hardware.cpus),
-        "-kernel", str(hardware.kernel), "-append", hardware.cmdline,
+        *_boot_arguments(hardware),
         "-chardev", f"file,id=serial,path={room}/serial.log", "-serial", "chardev:serial",
         "-qmp", f"unix:{room}/qmp,server=on,wait=off",
         "-device", "virtio-rng-pci",
@@ -56,11 +59,10 @@ def qemu_arguments(hardware: Hardware, accelerator: Sequence[str], room: Path) -
         "-chardev", f"socket,id=control,path={room}/control,server=on,wait=off",
         "-device", f"virtserialport,chardev=control,name={PORT_NAME}",
     ]  # fmt: skip
-    if hardware.initrd is not None:
-        arguments += ["-initrd", str(hardware.initrd)]
     if hardware.disk is not None:
-        drive = f"file={hardware.disk},if=virtio,format=raw,snapshot=on,cache=unsafe"
-        arguments += ["-drive", drive]
+        drive = f"file={hardware.disk},if=none,id=root,format=raw,snapshot=on,cache=unsafe"
+        # Firmware connects only what has an index, and a loader reads only what is connected.
+        arguments += ["-drive", drive, "-device", "virtio-blk-pci,drive=root,bootindex=1"]
     forwards = "".join(f",hostfwd=tcp:127.0.0.1:0-10.0.2.15:{p}" for p in hardware.forwards)
     # restrict: the guest reaches nothing; what is forwarded to it still comes through.
     arguments += ["-netdev", f"user,id=net,restrict=on{forwards}"]
@@ -68,6 +70,21 @@ def qemu_arguments(hardware: Hardware, accelerator: Sequence[str], room: Path) -
     if hardware.watchdog:
         arguments += ["-device", "i6300esb", "-watchdog-action", "reset"]
     return [*arguments, *hardware.extra]
+
+
+def _boot_arguments(hardware: Hardware) -> list[str]:
+    """What the machine starts: a kernel, or firmware that looks for a loader on its disk."""
+    if hardware.firmware is None:
+        initrd = [] if hardware.initrd is None else ["-initrd", str(hardware.initrd)]
+        return ["-kernel", str(hardware.kernel), "-append", hardware.cmdline, *initrd]
+    firmware = hardware.firmware
+    return [
+        "-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={firmware.code}",
+        "-drive", f"if=pflash,unit=1,format=raw,snapshot=on,file={firmware.variables}",
+        "-drive", f"if=none,id=esp,format=raw,snapshot=on,cache=unsafe,file={firmware.disk}",
+        # A late slot: the root's disk keeps its name in the guest.
+        "-device", "virtio-blk-pci,drive=esp,bootindex=0,addr=0x10",
+    ]  # fmt: skip
 
 
 class Qemu:

@@ -46,6 +46,10 @@ DEBIAN_PACKAGES = {
     "mke2fs": "e2fsprogs",
     "debugfs": "e2fsprogs",
     "setpriv": "util-linux",
+    "sgdisk": "gdisk",
+    "mformat": "mtools",
+    "mmd": "mtools",
+    "mcopy": "mtools",
 }
 """Debian's package for a program, where the names differ."""
 

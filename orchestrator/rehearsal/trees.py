@@ -28,8 +28,13 @@ _INITRAMFS_MODULES = "virtio_pci\nvirtio_blk\next4\n"
 """A guest knows what it needs to find its root; the rest comes from the root."""
 
 
+BOOT_LOADERS = ("systemd-boot-efi", "systemd-boot-tools", "grub2-common", "grub-efi-amd64-unsigned")
+"""systemd-boot and GRUB as Debian builds them, and their tools; none is installed to a disk."""
+
+
 def stock_recipe(progress: Progress = quiet) -> Recipe:
-    """The guest's tree with two of Debian's kernels in it, each with modules and initrd.
+    """The guest's tree with two of Debian's kernels in it, each with modules and initrd, and with
+    the boot loaders that start such kernels.
 
     Raises:
         RehearsalError: the archive has no kernels of both series.
@@ -43,7 +48,7 @@ def stock_recipe(progress: Progress = quiet) -> Recipe:
             raise RehearsalError(f"Debian {SUITE} has no kernel {series} for cloud guests")
         chosen.append(found[-1])
     return Recipe(
-        packages=(*PACKAGES, "initramfs-tools", "zstd", *chosen),
+        packages=(*PACKAGES, "initramfs-tools", "zstd", *BOOT_LOADERS, *chosen),
         extra_suites=(SUITE,),
         files={
             "/etc/initramfs-tools/conf.d/rehearsal": _INITRAMFS,

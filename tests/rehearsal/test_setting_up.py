@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.rehearsal.firmware import Firmware
 from orchestrator.rehearsal.kernel_build import fragment
 from orchestrator.rehearsal.machine import CMDLINE, Setup
 from orchestrator.rehearsal.qemu import Hardware, qemu_arguments
@@ -96,6 +97,20 @@ def test_the_watchdog_and_the_initrd_are_there_only_if_asked_for(tmp_path: Path)
     arguments = qemu_arguments(full, (), tmp_path)
     assert "i6300esb" in arguments
     assert arguments[arguments.index("-initrd") + 1] == "i"
+
+
+def test_with_firmware_the_loader_chooses_the_kernel_and_nothing_of_ours_is_written(
+    tmp_path: Path,
+) -> None:
+    firmware = Firmware(Path("code"), Path("vars"), Path("esp"))
+    hardware = Hardware(Path("k"), "c", disk=Path("d"), firmware=firmware)
+    arguments = qemu_arguments(hardware, (), tmp_path)
+    assert not {"-kernel", "-append", "-initrd"} & set(arguments)
+    drives = [a for a in arguments if "file=" in a and "format=raw" in a]
+    assert len(drives) == 4
+    assert all("snapshot=on" in drive or "readonly=on" in drive for drive in drives)
+    indices = [a.rpartition("bootindex=")[2][0] for a in arguments if "bootindex=" in a]
+    assert sorted(indices) == ["0", "1"]
 
 
 def test_the_command_line_says_which_init_and_whether_state_is_handed_over() -> None:

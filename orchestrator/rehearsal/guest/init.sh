@@ -15,6 +15,12 @@ mount -t debugfs debug /sys/kernel/debug 2>/dev/null
 mount -t cgroup2 cgroup /sys/fs/cgroup
 # On kernels with modules these are not there by themselves.
 [ ! -e /proc/modules ] || modprobe -qa virtio_console virtio_net
+# Booted through UEFI: what a boot loader is asked and told by.
+if [ -d /sys/firmware/efi/efivars ]; then
+    mount -t efivarfs efivarfs /sys/firmware/efi/efivars
+    mkdir -p /efi
+    mount -t vfat -o umask=0077 /dev/vdb1 /efi
+fi
 here=/usr/lib/python3/dist-packages/orchestrator/rehearsal/guest
 
 python3 -IS $here/agent.py &

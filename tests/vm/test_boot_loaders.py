@@ -1,0 +1,224 @@
+"""The default boot entry under real firmware and real loaders: the old kernel's until commit, the
+new one's behind it, and a cold reset obeys."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from orchestrator.model.errors import RehearsalError
+from orchestrator.rehearsal import boot_disks
+from orchestrator.rehearsal.control import Hello
+from orchestrator.rehearsal.firmware import ovmf
+from orchestrator.rehearsal.image import LayerFile, base_image
+from orchestrator.rehearsal.kernels import KernelPair
+from orchestrator.rehearsal.machine import MACHINE_ID, Guest, Setup
+from orchestrator.rehearsal.stock_kernels import stock_pair
+from tests.support import upgrades as up
+
+PATIENCE = 300.0
+"""Seconds for firmware, loader and kernel to come up; all of it is emulated."""
+SEEN = "/root/seen"
+OBSERVE = """
+from orchestrator.system import boot_loaders
+state = boot_loaders.observe()
+print(state.model_dump_json())
+"""
+KEPT_SETTINGS = "00_header|10_linux|25_bli"
+SETTINGS = """
+cd /etc/grub.d
+for script in *; do case $script in %s) ;; *) chmod -x $script ;; esac; done
+cat >/etc/default/grub <<END
+GRUB_DEFAULT=saved
+GRUB_TIMEOUT=0
+GRUB_DISTRIBUTOR=Debian
+GRUB_CMDLINE_LINUX="rw %s"
+END
+"""
+
+
+@contextmanager
+def booted(setup: Setup) -> Iterator[Guest]:
+    """A guest that has come up through firmware and loader; a failure tells what it said."""
+    with Guest.boot(setup) as guest:
+        try:
+            yield guest
+        except BaseException as error:
+            error.add_note("end of the guest's serial log:\n" + guest.serial()[-4000:])
+            if isinstance(error, RehearsalError):
+                error.add_note("\n".join(error.details))
+            raise
+
+
+def boot_state(guest: Guest) -> dict[str, Any]:
+    """What mkupgrade says of the boot loader."""
+    found: dict[str, Any] = json.loads(guest.run([up.PYTHON, "-c", OBSERVE]).stdout)
+    return found
+
+
+def recorder(*commands: str) -> dict[str, Any]:
+    """A check that passes and writes down what the loader is set to, behind the jump."""
+    script = "; ".join(f"{command} >>{SEEN}" for command in ("uname -r", *commands))
+    run = ["sh", "-c", script]
+    return {"name": "record", "kind": "command", "run": run, "when": ["after"], "within": "60s"}
+
+
+def refused(guest: Guest, plan: dict[str, Any]) -> dict[str, Any]:
+    """Apply a plan that preflight refuses; the step's error."""
+    up.put_plan(guest, plan)
+    done = guest.run(["mkupgrade", "apply", up.PLAN, "--yes", "--again", "--json"], check=False)
+    assert done.code == 3, done
+    report = json.loads(done.stdout)
+    assert report["outcome"] == "rolled-back"
+    found = next(s for s in report["steps"] if s["id"].startswith("preflight"))
+    error: dict[str, Any] = found["error"]
+    return error
+
+
+def cold_reset(guest: Guest) -> Hello:
+    """The reset button; firmware and loader choose what comes up."""
+    guest.qemu.command("system_reset")
+    return guest.next_kernel(PATIENCE)
+
+
+def upgraded(guest: Guest, plan: dict[str, Any]) -> dict[str, Any]:
+    """Apply a plan that jumps, and wait until its transaction has ended; the report."""
+    guest.run(["rm", "-f", SEEN])
+    up.apply(guest, plan, "--again")
+    return up.outcome(guest, PATIENCE)
+
+
+def proof(guest: Guest) -> str:
+    """What status says about how the running kernel was started."""
+    return guest.run(["mkupgrade", "status"]).stdout
+
+
+@pytest.mark.timeout(1200)
+def test_systemd_boot_starts_the_old_kernel_until_commit_and_the_new_one_behind_it() -> None:
+    pair, recipe = stock_pair()
+    old, new = pair.source.release, pair.target.release
+    first, second = (boot_disks.entry_id(MACHINE_ID, release) for release in (old, new))
+    base = base_image(recipe)
+    setup = Setup(kernel=pair.source.image, recipe=recipe, handover=False, boot_seconds=PATIENCE)
+    kernels = (pair.source, pair.target)
+    disk = boot_disks.systemd_boot_disk(base, MACHINE_ID, kernels, setup.command_line(), old)
+
+    def plan(cmdline: Any = None, **fields: Any) -> dict[str, Any]:
+        made = up.document(new, [], cmdline, metadata={"name": "next"}, **fields)
+        made["instances"][0]["kernel"]["initrd"] = f"/boot/initrd.img-{new}"
+        return made
+
+    look = "bootctl list --json=short"
+    with booted(replace(setup, firmware=ovmf(disk))) as guest:
+        state = boot_state(guest)
+        assert (state["loader"], state["default"], state["once"]) == ("systemd-boot", first, None)
+        assert {state["entries"][first], state["entries"][second]} == {old, new}
+
+        guest.run(["bootctl", "set-default", second])
+        error = refused(guest, plan())
+        assert f"starts Linux {new}, not the running {old}" in json.dumps(error)
+        guest.run(["bootctl", "set-default", first])
+
+        # Fails behind the jump: home by another jump, with the loader as it was.
+        fails = [recorder(look), up.kernel_check("none-such")]
+        assert upgraded(guest, plan(checks=fails))["outcome"] == "rolled-back"
+        assert (guest.release(), seen_default(guest)) == (old, (new, first))
+        assert boot_state(guest)["default"] == first
+
+        # Panics: the firmware's own reset, and the loader's choice.
+        dead = plan({"append": ["rdinit=/none-such"]})  # and the root's driver is a module
+        report = upgraded(guest, dead)
+        assert (report["outcome"], guest.release()) == ("rolled-back", old)
+        assert guest.serial().count("BdsDxe: starting") == 2
+        assert "started by a boot of its own" in proof(guest)
+
+        # Committed, and then the long way into it.
+        once = f"bootctl set-oneshot {first}"
+        report = upgraded(guest, plan(checks=[recorder(look, once)]))
+        assert (report["outcome"], guest.release()) == ("committed", new)
+        assert seen_default(guest) == (new, first)
+        state = boot_state(guest)
+        assert (state["default"], state["once"]) == (second, None)
+        assert "not proven by a cold boot" in proof(guest)
+        assert cold_reset(guest).release == new
+        assert "started by a boot of its own" in proof(guest)
+
+
+def seen_default(guest: Guest) -> tuple[str, str]:
+    """Which kernel the recorder ran in, and bootctl's default then."""
+    release, listed, *_ = guest.text(SEEN).splitlines()
+    (default,) = [entry["id"] for entry in json.loads(listed) if entry.get("isDefault")]
+    return release, default
+
+
+@pytest.mark.timeout(1200)
+def test_grub_starts_the_old_kernel_until_commit_and_the_new_one_behind_it(
+    kernels: KernelPair,
+) -> None:
+    _, recipe = stock_pair()
+    old, new = kernels.source.release, kernels.target.release
+    images = {f"/boot/vmlinuz-{old}": kernels.source, f"/root/vmlinuz-{new}": kernels.target}
+    files = {path: LayerFile(kernel.image) for path, kernel in images.items()}
+    setup = Setup(
+        kernel=kernels.source.image,
+        recipe=recipe,
+        files=files,
+        workloads=(up.COUNTER,),
+        boot_seconds=PATIENCE,
+    )
+    options = setup.command_line()
+    disk = boot_disks.grub_disk(base_image(recipe), f"/boot/vmlinuz-{old}", options)
+
+    def plan(cmdline: Any = None, **fields: Any) -> dict[str, Any]:
+        made = up.document(new, [up.workload("counter")], cmdline, **fields)
+        made["instances"][0]["kernel"]["image"] = f"/root/vmlinuz-{new}"
+        return made
+
+    with booted(replace(setup, firmware=ovmf(disk))) as guest:
+        guest.run(["sh", "-c", "mkdir -p /boot/grub /boot/other; mv /boot/*+deb* /boot/other"])
+        guest.run(["sh", "-c", SETTINGS % (KEPT_SETTINGS, options)])
+        guest.run(["grub-editenv", "create"])
+        guest.run(["update-grub"], timeout=PATIENCE)
+        error = refused(guest, plan())
+        assert error["next_command"] == "update-grub"
+
+        guest.run(["cp", f"/root/vmlinuz-{new}", "/boot"])
+        guest.run(["update-grub"], timeout=PATIENCE)
+        state = boot_state(guest)
+        by_release = {what: entry for entry, what in state["entries"].items() if ">" in entry}
+        first, second = by_release[old], by_release[new]
+        # The newest kernel comes first in the menu, and nothing is saved yet.
+        assert state["entries"][state["default"]] == new
+        error = refused(guest, plan())
+        assert error["next_command"] == f"grub-set-default '{first}'"
+        guest.run(["grub-set-default", first])
+        assert boot_state(guest)["default"] == first
+
+        # Panics: the firmware's own reset, and the loader's choice.
+        dead = plan({"append": ["init=/none-such"]})
+        report = upgraded(guest, dead)
+        assert (report["outcome"], guest.release()) == ("rolled-back", old)
+        assert "vmlinuz" in guest.text("/proc/cmdline")
+        assert guest.serial().count("BdsDxe: starting") == 2
+
+        look, once = "grub-editenv list", f"grub-reboot '{first}'"
+        fails = [recorder(look), up.kernel_check("none-such")]
+        assert upgraded(guest, plan(checks=fails))["outcome"] == "rolled-back"
+        assert guest.text(SEEN).splitlines() == [new, f"saved_entry={first}"]
+        assert (guest.release(), boot_state(guest)["default"]) == (old, first)
+
+        # Committed, and at once the reset button: what was set must be where GRUB reads it.
+        report = upgraded(guest, plan(checks=[recorder(look, once)]))
+        assert (report["outcome"], guest.release()) == ("committed", new)
+        assert guest.text(SEEN).splitlines() == [new, f"saved_entry={first}"]
+        state = boot_state(guest)
+        assert (state["default"], state["once"]) == (second, None)
+        assert "not proven by a cold boot" in proof(guest)
+        assert cold_reset(guest).release == new
+        assert "started by a boot of its own" in proof(guest)
+        up.assert_goes_on(guest, "counter")
