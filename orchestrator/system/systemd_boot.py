@@ -1,7 +1,8 @@
 """systemd-boot: Boot Loader Specification entries, asked of and changed by `bootctl`.
 
 bootctl knows where ESP and XBOOTLDR are, and merges loader.conf with the EFI variables
-LoaderEntryDefault and LoaderEntryOneShot (https://systemd.io/BOOT_LOADER_INTERFACE).
+LoaderEntryOneShot, LoaderEntryPreferred and LoaderEntryDefault, which go before each other in
+this order (https://systemd.io/BOOT_LOADER_INTERFACE).
 """
 
 from __future__ import annotations
@@ -59,6 +60,13 @@ def capability(root: Path) -> Capability:
         _list()
     except MkupgradeError as error:
         return Capability(available=False, reason=f"bootctl does not list entries: {error.what}")
+    preferred = _variable(root, "LoaderEntryPreferred")
+    if preferred is not None:
+        return Capability(
+            available=False,
+            reason=f"{preferred} is preferred, whatever the default is; "
+            "`bootctl set-preferred ''` changes that",
+        )
     return Capability(available=True, reason=f"{booted_by(root)}, set by bootctl")
 
 

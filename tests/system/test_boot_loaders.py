@@ -296,6 +296,15 @@ def test_what_bootctl_calls_the_default_may_be_the_entry_for_one_boot(
     assert (found.default, found.once) == (default, "new.conf")
 
 
+def test_a_preferred_entry_makes_every_default_useless(host_root: Root, tools: Tools) -> None:
+    tools.entries = [dict(entry) for entry in LISTED]
+    variables = efi("LoaderInfo", "systemd-boot 262")
+    root = host_root({**variables, **efi("LoaderEntryPreferred", "debian-7.2.12.conf")})
+    found = boot_loaders.capability(boot_loaders.observe(root), root)
+    assert not found.available
+    assert "bootctl set-preferred ''" in found.reason
+
+
 def test_systemd_boot_is_set_and_read_back(
     host_root: Root, tools: Tools, fake_calls: FakeCalls
 ) -> None:
