@@ -321,7 +321,7 @@ class Guest:
     def reset(self) -> Hello:
         """The reset button: back through the firmware into the default boot entry."""
         self.qemu.command("system_reset")
-        return self.next_kernel()
+        return self.next_kernel(self.setup.boot_seconds)
 
     def keep_serial(self) -> Path:
         """Copy the serial log to the cache, where it outlives the guest; the copy's path."""

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from orchestrator.model.errors import RehearsalError
 from orchestrator.rehearsal.image import LayerFile
 from orchestrator.rehearsal.kernels import KernelPair, prepared_pair
 from orchestrator.rehearsal.machine import Guest, Setup
+from tests.support.guests import booted
 
 BootGuest = Callable[..., AbstractContextManager[Guest]]
 
@@ -52,13 +52,7 @@ def boot(kernels: KernelPair) -> BootGuest:
         files = {f"/boot/vmlinuz-{r}": LayerFile(i) for r, i in images.items()}
         files |= fields.pop("files", {})
         fields.setdefault("kernel", kernels.source.image)
-        with Guest.boot(Setup(files=files, **fields)) as guest:
-            try:
-                yield guest
-            except BaseException as error:
-                error.add_note("end of the guest's serial log:\n" + guest.serial()[-4000:])
-                if isinstance(error, RehearsalError):
-                    error.add_note("\n".join(error.details))
-                raise
+        with booted(Setup(files=files, **fields)) as guest:
+            yield guest
 
     return boot_guest

@@ -4,24 +4,21 @@ new one's behind it, and a cold reset obeys."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from orchestrator.model.errors import RehearsalError
 from orchestrator.rehearsal import boot_disks
-from orchestrator.rehearsal.control import Hello
 from orchestrator.rehearsal.firmware import ovmf
 from orchestrator.rehearsal.image import LayerFile, base_image
 from orchestrator.rehearsal.kernels import KernelPair
 from orchestrator.rehearsal.machine import MACHINE_ID, Guest, Setup
 from orchestrator.rehearsal.stock_kernels import stock_pair
 from tests.support import upgrades as up
+from tests.support.guests import booted
 
-PATIENCE = 300.0
+PATIENCE = 600.0
 """Seconds for firmware, loader and kernel to come up; all of it is emulated."""
 SEEN = "/root/seen"
 OBSERVE = """
@@ -42,19 +39,6 @@ END
 """
 
 
-@contextmanager
-def booted(setup: Setup) -> Iterator[Guest]:
-    """A guest that has come up through firmware and loader; a failure tells what it said."""
-    with Guest.boot(setup) as guest:
-        try:
-            yield guest
-        except BaseException as error:
-            error.add_note("end of the guest's serial log:\n" + guest.serial()[-4000:])
-            if isinstance(error, RehearsalError):
-                error.add_note("\n".join(error.details))
-            raise
-
-
 def boot_state(guest: Guest) -> dict[str, Any]:
     """What mkupgrade says of the boot loader."""
     found: dict[str, Any] = json.loads(guest.run([up.PYTHON, "-c", OBSERVE]).stdout)
@@ -73,23 +57,18 @@ def refused(guest: Guest, plan: dict[str, Any]) -> dict[str, Any]:
     up.put_plan(guest, plan)
     done = guest.run(["mkupgrade", "apply", up.PLAN, "--yes", "--again", "--json"], check=False)
     assert done.code == 3, done
-    report = json.loads(done.stdout)
+    report = json.loads(done.stdout.splitlines()[-1])["report"]
     assert report["outcome"] == "rolled-back"
     found = next(s for s in report["steps"] if s["id"].startswith("preflight"))
     error: dict[str, Any] = found["error"]
     return error
 
 
-def cold_reset(guest: Guest) -> Hello:
-    """The reset button; firmware and loader choose what comes up."""
-    guest.qemu.command("system_reset")
-    return guest.next_kernel(PATIENCE)
-
-
 def upgraded(guest: Guest, plan: dict[str, Any]) -> dict[str, Any]:
     """Apply a plan that jumps, and wait until its transaction has ended; the report."""
-    guest.run(["rm", "-f", SEEN])
-    up.apply(guest, plan, "--again")
+    up.put_plan(guest, plan)
+    guest.run(["rm", "-f", SEEN, up.ENDED])
+    guest.run_through(["mkupgrade", "apply", up.PLAN, "--yes", "--again"], timeout=PATIENCE)
     return up.outcome(guest, PATIENCE)
 
 
@@ -98,7 +77,7 @@ def proof(guest: Guest) -> str:
     return guest.run(["mkupgrade", "status"]).stdout
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(1800)
 def test_systemd_boot_starts_the_old_kernel_until_commit_and_the_new_one_behind_it() -> None:
     pair, recipe = stock_pair()
     old, new = pair.source.release, pair.target.release
@@ -145,7 +124,7 @@ def test_systemd_boot_starts_the_old_kernel_until_commit_and_the_new_one_behind_
         state = boot_state(guest)
         assert (state["default"], state["once"]) == (second, None)
         assert "not proven by a cold boot" in proof(guest)
-        assert cold_reset(guest).release == new
+        assert guest.reset().release == new
         assert "started by a boot of its own" in proof(guest)
 
 
@@ -156,7 +135,7 @@ def seen_default(guest: Guest) -> tuple[str, str]:
     return release, default
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(1800)
 def test_grub_starts_the_old_kernel_until_commit_and_the_new_one_behind_it(
     kernels: KernelPair,
 ) -> None:
@@ -219,6 +198,6 @@ def test_grub_starts_the_old_kernel_until_commit_and_the_new_one_behind_it(
         state = boot_state(guest)
         assert (state["default"], state["once"]) == (second, None)
         assert "not proven by a cold boot" in proof(guest)
-        assert cold_reset(guest).release == new
+        assert guest.reset().release == new
         assert "started by a boot of its own" in proof(guest)
         up.assert_goes_on(guest, "counter")
