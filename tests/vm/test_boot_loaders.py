@@ -55,7 +55,9 @@ def recorder(*commands: str) -> dict[str, Any]:
 def refused(guest: Guest, plan: dict[str, Any]) -> dict[str, Any]:
     """Apply a plan that preflight refuses; the step's error."""
     up.put_plan(guest, plan)
-    done = guest.run(["mkupgrade", "apply", up.PLAN, "--yes", "--again", "--json"], check=False)
+    done = guest.run(
+        ["mkupgrade", "apply", up.PLAN, "--yes", "--again", "--json"], check=False, timeout=PATIENCE
+    )
     assert done.code == 3, done
     report = json.loads(done.stdout.splitlines()[-1])["report"]
     assert report["outcome"] == "rolled-back"
@@ -87,44 +89,45 @@ def test_systemd_boot_starts_the_old_kernel_until_commit_and_the_new_one_behind_
     kernels = (pair.source, pair.target)
     disk = boot_disks.systemd_boot_disk(base, MACHINE_ID, kernels, setup.command_line(), old)
 
-    def plan(cmdline: Any = None, **fields: Any) -> dict[str, Any]:
-        made = up.document(new, [], cmdline, metadata={"name": "next"}, **fields)
-        made["instances"][0]["kernel"]["initrd"] = f"/boot/initrd.img-{new}"
+    def plan(release: str, cmdline: Any = None, **fields: Any) -> dict[str, Any]:
+        made = up.document(release, [], cmdline, metadata={"name": "next"}, **fields)
+        made["instances"][0]["kernel"]["initrd"] = f"/boot/initrd.img-{release}"
         return made
 
     look = "bootctl list --json=short"
     with booted(replace(setup, firmware=ovmf(disk))) as guest:
         state = boot_state(guest)
         assert (state["loader"], state["default"], state["once"]) == ("systemd-boot", first, None)
-        assert {state["entries"][first], state["entries"][second]} == {old, new}
-
-        guest.run(["bootctl", "set-default", second])
-        error = refused(guest, plan())
-        assert f"starts Linux {new}, not the running {old}" in json.dumps(error)
-        guest.run(["bootctl", "set-default", first])
-
-        # Fails behind the jump: home by another jump, with the loader as it was.
-        fails = [recorder(look), up.kernel_check("none-such")]
-        assert upgraded(guest, plan(checks=fails))["outcome"] == "rolled-back"
-        assert (guest.release(), seen_default(guest)) == (old, (new, first))
-        assert boot_state(guest)["default"] == first
-
-        # Panics: the firmware's own reset, and the loader's choice.
-        dead = plan({"append": ["rdinit=/none-such"]})  # and the root's driver is a module
-        report = upgraded(guest, dead)
-        assert (report["outcome"], guest.release()) == ("rolled-back", old)
-        assert guest.serial().count("BdsDxe: starting") == 2
-        assert "started by a boot of its own" in proof(guest)
+        assert (state["entries"][first], state["entries"][second]) == (old, new)
 
         # Committed, and then the long way into it.
         once = f"bootctl set-oneshot {first}"
-        report = upgraded(guest, plan(checks=[recorder(look, once)]))
+        report = upgraded(guest, plan(new, checks=[recorder(look, once)]))
         assert (report["outcome"], guest.release()) == ("committed", new)
         assert seen_default(guest) == (new, first)
         state = boot_state(guest)
         assert (state["default"], state["once"]) == (second, None)
         assert "not proven by a cold boot" in proof(guest)
         assert guest.reset().release == new
+        assert "started by a boot of its own" in proof(guest)
+
+        # From here on the newer kernel is the old one. Set to the other one, it is refused.
+        guest.run(["bootctl", "set-default", first])
+        error = refused(guest, plan(old))
+        assert f"starts Linux {old}, not the running {new}" in error["what"]
+        assert error["next_command"] == f"bootctl set-default {second}"
+        guest.run(["bootctl", "set-default", second])
+
+        # Fails behind the jump: home by another jump, with the loader as it was.
+        fails = [recorder(look), up.kernel_check("none-such")]
+        assert upgraded(guest, plan(old, checks=fails))["outcome"] == "rolled-back"
+        assert (guest.release(), seen_default(guest)) == (new, (old, second))
+        assert boot_state(guest)["default"] == second
+
+        # Panics, for the root's driver is in the initrd: the firmware's reset, the loader's choice.
+        report = upgraded(guest, plan(old, {"append": ["rdinit=/none-such"]}))
+        assert (report["outcome"], guest.release()) == ("rolled-back", new)
+        assert guest.serial().count("BdsDxe: starting") == 3
         assert "started by a boot of its own" in proof(guest)
 
 
@@ -141,8 +144,12 @@ def test_grub_starts_the_old_kernel_until_commit_and_the_new_one_behind_it(
 ) -> None:
     _, recipe = stock_pair()
     old, new = kernels.source.release, kernels.target.release
-    images = {f"/boot/vmlinuz-{old}": kernels.source, f"/root/vmlinuz-{new}": kernels.target}
-    files = {path: LayerFile(kernel.image) for path, kernel in images.items()}
+    both = (kernels.source, kernels.target)
+    files = {
+        f"{room}/vmlinuz-{kernel.release}": LayerFile(kernel.image)
+        for kernel in both
+        for room in ("/boot", "/root")
+    }
     setup = Setup(
         kernel=kernels.source.image,
         recipe=recipe,
@@ -153,51 +160,55 @@ def test_grub_starts_the_old_kernel_until_commit_and_the_new_one_behind_it(
     options = setup.command_line()
     disk = boot_disks.grub_disk(base_image(recipe), f"/boot/vmlinuz-{old}", options)
 
-    def plan(cmdline: Any = None, **fields: Any) -> dict[str, Any]:
-        made = up.document(new, [up.workload("counter")], cmdline, **fields)
-        made["instances"][0]["kernel"]["image"] = f"/root/vmlinuz-{new}"
+    def plan(release: str, cmdline: Any = None, **fields: Any) -> dict[str, Any]:
+        made = up.document(release, [up.workload("counter")], cmdline, **fields)
+        made["instances"][0]["kernel"]["image"] = f"/root/vmlinuz-{release}"
         return made
 
+    look = "grub-editenv list"
     with booted(replace(setup, firmware=ovmf(disk))) as guest:
         guest.run(["sh", "-c", "mkdir -p /boot/grub /boot/other; mv /boot/*+deb* /boot/other"])
         guest.run(["sh", "-c", SETTINGS % (KEPT_SETTINGS, options)])
         guest.run(["grub-editenv", "create"])
-        guest.run(["update-grub"], timeout=PATIENCE)
-        error = refused(guest, plan())
-        assert error["next_command"] == "update-grub"
-
-        guest.run(["cp", f"/root/vmlinuz-{new}", "/boot"])
         guest.run(["update-grub"], timeout=PATIENCE)
         state = boot_state(guest)
         by_release = {what: entry for entry, what in state["entries"].items() if ">" in entry}
         first, second = by_release[old], by_release[new]
         # The newest kernel comes first in the menu, and nothing is saved yet.
         assert state["entries"][state["default"]] == new
-        error = refused(guest, plan())
-        assert error["next_command"] == f"grub-set-default '{first}'"
         guest.run(["grub-set-default", first])
         assert boot_state(guest)["default"] == first
 
-        # Panics: the firmware's own reset, and the loader's choice.
-        dead = plan({"append": ["init=/none-such"]})
-        report = upgraded(guest, dead)
-        assert (report["outcome"], guest.release()) == ("rolled-back", old)
-        assert "vmlinuz" in guest.text("/proc/cmdline")
-        assert guest.serial().count("BdsDxe: starting") == 2
-
-        look, once = "grub-editenv list", f"grub-reboot '{first}'"
-        fails = [recorder(look), up.kernel_check("none-such")]
-        assert upgraded(guest, plan(checks=fails))["outcome"] == "rolled-back"
-        assert guest.text(SEEN).splitlines() == [new, f"saved_entry={first}"]
-        assert (guest.release(), boot_state(guest)["default"]) == (old, first)
-
         # Committed, and at once the reset button: what was set must be where GRUB reads it.
-        report = upgraded(guest, plan(checks=[recorder(look, once)]))
+        once = f"grub-reboot '{first}'"
+        report = upgraded(guest, plan(new, checks=[recorder(look, once)]))
         assert (report["outcome"], guest.release()) == ("committed", new)
-        assert guest.text(SEEN).splitlines() == [new, f"saved_entry={first}"]
+        assert guest.text(SEEN).splitlines()[:2] == [new, f"saved_entry={first}"]
+        assert guest.reset().release == new
+        assert f"BOOT_IMAGE=/boot/vmlinuz-{new}" in guest.text("/proc/cmdline")
         state = boot_state(guest)
         assert (state["default"], state["once"]) == (second, None)
-        assert "not proven by a cold boot" in proof(guest)
-        assert guest.reset().release == new
         assert "started by a boot of its own" in proof(guest)
         up.assert_goes_on(guest, "counter")
+
+        # From here on the newer kernel is the old one. Set to the other one, it is refused.
+        guest.run(["grub-set-default", first])
+        error = refused(guest, plan(old))
+        assert error["next_command"] == f"grub-set-default '{second}'"
+        guest.run(["grub-set-default", second])
+
+        # Panics: the firmware's own reset, and the loader's choice.
+        report = upgraded(guest, plan(old, {"append": ["init=/none-such"]}))
+        assert (report["outcome"], guest.release()) == ("rolled-back", new)
+        assert guest.serial().count("BdsDxe: starting") == 3
+
+        # Fails behind the jump: home by another jump, with the loader as it was.
+        fails = [recorder(look), up.kernel_check("none-such")]
+        assert upgraded(guest, plan(old, checks=fails))["outcome"] == "rolled-back"
+        assert guest.text(SEEN).splitlines() == [old, f"saved_entry={second}"]
+        assert (guest.release(), boot_state(guest)["default"]) == (new, second)
+
+        # Not in the menu any more.
+        guest.run(["rm", f"/boot/vmlinuz-{old}"])
+        guest.run(["update-grub"], timeout=PATIENCE)
+        assert refused(guest, plan(old))["next_command"] == "update-grub"
