@@ -2,9 +2,9 @@
 
 The session is named "mkupgrade:<transaction>" so that it can be found again: LUO cannot list
 sessions. Sender: the session lives while this process has it open; its last close before the
-jump discards everything (facts of `orchestrator.system.luo`). Receiver: closing the session *is*
-finishing it, so nothing is finished, and no error lets go of it, before all is verified and on
-disk.
+jump discards everything (facts of `orchestrator.system.luo`). Receiver: the last close of the
+session *is* finishing it, so a keeper holds it, too, from the moment it is retrieved until all is
+verified and on disk: neither an error nor the death of this process lets go of it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,12 @@ from orchestrator.handover.transfer import (
     verify_each,
     with_payload,
 )
-from orchestrator.model.errors import ErrorClass, HandoverError, SystemCallError
+from orchestrator.model.errors import (
+    ErrorClass,
+    HandoverError,
+    MkupgradeError,
+    SystemCallError,
+)
 from orchestrator.model.kinds import ChannelName
 from orchestrator.model.seams import Control
 from orchestrator.model.steps import Inspected, Inspection, Section
@@ -51,6 +56,7 @@ class Session(Protocol):
     def preserve(self, fd: int, token: int) -> None: ...
     def retrieve(self, token: int) -> int: ...
     def finish(self) -> None: ...
+    def fileno(self) -> int: ...
     def close(self) -> None: ...
 
 
@@ -63,6 +69,22 @@ class Device(Protocol):
 
 OpenDevice = Callable[[], AbstractContextManager[Device]]
 """Opens /dev/liveupdate, for a moment: `lambda: luo.open_device(guard)`."""
+
+
+class Keeper(Protocol):
+    """Holds retrieved sessions open beyond the death of this process, by their names."""
+
+    def keep(self, name: str, session: Session) -> None:
+        """From now on the session is open in another process, too."""
+        ...
+
+    def kept(self, name: str) -> Session | None:
+        """A session that an earlier process retrieved, to go on with; None: none is kept."""
+        ...
+
+    def release(self, name: str) -> None:
+        """Its state is durable, or of no use any more. None kept is fine."""
+        ...
 
 
 def session_name(transaction: str) -> str:
@@ -90,12 +112,18 @@ def with_device(
 
 
 class KhoChannel:
-    """Holds the session open from `send` to the jump, and from `receive` to `finish`."""
+    """Holds the session open from `send` to the jump, and, with the keeper, from `receive` to
+    `finish`."""
 
     name: ChannelName = "kho"
 
     def __init__(
-        self, open_device: OpenDevice, state_dir: Path, transaction: str, section: Section
+        self,
+        open_device: OpenDevice,
+        keeper: Keeper,
+        state_dir: Path,
+        transaction: str,
+        section: Section,
     ) -> None:
         """
         Args:
@@ -106,6 +134,7 @@ class KhoChannel:
         self.spilled = DiskChannel(state_dir, transaction, section)
         self.copy = DiskChannel(state_dir, transaction, section, "received")
         self._open_device = open_device
+        self._keeper = keeper
         self._outgoing: Session | None = None
         self._incoming: Session | None = None
         self._sent: Manifest | None = None
@@ -152,11 +181,12 @@ class KhoChannel:
         self.copy.discard()
 
     def receive(self, destination: Path, control: Control) -> Received:
-        """See `Channel.receive`. After an error the session stays open in this process, unread
-        state with it: `finish` or `close` drops it, nothing else does.
+        """See `Channel.receive`. After an error, and after the death of this process, the session
+        is still open in the keeper, unread state with it: the next `receive` goes on with it,
+        `finish` drops it, nothing else does.
 
-        Where the session is gone (a process that had it open died, or the kernel lost it), the
-        durable copies are taken: what an earlier `receive` wrote, else what was spilled.
+        Where the session is gone (the keeper was killed too, or the kernel lost it), the durable
+        copies are taken: what an earlier `receive` wrote, else what was spilled.
 
         Raises:
             NotPreservedError: no such session came from the previous kernel, and no copy is on
@@ -192,14 +222,17 @@ class KhoChannel:
         return inspect_unpacked(destination, self.transaction, self.section)[0]
 
     def finish(self) -> None:
-        """Give the kernel's copy back. Only after `receive` returned."""
+        """Give the kernel's copy back. Only after `receive` returned, here or in a process that
+        died since."""
         if self._incoming is not None:
             self._incoming.finish()
             self._incoming.close()
             self._incoming = None
+        self._keeper.release(self._name())
 
     def close(self) -> None:
-        """Let go of both sessions: what was sent is discarded, what came in is finished."""
+        """Let go of both sessions: what was sent is discarded; what came in, and is not
+        finished, is the keeper's alone."""
         for session in (self._outgoing, self._incoming):
             if session is not None:
                 session.close()
@@ -221,14 +254,24 @@ class KhoChannel:
             session.preserve(fd, token)
         return header
 
-    def _verified(self, control: Control) -> tuple[Manifest, dict[int, int], dict[str, str]]:
-        """What is in the session: the manifest, the frames that fit it by token (the caller
-        closes the descriptors), and why the others do not."""
+    def _retrieved(self, control: Control) -> Session:
+        """The session that came in, and the keeper has it, too."""
+        if self._incoming is None:
+            self._incoming = self._keeper.kept(self._name())
         if self._incoming is None:
             self._incoming = self._session(
                 lambda device: device.retrieve_session(self._name()), control
             )
-        session = self._incoming
+            try:
+                self._keeper.keep(self._name(), self._incoming)
+            except MkupgradeError as error:  # no reason to give up what is in our hands
+                control.progress(f"State in memory hangs on this process alone: {error}")
+        return self._incoming
+
+    def _verified(self, control: Control) -> tuple[Manifest, dict[int, int], dict[str, str]]:
+        """What is in the session: the manifest, the frames that fit it by token (the caller
+        closes the descriptors), and why the others do not."""
+        session = self._retrieved(control)
         manifest = read_manifest(session, self._name())
         check_belongs(manifest, self.transaction, self.section)
         frames: dict[int, int] = {}

@@ -16,7 +16,13 @@ from orchestrator.handover.channels import Channel, Head, Item, Received
 from orchestrator.handover.disk import DiskChannel
 from orchestrator.handover.frame import SIZE
 from orchestrator.handover.kho import KhoChannel, session_name
-from orchestrator.model.errors import DeadlineError, ErrorClass, HandoverError, MkupgradeError
+from orchestrator.model.errors import (
+    DeadlineError,
+    ErrorClass,
+    HandoverError,
+    MkupgradeError,
+    ToolError,
+)
 from orchestrator.model.steps import Inspection, Section
 from orchestrator.system.call_errors import NotPreservedError
 from tests.support.control import Control
@@ -36,7 +42,7 @@ def make(request: pytest.FixtureRequest, kernel: LuoKernel, state_dir: Path) -> 
 
 
 def kho(kernel: LuoKernel, state_dir: Path) -> KhoChannel:
-    return KhoChannel(kernel.open_device, state_dir, TRANSACTION, Section.FORWARD)
+    return KhoChannel(kernel.open_device, kernel.keeper, state_dir, TRANSACTION, Section.FORWARD)
 
 
 def same(left: Path, right: Path) -> bool:
@@ -139,7 +145,7 @@ def test_another_section_is_refused(
 ) -> None:
     kho(kernel, state_dir).send(head, items, control)
     kernel.jump()
-    back = KhoChannel(kernel.open_device, state_dir, TRANSACTION, Section.RETURN)
+    back = KhoChannel(kernel.open_device, kernel.keeper, state_dir, TRANSACTION, Section.RETURN)
     with pytest.raises(HandoverError, match="section forward; expected"):
         back.receive(tmp_path / "run", control)
     assert not kernel.incoming[session_name(TRANSACTION)].finished
@@ -169,13 +175,87 @@ def test_memory_is_given_back_only_after_the_state_is_durable(
     kernel: LuoKernel,
     state_dir: Path,
 ) -> None:
-    """The engine is killed right after `receive`: closing the session finished it."""
+    """The engine is killed right after `receive`, and the keeper with it: the last close of the
+    session finished it."""
     kho(kernel, state_dir).send(head, items, control)
     kernel.jump()
     kho(kernel, state_dir).receive(tmp_path / "run", control)
     kernel.die()
+    kernel.keeper.release(session_name(TRANSACTION))
     again = kho(kernel, state_dir).receive(tmp_path / "elsewhere", control)
     arrived(again, items)
+
+
+@pytest.mark.parametrize("how", ["killed", "ended by an error"])
+def test_state_that_is_not_durable_yet_outlives_the_process_that_retrieved_it(
+    head: Head,
+    items: list[Item],
+    control: Control,
+    tmp_path: Path,
+    kernel: LuoKernel,
+    state_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    how: str,
+) -> None:
+    """Twice: the one who went on with it dies at the same place."""
+
+    def ends(*_: Any) -> None:
+        raise HandoverError("the disk is full")
+
+    kho(kernel, state_dir).send(head, items, control)
+    kernel.jump()
+    for _ in range(2):
+        receiver = kho(kernel, state_dir)
+        with monkeypatch.context() as patch, pytest.raises(HandoverError, match="disk is full"):
+            patch.setattr(DiskChannel, "copy_in", ends)
+            receiver.receive(tmp_path / "run", control)
+        if how == "killed":
+            kernel.die()
+        else:
+            receiver.close()
+        assert not kernel.incoming[session_name(TRANSACTION)].finished
+    receiver = kho(kernel, state_dir)
+    arrived(receiver.receive(tmp_path / "run", control), items)
+    receiver.finish()
+    assert kernel.incoming[session_name(TRANSACTION)].finished
+    assert kernel.keeper.kept(session_name(TRANSACTION)) is None
+
+
+def test_a_process_that_died_before_it_told_the_keeper_is_made_good(
+    head: Head,
+    items: list[Item],
+    control: Control,
+    tmp_path: Path,
+    kernel: LuoKernel,
+    state_dir: Path,
+) -> None:
+    kho(kernel, state_dir).send(head, items, control)
+    kernel.jump()
+    kho(kernel, state_dir).receive(tmp_path / "run", control)
+    kernel.die()
+    receiver = kho(kernel, state_dir)
+    arrived(receiver.receive(tmp_path / "run", control), items)
+    receiver.finish()
+    assert kernel.incoming[session_name(TRANSACTION)].finished
+
+
+def test_without_a_keeper_the_state_is_received_all_the_same_and_that_is_said(
+    head: Head,
+    items: list[Item],
+    control: Control,
+    tmp_path: Path,
+    kernel: LuoKernel,
+    state_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fails(*_: Any) -> None:
+        raise ToolError("no keeper can be started")
+
+    monkeypatch.setattr(kernel.keeper, "keep", fails)
+    kho(kernel, state_dir).send(head, items, control)
+    kernel.jump()
+    arrived(kho(kernel, state_dir).receive(tmp_path / "run", control), items)
+    assert any("no keeper can be started" in line for line in control.said)
 
 
 def test_what_is_spilled_is_not_written_again(

@@ -44,7 +44,7 @@ def test_damaged_state_on_disk_is_reported_with_the_problem(
 def test_the_command_line_names_a_session_and_it_is_not_touched(
     head: Head, items: list[Item], control: Control, state_dir: Path, kernel: LuoKernel
 ) -> None:
-    KhoChannel(kernel.open_device, state_dir, TRANSACTION, Section.FORWARD).send(
+    KhoChannel(kernel.open_device, kernel.keeper, state_dir, TRANSACTION, Section.FORWARD).send(
         head, items, control
     )
     kernel.jump()
@@ -59,7 +59,7 @@ def test_the_command_line_names_a_session_and_it_is_not_touched(
 def test_a_rescued_session_is_on_disk_before_it_is_finished(
     head: Head, items: list[Item], control: Control, state_dir: Path, kernel: LuoKernel
 ) -> None:
-    KhoChannel(kernel.open_device, state_dir, TRANSACTION, Section.FORWARD).send(
+    KhoChannel(kernel.open_device, kernel.keeper, state_dir, TRANSACTION, Section.FORWARD).send(
         head, items, control
     )
     kernel.jump()
@@ -79,7 +79,7 @@ def test_what_cannot_be_rescued_stays_in_memory(
     kernel: LuoKernel,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    KhoChannel(kernel.open_device, state_dir, TRANSACTION, Section.FORWARD).send(
+    KhoChannel(kernel.open_device, kernel.keeper, state_dir, TRANSACTION, Section.FORWARD).send(
         head, items, control
     )
     kernel.jump()

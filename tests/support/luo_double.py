@@ -13,6 +13,7 @@ import stat
 from dataclasses import dataclass, field
 from types import TracebackType
 
+from orchestrator.handover.kho import Session
 from orchestrator.system import call_errors, calls
 from orchestrator.system.call_errors import check
 
@@ -36,13 +37,15 @@ class _State:
 
 
 class LuoKernel:
-    """The kernel. `jump()` is the kexec, `die()` the end of the process under test."""
+    """The kernel. `jump()` is the kexec, `die()` the end of the process under test, which the
+    keeper survives."""
 
     def __init__(self) -> None:
         self.outgoing: dict[str, _State] = {}
         self.incoming: dict[str, _State] = {}
         self.sessions: list[SessionDouble] = []
         self.device: DeviceDouble | None = None
+        self.keeper = KeeperDouble()
         self.boots = 1
 
     def open_device(self) -> DeviceDouble:
@@ -154,7 +157,8 @@ class SessionDouble:
         state, self._state = self._state, None
         if state is None or self._born != self._kernel.boots:
             return
-        self._kernel.sessions.remove(self)
+        if self in self._kernel.sessions:
+            self._kernel.sessions.remove(self)
         state.handles -= 1
         if state.handles:
             return
@@ -163,6 +167,20 @@ class SessionDouble:
         elif self._kernel.outgoing.get(state.name) is state:
             del self._kernel.outgoing[state.name]
         _drop(state)
+
+    def fileno(self) -> int:
+        return -1 if self._state is None else 3
+
+    def is_open(self) -> bool:
+        return self._state is not None and self._born == self._kernel.boots
+
+    def dup(self) -> SessionDouble:
+        """Another descriptor of it, as SCM_RIGHTS makes one."""
+        return SessionDouble(self._kernel, self._open())
+
+    def leave(self) -> None:
+        """Into another process."""
+        self._kernel.sessions.remove(self)
 
     def _open(self) -> _State:
         if self._state is None or self._born != self._kernel.boots:
@@ -185,6 +203,34 @@ class SessionDouble:
         if any(os.path.samestat(os.fstat(other), status) for other in taken):
             return errno.EBUSY
         return 0
+
+
+class KeeperDouble:
+    """A keeper that lives as long as the kernel: `LuoKernel.die` does not reach it."""
+
+    def __init__(self) -> None:
+        self.sessions: dict[str, SessionDouble] = {}
+
+    def keep(self, name: str, session: Session) -> None:
+        assert isinstance(session, SessionDouble)
+        self.sessions[name] = self._another(session)
+
+    def kept(self, name: str) -> SessionDouble | None:
+        found = self.sessions.get(name)
+        if found is None or not found.is_open():
+            return None
+        return found.dup()
+
+    def release(self, name: str) -> None:
+        if name in self.sessions:
+            self.sessions.pop(name).close()
+
+    @staticmethod
+    def _another(session: SessionDouble) -> SessionDouble:
+        """Open in a process that `die` is not about."""
+        held = session.dup()
+        held.leave()
+        return held
 
 
 def _can_be_preserved(fd: int, status: os.stat_result) -> bool:

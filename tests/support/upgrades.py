@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 from orchestrator.rehearsal.control import GuestRestartedError, Hello
+from orchestrator.rehearsal.image import LayerFile
 from orchestrator.rehearsal.machine import GUEST_PROGRAMS, Guest
 
 PLAN = "/etc/mkupgrade/plan.yaml"
 ENDED = "/run/mkupgrade-resume.ended"
 RESUME_LOG = "/var/log/mkupgrade-resume.log"
 PYTHON = "/usr/bin/python3"
+RESUME_UNIT = "mkupgrade-resume.service"
+DIES_ONCE = "/var/lib/dies-once"
+_DYING = Path(__file__).parents[1] / "vm/guest/dies.py"
 
 
 def started(name: str, *arguments: str) -> dict[str, Any]:
@@ -57,6 +62,21 @@ def document(
         "rollback": {"panic_timeout": "1s"},
         **fields,
     }
+
+
+def dying() -> dict[str, LayerFile]:
+    """Files of a guest whose `mkupgrade` dies once, between retrieval and durable copy."""
+    return {
+        "/usr/local/sbin/mkupgrade": LayerFile(_DYING, 0o755),
+        DIES_ONCE: LayerFile(b"\n"),
+    }
+
+
+def install_dying(guest: Guest) -> None:
+    """The same, in a guest that runs."""
+    for path, file in dying().items():
+        content = file.content if isinstance(file.content, bytes) else file.content.read_bytes()
+        guest.put(path, content, mode=file.mode)
 
 
 def kernel_check(release: str) -> dict[str, Any]:

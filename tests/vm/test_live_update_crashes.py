@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -56,6 +57,7 @@ def test_a_killed_engine_is_resumed_all_the_way_or_reverted_and_never_both(
         up.assert_goes_on(guest, "counter")
         up.assert_gapless(guest, "counter", least=20)
         _die_for_real_and_go_on(guest, kernels)
+        _die_with_state_in_hand_and_go_on(guest, kernels)
 
 
 def _die_for_real_and_go_on(guest: Guest, kernels: KernelPair) -> None:
@@ -71,6 +73,32 @@ def _die_for_real_and_go_on(guest: Guest, kernels: KernelPair) -> None:
     assert up.result_of(report, "restore/counter")["from"] == "memory"
     up.assert_goes_on(guest, "counter")
     up.assert_gapless(guest, "counter")
+
+
+def _die_with_state_in_hand_and_go_on(guest: Guest, kernels: KernelPair) -> None:
+    """Nothing is spilled, and behind the jump the resume dies between retrieval and durable copy:
+    the next one, by hand, has the state from memory all the same."""
+    up.install_dying(guest)
+    target = kernels.source.release
+    plan = up.document(target, [up.workload("counter", spill=False)])
+    assert up.apply(guest, plan).release == target
+    guest.wait_for(["test", "-e", up.ENDED], timeout=120.0)
+    assert guest.text(up.ENDED).strip() == str(128 + signal.SIGKILL)
+    assert not guest.exists(up.DIES_ONCE)
+    assert guest.run(["find", "/var/lib/mkupgrade", "-name", "payload-*"]).stdout == ""
+    assert len(_keepers(guest)) == 1
+    guest.run(["mkupgrade", "resume"], timeout=120.0)
+    report = up.report(guest)
+    assert report["outcome"] == "committed"
+    assert up.result_of(report, "restore/counter")["from"] == "memory"
+    assert _keepers(guest) == []
+    up.assert_goes_on(guest, "counter")
+    up.assert_gapless(guest, "counter")
+
+
+def _keepers(guest: Guest) -> list[str]:
+    listed = guest.run(["pgrep", "-f", "keeper_program.py"], check=False)
+    return listed.stdout.split()
 
 
 def _assert_reverted(case: dict[str, Any]) -> None:

@@ -94,11 +94,12 @@ class CleanUpHandler(Handler[CleanUp]):
             device = (armed or {}).get("params", {}).get("watchdog")
             if device is not None:
                 parts.watchdog.disarm(Path(device))
-        parts.channels.close()
         for section in (Section.FORWARD, Section.RETURN):
             key = (context.state_dir, context.transaction, section)
+            memory = parts.channels.kho(*key)
+            memory.finish()
+            memory.discard()
             parts.channels.disk(*key).discard()
-            parts.channels.copy(*key).discard()
         for section in Section:
             directory = job.records_of(section).dir
             for tree in ("work", "retrieved", "trial"):

@@ -12,7 +12,7 @@ from typing import NoReturn, Protocol
 
 from orchestrator.handover.channels import Channel
 from orchestrator.handover.disk import DiskChannel
-from orchestrator.handover.kho import KhoChannel, OpenDevice
+from orchestrator.handover.kho import Keeper, KhoChannel, OpenDevice
 from orchestrator.model.host import BootState
 from orchestrator.model.landing import Place
 from orchestrator.model.steps import Section
@@ -96,17 +96,22 @@ class Watchdog(Protocol):
 
 class Channels:
     """The channels of the transaction at hand. Those through memory are kept: they hold the
-    session, which lives no longer than this process."""
+    session, and one that was made here lives no longer than this process."""
 
-    def __init__(self, open_device: OpenDevice) -> None:
+    def __init__(self, open_device: OpenDevice, keeper: Keeper) -> None:
+        """
+        Args:
+            keeper: holds a session that was retrieved, until its state is durable.
+        """
         self.open_device = open_device
+        self._keeper = keeper
         self._kho: dict[tuple[Path, str, Section], Channel] = {}
 
     def kho(self, state_dir: Path, transaction: str, taken_in: Section) -> Channel:
         """The same one each time. `taken_in`: FORWARD or RETURN, also for `receive`."""
         key = (state_dir, transaction, taken_in)
         if key not in self._kho:
-            self._kho[key] = KhoChannel(self.open_device, *key)
+            self._kho[key] = KhoChannel(self.open_device, self._keeper, *key)
         return self._kho[key]
 
     @staticmethod

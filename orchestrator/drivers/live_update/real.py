@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import NoReturn
 
 from orchestrator.drivers.live_update.parts import Channels, Parts
+from orchestrator.handover.kho import Session
 from orchestrator.model.errors import ErrorClass, MkupgradeError
 from orchestrator.model.host import BootState
 from orchestrator.model.landing import Place
-from orchestrator.system import boot_loaders, calls, files, luo, watchdog
+from orchestrator.system import boot_loaders, calls, files, keeper, luo, watchdog
 from orchestrator.system.call_errors import BusyError
 from orchestrator.system.guard import HostGuard
 from orchestrator.workloads.facade import Workloads
 
 RUNTIME_DIR = Path("/run/mkupgrade")
+_KEPT = RUNTIME_DIR / "sessions"
 _LOADED = Path("/sys/kernel/kexec_loaded")
 _FED_PER_TIMEOUT = 3
 
@@ -28,7 +30,7 @@ def real_parts(guard: HostGuard) -> Parts:
         machine=RealMachine(guard),
         boot=RealBoot(guard),
         watchdog=RealWatchdog(guard),
-        channels=Channels(lambda: luo.open_device(guard)),
+        channels=Channels(lambda: luo.open_device(guard), RealKeeper(guard)),
         workloads=Workloads(),
         runtime_dir=RUNTIME_DIR,
     )
@@ -96,6 +98,23 @@ class RealBoot:
 
     def entry_for(self, release: str) -> str | None:
         return boot_loaders.entry_for(self.state(), release)
+
+
+class RealKeeper:
+    """A process of its own per session, reached below the runtime directory."""
+
+    def __init__(self, guard: HostGuard) -> None:
+        self._guard = guard
+
+    def keep(self, name: str, session: Session) -> None:
+        keeper.keep(_KEPT, name, session.fileno())
+
+    def kept(self, name: str) -> Session | None:
+        fd = keeper.kept(_KEPT, name)
+        return None if fd is None else luo.LuoSession(self._guard, fd, name)
+
+    def release(self, name: str) -> None:
+        keeper.release(_KEPT, name)
 
 
 class RealWatchdog:

@@ -229,7 +229,7 @@ class Host:
             machine=self.machine,
             boot=self.boot,
             watchdog=self.watchdog,
-            channels=Channels(self.luo.open_device),
+            channels=Channels(self.luo.open_device, self.luo.keeper),
             workloads=self.workloads,  # type: ignore[arg-type]
             runtime_dir=self.tmp_path / "run",
         )

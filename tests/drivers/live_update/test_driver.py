@@ -105,4 +105,6 @@ def test_the_resume_unit_comes_before_the_network_and_bears_a_clean_rollback() -
     assert "local-fs.target" in unit["Unit"]["After"].split()
     assert unit["Service"]["SuccessExitStatus"].split() == ["0", "3"]
     assert unit["Service"]["KillMode"] == "process"
+    assert unit["Service"]["Restart"] == "on-abnormal"
+    assert unit["Service"]["RestartMode"] == "direct"
     assert unit["Service"]["ExecStart"].endswith("mkupgrade resume --boot")
