@@ -11,6 +11,8 @@ Facts (CRIU 4.2's criu/*.c and criu(8)):
 - Network lock: nftables, since the default wants the iptables program. A dump that ends by
   killing the tree leaves its table "inet CRIU-…" in place: the peer's segments are dropped, not
   reset, until the jump. A restore removes it.
+- A restore with `--tcp-close` shuts the connections' sockets down instead of giving them their
+  state back (sk-inet.c, open_inet_sk); what was dumped with `--tcp-established` will do.
 - cgroups are ours to restore (`cgroups`): the target kernel's tree need not be as it was.
 """
 
@@ -96,16 +98,19 @@ def restore_argv(
     migrate: CriuMigrate,
     shell_job: bool,
     inherit: Mapping[int, int] = MappingProxyType({}),
+    *,
+    close: bool = False,
 ) -> list[str]:
     """`criu restore` of what `dump_argv` left; the tree ends up as a child of PID 1.
 
     Args:
         inherit: inode of an `external` socket -> descriptor that takes its place.
+        close: established connections come back closed.
     """
     return [
         *("criu", "restore", "--restore-detached", "--images-dir", str(images)),
         *("--work-dir", str(logs), "--log-file", RESTORE_LOG, "-v3"),
-        *_options(migrate, shell_job),
+        *_options(migrate, shell_job, close),
         *(
             word
             for inode, fd in inherit.items()
@@ -129,10 +134,11 @@ def extras(migrate: CriuMigrate) -> list[str]:
     return list(migrate.extra)
 
 
-def _options(migrate: CriuMigrate, shell_job: bool) -> list[str]:
+def _options(migrate: CriuMigrate, shell_job: bool, close: bool = False) -> list[str]:
     options = ["--manage-cgroups=ignore"]
     if migrate.tcp_established:
-        options += ["--tcp-established", "--network-lock", "nftables"]
+        how = "--tcp-close" if close else "--tcp-established"
+        options += [how, "--network-lock", "nftables"]
     if migrate.file_locks:
         options.append("--file-locks")
     if migrate.ext_unix_sockets:
@@ -188,16 +194,18 @@ def restore(
     control: Control,
     *,
     inherit: Mapping[int, int] = MappingProxyType({}),
+    close: bool = False,
 ) -> None:
     """Restore what `dump` left; returns once the tree runs, as a child of PID 1.
 
     Args:
         logs: an existing private directory for restore.log.
+        inherit, close: see `restore_argv`.
 
     Raises:
         WorkloadError: CRIU refused; it says why, and nothing of the tree is left.
     """
-    argv = restore_argv(images, logs, migrate, shell_job, inherit)
+    argv = restore_argv(images, logs, migrate, shell_job, inherit, close=close)
     what = "the processes cannot be restored"
     _run(argv, logs / RESTORE_LOG, what, migrate, control, pass_fds=list(inherit.values()))
 

@@ -20,6 +20,7 @@ from orchestrator.system import files, open_files, proc
 from orchestrator.workloads import (
     carry,
     cgroups,
+    claims,
     criu,
     find,
     hold,
@@ -122,7 +123,7 @@ class Criu:
 
     def inspect_restore(self, meta: Mapping[str, Any]) -> Inspected:
         known = parse(CriuMeta, meta, self.workload.name)
-        there = [pid for pid in known.pids if self._is_ours(pid, known)]
+        there = [p.pid for p in _restored(known)]
         if len(there) == len(known.pids):
             reason = f"all {len(there)} processes run, root {known.pids[0]}"
             return Inspected(verdict=Inspection.PRESENT, reason=reason, result={"pids": known.pids})
@@ -135,11 +136,12 @@ class Criu:
         return Inspected(verdict=verdict, reason=reason)
 
     def stop(self, meta: Mapping[str, Any], control: Control) -> Result:
-        """Kills what was restored. Its peers see closed connections."""
+        """Kills what was restored, and nothing that merely has one of its pids. Its peers see
+        closed connections."""
         processes: list[proc.Process] = []
         if meta:
             known = parse(CriuMeta, meta, self.workload.name)
-            processes = [p for pid in known.pids if self._is_ours(pid, known) for p in _one(pid)]
+            processes = _restored(known)
             processes += [p for q in processes for p in proc.tree(q.pid) if p not in processes]
         else:
             try:
@@ -181,6 +183,7 @@ class Criu:
             "pids": pids,
             "tasks": find.task_ids(pids),
             "session": root.session,
+            "sessions": [p.session for p in processes],
             "cgroup": proc.cgroup(root.pid),
             "unit": self.workload.find.unit,
             "shell_job": self.migrate.shell_job or root.session not in pids,
@@ -214,15 +217,34 @@ class Criu:
         control.progress(f"Restoring {self.workload.name}")
         identifier = Path(meta.argv[0]).name if meta.argv else self.workload.name
         with journal.streams(meta.journal, identifier, meta.unit) as (streams, notes):
-            images = workdir / "images"
-            criu.restore(images, logs, self.migrate, meta.shell_job, control, inherit=streams)
+            close = self._must_close(meta)
+            claim = claims.write(meta)
+            try:
+                criu.restore(
+                    workdir / "images",
+                    logs,
+                    self.migrate,
+                    meta.shell_job,
+                    control,
+                    inherit=streams,
+                    close=close,
+                )
+            except MkupgradeError:
+                claims.mark_failed(claim)
+                raise
         hold.open_ports(meta.network.ports)
         if not _one(meta.pids[0]):
             raise WorkloadError(
                 f"criu restored {self.workload.name}, and process {meta.pids[0]} is not there",
                 where=str(logs / criu.RESTORE_LOG),
             )
-        return {"pids": meta.pids, "notes": [*notes, *self._place(meta)]}
+        closed = meta.network.established if close else 0
+        return {"pids": meta.pids, "notes": [*notes, *self._place(meta)], "closed": closed}
+
+    def _must_close(self, meta: CriuMeta) -> bool:
+        """Did it run on after this state was taken? The peers of its connections are ahead of
+        it, then: restored, they would only hang."""
+        return self.migrate.tcp_established and (meta.outrun or claims.has_run(meta))
 
     def _place(self, meta: CriuMeta) -> list[str]:
         """Into their cgroup, or their unit: not left in ours, which may end with us."""
@@ -247,12 +269,6 @@ class Criu:
                 error_class=ErrorClass.BUSY,
             )
 
-    def _is_ours(self, pid: int, meta: CriuMeta) -> bool:
-        process = proc.process(pid)
-        if process is None or process.state in "ZX":
-            return False
-        return pid != meta.pids[0] or proc.arguments(pid) == meta.argv
-
     def _hold_unit(self, control: Control) -> None:
         unit = self.workload.find.unit
         if unit is not None and units.applies(unit):
@@ -268,6 +284,15 @@ def journal_streams(pids: list[int]) -> list[int]:
     """Inodes of the streams to the journal that these processes have open."""
     outside = unix_diag.connected_outside(open_files.socket_inodes(pids), unix_diag.unix_sockets())
     return [found.inode for found in outside if journal.is_stream(found.name)]
+
+
+def _restored(meta: CriuMeta) -> list[proc.Process]:
+    """The processes that were made of this state in this boot and run still, root first."""
+    claim = claims.of(meta)
+    if claim is None:
+        return []
+    found = [p for pid in meta.pids for p in _one(pid)]
+    return [p for p in found if claim.holds(p)]
 
 
 def _one(pid: int) -> list[proc.Process]:

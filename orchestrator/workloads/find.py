@@ -5,14 +5,18 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 from pathlib import Path
 
 from orchestrator.model.errors import ErrorClass, MkupgradeError, SystemCallError, WorkloadError
 from orchestrator.model.host import WorkloadState
 from orchestrator.model.spec.workloads import Find, Workload
 from orchestrator.system import files, open_files, proc, systemd
+from orchestrator.workloads import claims
 
 _PID_FILE_LIMIT = 64
+_GRAIN_SECONDS = 1.0
+"""How much older than its writing a file may look: some file systems keep whole seconds."""
 
 
 class NotRunningError(WorkloadError):
@@ -135,11 +139,17 @@ def _topmost(pids: list[int], where: str) -> int:
 
 
 def read_pid_file(path: Path) -> int:
-    """The pid in a pid file that only its service or root can have written.
+    """The pid in a pid file that only its service or root can have written, for that process.
+
+    The pid may have been given to another process since, above all after a restart of the
+    machine. So the process must have been started before the file was last written, or have been
+    restored by us in this boot (`claims`).
 
     Raises:
-        NotRunningError: the file is not there, or no such process runs.
-        WorkloadError: a link, writable by everybody, not a number, or pid 0 or 1.
+        NotRunningError: the file is not there, no such process runs, or the file is of an
+            earlier boot and the process is not the one that it was written for.
+        WorkloadError: a link, writable by everybody, not a number, pid 0 or 1, or the process is
+            younger than the file.
     """
     try:
         with files.open_regular(path) as file:
@@ -159,7 +169,37 @@ def read_pid_file(path: Path) -> int:
     pid = int(text)
     if status.st_uid not in (0, _owner(pid)):
         raise _bad_pid_file(path, f"user {status.st_uid} wrote it, not root nor the process's user")
+    _require_older(path, pid, status.st_mtime)
     return pid
+
+
+def _require_older(path: Path, pid: int, written: float) -> None:
+    """Hold the process to the time of its pid file.
+
+    Args:
+        written: unix seconds.
+    """
+    process = proc.process(pid)
+    if process is None:
+        raise NotRunningError(f"process {pid} of the pid file does not run", where=str(path))
+    now, up = time.time(), time.clock_gettime(time.CLOCK_BOOTTIME)
+    late = now - (up - process.started / proc.start_ticks_per_second()) - written
+    if late <= _GRAIN_SECONDS:
+        return
+    claim = claims.read(pid)
+    if claim is not None and claim.holds(process):
+        return
+    if written < now - up:
+        raise NotRunningError(
+            f"the pid file is of an earlier boot, and process {pid} ({process.name}) is not the "
+            "one that it was written for",
+            where=str(path),
+        )
+    raise _bad_pid_file(
+        path,
+        f"process {pid} ({process.name}) was started {late:.0f} s after it was written: its pid "
+        "was used again, or the clock was set; if it is the workload all the same, touch the file",
+    )
 
 
 def _owner(pid: int) -> int:

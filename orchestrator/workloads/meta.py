@@ -9,9 +9,16 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from orchestrator.model.errors import ErrorClass, WorkloadError
 
@@ -109,6 +116,8 @@ class CriuMeta(_Meta):
     """Processes and threads: the ids that a restore needs."""
     session: Annotated[int, Field(ge=0)] = 0
     """Session id that the tree lives in, made free together with the tasks when it is ours."""
+    sessions: Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=1 << 16)] = []
+    """Session of each of `pids`, in their order; empty: not known."""
     cgroup: SafePath | None = None
     unit: Annotated[str, Field(pattern=r"^[A-Za-z0-9:_.@\\-]{1,255}$")] | None = None
     shell_job: bool = False
@@ -123,6 +132,15 @@ class CriuMeta(_Meta):
     groups: list[Id] = []
     taken_monotonic: float = 0.0
     """CLOCK_MONOTONIC of the source kernel when the dump began, seconds."""
+    outrun: bool = False
+    """It ran on in another kernel after this state was taken: what its connections' peers have
+    seen since is not in it, so that the connections are closed instead of restored."""
+
+    @model_validator(mode="after")
+    def _sessions_fit(self) -> Self:
+        if self.sessions and len(self.sessions) != len(self.pids):
+            raise ValueError("sessions: one for each of pids, or none")
+        return self
 
 
 class HooksMeta(_Meta):

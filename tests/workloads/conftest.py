@@ -15,11 +15,20 @@ from typing import Any
 import pytest
 
 from orchestrator.model.spec.workloads import Workload
+from orchestrator.workloads import claims
 from tests.support.control import Control
 
 Start = Callable[..., int]
 Make = Callable[..., Workload]
 Program = Callable[[str, str], Path]
+
+
+@pytest.fixture(autouse=True)
+def claimed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where this test's claims are, in the place of /run."""
+    directory = tmp_path / "run" / "restored"
+    monkeypatch.setattr(claims, "DIRECTORY", directory)
+    return directory
 
 
 @pytest.fixture

@@ -46,6 +46,11 @@ def test_a_restore_detaches_and_keeps_its_log_out_of_the_images() -> None:
     ]
 
 
+def test_connections_that_would_only_hang_come_back_closed() -> None:
+    argv = criu.restore_argv(Path("/i"), Path("/logs"), migrate(), shell_job=False, close=True)
+    assert argv[-3:] == ["--tcp-close", "--network-lock", "nftables"]
+
+
 @pytest.mark.parametrize("word", ["--unprivileged", "--leave-running", "-D", "--tree=1"])
 def test_extra_arguments_that_break_the_method_are_refused(word: str) -> None:
     with pytest.raises(WorkloadError, match="may not hold"):

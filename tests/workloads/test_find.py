@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +14,8 @@ import pytest
 from orchestrator.model.errors import WorkloadError
 from orchestrator.model.spec.workloads import Workload
 from orchestrator.system import proc, systemd
-from orchestrator.workloads import find
+from orchestrator.workloads import claims, find
+from orchestrator.workloads.meta import CriuMeta
 
 Start = Callable[..., int]
 Make = Callable[..., Workload]
@@ -72,6 +75,71 @@ def test_a_stale_pid_file_means_not_running(workload: Make, tmp_path: Path) -> N
     state = find.state(workload({"pid_file": str(path)}))
     assert state.error is not None
     assert state.error.startswith("not running")
+
+
+def test_a_pid_file_of_an_earlier_boot_names_nobody(
+    start: Start, workload: Make, tmp_path: Path
+) -> None:
+    path = pid_file(tmp_path, str(start()))
+    booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    os.utime(path, (booted - 60, booted - 60))
+    error = find.state(workload({"pid_file": str(path)})).error
+    assert error is not None
+    assert error.startswith("not running")
+    assert "the pid file is of an earlier boot, and process " in error
+
+
+def test_a_process_that_is_younger_than_its_pid_file_is_refused(
+    start: Start, workload: Make, tmp_path: Path
+) -> None:
+    """The pid was used again in this boot; or the clock was set, so that it is for a person."""
+    path = pid_file(tmp_path, str(start()))
+    os.utime(path, (time.time() - 60, time.time() - 60))
+    state = find.state(workload({"pid_file": str(path)}))
+    assert state.error is not None
+    assert "was started 60 s after it was written" in state.error
+    assert not state.error.startswith("not running")
+    path.touch()
+    assert find.state(workload({"pid_file": str(path)})).pids
+
+
+def test_a_process_that_was_restored_in_this_boot_is_known_by_its_claim(
+    start: Start, workload: Make, tmp_path: Path
+) -> None:
+    meta = {"pids": [4000], "tasks": [4000], "argv": [sys.executable, "-c", "import time"]}
+    before = claims._now()
+    pid = start("import time\ntime.sleep(600)")
+    argv = [sys.executable, "-c", "import time\ntime.sleep(600)"]
+    path = pid_file(tmp_path, str(pid))
+    os.utime(path, (0, 0))
+    app = workload({"pid_file": str(path)})
+    for fields, found in (
+        ({"pids": [pid], "argv": argv}, True),
+        ({"pids": [pid], "argv": [*argv, "--other"]}, False),
+        ({"pids": [pid], "argv": argv, "sessions": [pid]}, True),
+        ({"pids": [pid], "argv": argv, "sessions": [pid + 1]}, False),
+    ):
+        claim = claims.write(CriuMeta.model_validate({**meta, **fields}))
+        claims._write(claim.model_copy(update={"since": before}))
+        assert bool(find.state(app).pids) is found, fields
+
+
+@pytest.mark.parametrize("why", ["another boot", "younger than the process", "no JSON"])
+def test_a_claim_that_does_not_hold_proves_nothing(
+    start: Start, workload: Make, tmp_path: Path, why: str
+) -> None:
+    argv = [sys.executable, "-c", "import time\ntime.sleep(600)"]
+    pid = start("import time\ntime.sleep(600)")
+    path = pid_file(tmp_path, str(pid))
+    os.utime(path, (0, 0))
+    claim = claims.write(CriuMeta(pids=[pid], tasks=[pid], argv=argv))
+    since = {"since": 0} if why != "younger than the process" else {"since": claim.since + 1000}
+    boot = {"boot_id": "another"} if why == "another boot" else {}
+    claims._write(claim.model_copy(update={**since, **boot}))
+    if why == "no JSON":
+        (claims.DIRECTORY / f"{pid}.json").write_text("{")
+    state = find.state(workload({"pid_file": str(path)}))
+    assert state.pids == []
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from orchestrator.drivers.live_update.capture import taken
+from orchestrator.drivers.live_update.capture import (
+    RETRIEVED,
+    failed_name,
+    may_have_run,
+    restored_name,
+    taken,
+)
 from orchestrator.drivers.live_update.job import Handler, Job, absent, present
 from orchestrator.drivers.live_update.records import make_private_directories
 from orchestrator.handover.channels import Channel, NothingSentError, Received
@@ -24,7 +30,6 @@ from orchestrator.model.seams import Result
 from orchestrator.model.spec import Workload
 from orchestrator.model.steps import Inspected, Section
 
-RETRIEVED = "retrieved"
 SPILLED = "spilled state"
 
 
@@ -95,15 +100,16 @@ class RetrieveHandler(Handler[Retrieve]):
 class RestoreHandler(Handler[Restore]):
     def perform(self, job: Job, params: Restore) -> Result:
         workload = params.workload
+        job.records.drop(failed_name(workload.name))
         result = self._bring_back(job, params)
-        job.records.write(_name(workload.name), {**result, "boot_id": _boot_id(job)})
+        job.records.write(restored_name(workload.name), {**result, "boot_id": _boot_id(job)})
         job.parts.restored.add((job.context.section, workload.name))
         if not _still_missing(job):
             job.parts.workloads.release(job.context.control)
         return result
 
     def inspect(self, job: Job, params: Restore) -> Inspected:
-        record = job.records.read(_name(params.workload.name))
+        record = job.records.read(restored_name(params.workload.name))
         here = record is not None and record.get("boot_id") == _boot_id(job)
         if here and record is not None and record.get("how") != "restored":
             return self._inspect_running(job, params, record)
@@ -116,7 +122,7 @@ class RestoreHandler(Handler[Restore]):
     def revert(self, job: Job, params: Restore) -> Result:
         meta = (_state_of(job, params.workload) or {}).get("meta", {})
         result = job.parts.workloads.stop(params.workload, meta, job.context.control)
-        job.records.drop(_name(params.workload.name))
+        job.records.drop(restored_name(params.workload.name))
         return result
 
     def _bring_back(self, job: Job, params: Restore) -> Result:
@@ -133,10 +139,16 @@ class RestoreHandler(Handler[Restore]):
             done = job.parts.workloads.restore(workload, directory, state["meta"], control)
         except MkupgradeError as error:
             if not params.or_restart:
+                job.records.write(failed_name(workload.name), {"boot_id": _boot_id(job)})
                 raise
             job.parts.workloads.stop(workload, state["meta"], control)
             return self._start_anew(job, workload, f"its state could not be restored: {error}")
-        return {**_restored(workload, state), "notes": done.get("notes", [])}
+        result = _restored(workload, state)
+        closed = done.get("closed", 0)
+        if closed:
+            connections = "connection was" if closed == 1 else "connections were"
+            result["text"] += f"; it had run on since, so that its {closed} {connections} closed"
+        return {**result, "notes": done.get("notes", [])}
 
     @staticmethod
     def _start_anew(job: Job, workload: Workload, why: str) -> Result:
@@ -188,11 +200,13 @@ def _fetch(
     search.problems += [
         f"{place}: {name}: {why}" for name, why in received.damaged.items() if name in wanted
     ]
-    entries = {name: _entry(source, received, name) for name in wanted}
+    entries = {name: _entry(job, source, received, name) for name in wanted}
     return {name: entry for name, entry in entries.items() if entry is not None}
 
 
-def _entry(source: Source, received: Received, name: str) -> dict[str, Any] | None:
+def _entry(job: Job, source: Source, received: Received, name: str) -> dict[str, Any] | None:
+    older = job.context.section is Section.RECOVER and source.taken_in is Section.FORWARD
+    outrun = older and may_have_run(job, name)
     for carried in received.manifest.workloads:
         if carried.name == name and name not in received.damaged:
             directory = received.directories.get(name)
@@ -202,7 +216,7 @@ def _entry(source: Source, received: Received, name: str) -> dict[str, Any] | No
                 "section": received.manifest.section.value,
                 "directory": str(directory) if directory else None,
                 "taken": received.manifest.created.isoformat(timespec="seconds"),
-                "meta": carried.meta,
+                "meta": {**carried.meta, **({"outrun": True} if outrun else {})},
             }
     return None
 
@@ -262,7 +276,7 @@ def _still_missing(job: Job) -> set[str]:
         name
         for name in arrived
         if (section, name) not in job.parts.restored
-        and (job.records.read(_name(name)) or {}).get("boot_id") != boot_id
+        and (job.records.read(restored_name(name)) or {}).get("boot_id") != boot_id
     }
 
 
@@ -274,7 +288,3 @@ def _summary(arrived: Mapping[str, Any], missing: list[str], search: Search) -> 
 
 def _boot_id(job: Job) -> str:
     return job.parts.machine.place().boot_id
-
-
-def _name(workload: str) -> str:
-    return f"restored.{workload}"

@@ -24,6 +24,8 @@ from orchestrator.model.spec import Workload
 from orchestrator.model.steps import Inspected, Inspection, Section
 from orchestrator.system import files
 
+RETRIEVED = "retrieved"
+"""Record: what arrived, in which boot."""
 _LOG_LIMIT = 4 << 20
 """Bytes; a tool's longer log is not kept."""
 
@@ -122,6 +124,27 @@ def taken(records: Records, name: str) -> dict[str, Any] | None:
     return records.read(_name(name))
 
 
+def restored_name(workload: str) -> str:
+    """Record: how a workload was brought back."""
+    return f"restored.{workload}"
+
+
+def failed_name(workload: str) -> str:
+    """Record: it could not be brought back, the last time that it was tried."""
+    return f"unrestored.{workload}"
+
+
+def may_have_run(job: Job, workload: str) -> bool:
+    """Did a workload run on in the new kernel, with the state of the first jump? Told by what is
+    durable before and after a restore, so that a restore is not made slower by a record of its
+    own: where the kernel dies between retrieval and restore, the answer is yes."""
+    records = job.records_of(Section.FORWARD)
+    if records.read(restored_name(workload)) is not None:
+        return True
+    arrived = (records.read(RETRIEVED) or {}).get("workloads", {})
+    return workload in arrived and records.read(failed_name(workload)) is None
+
+
 def is_running(job: Job, workload: Workload) -> bool:
     return bool(job.parts.workloads.find(workload).pids)
 
@@ -144,11 +167,12 @@ def _left_over(job: Job, workload: Workload) -> dict[str, Any] | None:
     taken in the old kernel, if anything, has to do; the record says where that is."""
     if job.context.section is not Section.RETURN or is_running(job, workload):
         return None
-    arrived = (job.records_of(Section.FORWARD).read("retrieved") or {}).get("workloads", {})
+    arrived = (job.records_of(Section.FORWARD).read(RETRIEVED) or {}).get("workloads", {})
     left = arrived.get(workload.name)
     if left is None:
         return {"reused": "it does not run, and no state is left", "taken": None}
     text = f"it does not run: its state of {left['taken']} is used again"
+    outrun = {"outrun": True} if may_have_run(job, workload.name) else {}
     document = workload.model_dump(mode="json")
     return {
         "reused": text,
@@ -156,7 +180,7 @@ def _left_over(job: Job, workload: Workload) -> dict[str, Any] | None:
         "spill": True,
         "workdir": left["directory"],
         "taken": left["taken"],
-        "meta": left["meta"],
+        "meta": {**left["meta"], **outrun},
     }
 
 

@@ -180,7 +180,7 @@ class Workloads:
         assert workload.name in self.held or workdir is None
         count = int((workdir / "count").read_text()) if workdir else 0
         self.running[workload.name] = count
-        return {}
+        return {"closed": 2 if meta.get("outrun") else 0}
 
     def inspect_restore(self, workload: Workload, meta: Mapping[str, Any]) -> Inspected:
         if workload.name in self.running:

@@ -111,6 +111,63 @@ def test_a_dead_new_kernel_costs_no_state_that_was_spilled(
     assert "restored from spilled state of" in result["text"]
 
 
+@pytest.mark.parametrize("restored", [True, False])
+def test_older_state_of_a_workload_that_had_run_on_comes_back_without_its_connections(
+    running: Any, workload: Document, restored: bool
+) -> None:
+    """Its peers have seen more of them than that state knows. Whether it ran is not guessed in
+    favour of the connections: the kernel may have died between its restore and the record."""
+    steps = Steps(running, workload(), "kho", spill=True)
+    steps.leave()
+    running.land(NEW, FORWARD_MARK, carried=True)
+    running.perform(steps.retrieve())
+    if restored:
+        running.perform(steps.restore())
+    running.land(OLD, "", carried=False)
+    text = steps.arrive(Section.RECOVER)["text"]
+    assert text.endswith("; it had run on since, so that its 2 connections were closed")
+
+
+def test_state_of_a_workload_that_never_ran_in_the_new_kernel_keeps_its_connections(
+    running: Any, workload: Document
+) -> None:
+    steps = Steps(running, workload(), "kho", spill=True)
+    steps.leave()
+    running.land(NEW, FORWARD_MARK, carried=True)
+    running.perform(steps.retrieve())
+    running.workloads.fail = WorkloadError("CRIU says no")
+    with pytest.raises(WorkloadError):
+        running.perform(steps.restore())
+    running.workloads.fail = None
+    running.land(OLD, "", carried=False)
+    assert "closed" not in steps.arrive(Section.RECOVER)["text"]
+
+
+def test_what_the_jump_back_left_is_newer_and_keeps_its_connections(
+    running: Any, workload: Document
+) -> None:
+    steps = Steps(running, workload(), "kho", spill=True)
+    steps.leave()
+    running.land(NEW, FORWARD_MARK, carried=True)
+    steps.arrive()
+    steps.leave(Section.RETURN)
+    running.land(OLD, "", carried=False)
+    assert "closed" not in steps.arrive(Section.RECOVER)["text"]
+
+
+def test_old_state_that_is_used_again_for_one_that_died_says_so_on_its_way(
+    running: Any, workload: Document
+) -> None:
+    steps = Steps(running, workload(), "disk", spill=False)
+    steps.leave()
+    running.land(NEW, FORWARD_MARK, carried=True)
+    steps.arrive()
+    running.workloads.running = {}
+    steps.leave(Section.RETURN)
+    running.land(OLD, RETURN_MARK, carried=True)
+    assert "2 connections were closed" in steps.arrive(Section.RECOVER)["text"]
+
+
 def test_without_any_state_left_the_workload_is_started_anew_and_said_so(
     running: Any, workload: Document
 ) -> None:
