@@ -18,7 +18,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from orchestrator.engine import events, reserve, schema
+from orchestrator.engine import anchor, events, reserve, schema
 from orchestrator.engine.places import Volatile, own_directory, own_file, write_again
 from orchestrator.engine.verify import GENESIS, Verified, verify
 from orchestrator.model.base import Record, canonical_json
@@ -218,12 +218,14 @@ class Journal:
             if first is None and len(rows) <= MOST_AT_ONCE:
                 # A statement is a transaction of its own: two calls less.
                 run(_INSERT[len(rows)], tuple(chain.from_iterable(rows)))
-                return staged
-            run("BEGIN IMMEDIATE")
-            if first is not None:
-                run(*first)
-            self._connection.executemany(_INSERT[1], rows)
-            run("COMMIT")
+            else:
+                run("BEGIN IMMEDIATE")
+                if first is not None:
+                    run(*first)
+                self._connection.executemany(_INSERT[1], rows)
+                run("COMMIT")
+        if staged[-1].event.type in anchor.KEPT:
+            anchor.advance(self.state_dir, self._seq, self._head, self._hash_of)
         return staged
 
     @contextmanager
@@ -285,9 +287,21 @@ class Journal:
         return _envelope(self.path, *rows[0]) if rows else None
 
     def verify(self) -> Verified:
-        """Walk the whole chain, and hold every plan to the digest in its first event."""
+        """Walk the whole chain, hold every plan to the digest in its first event, and the end to
+        the anchor.
+
+        Raises:
+            JournalError: journal or anchor cannot be read.
+        """
+        known = anchor.read(self.state_dir)
         with _translated(self.path):
-            return verify(self._connection)
+            return anchor.hold(verify(self._connection), known, self._hash_of)
+
+    def _hash_of(self, seq: int) -> str | None:
+        query = "SELECT hash FROM events WHERE seq = ?"
+        with _translated(self.path):
+            row = self._connection.execute(query, (seq,)).fetchone()
+        return row[0] if row else None
 
     def _read(self, query: str, *values: str) -> list[Any]:
         with _translated(self.path):

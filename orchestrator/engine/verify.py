@@ -17,16 +17,18 @@ class Verified(Record):
 
     events: int
     head: str
-    """Hash of the last good event. Kept elsewhere, it also shows a cut-off end."""
+    """Hash of the last good event."""
     bad_seq: int | None = None
     problem: str | None = None
+    note: str | None = None
+    """What could not be looked at."""
 
 
 def verify(connection: sqlite3.Connection) -> Verified:
     """Walk the chain from the first event; stop at the first that does not fit.
 
     A changed, added, removed or exchanged event is found, and so is a changed plan. A
-    journal cut off at its end is whole in itself: compare `head` with one noted elsewhere.
+    journal cut off at its end is whole in itself: see `anchor`.
     """
     plans = {
         row[0]: (row[1], sha256(row[2].encode()).hexdigest())

@@ -33,7 +33,7 @@ def test_verbs_that_look_back(mkupgrade: Any) -> None:
     assert mkupgrade.json("resume") == {"transaction": None, "unfinished": False}
     mkupgrade("apply", mkupgrade.spec, "--yes")
     listed = mkupgrade.json("history", "--verify")
-    assert set(listed["verified"]) == {"events", "head", "bad_seq", "problem"}
+    assert set(listed["verified"]) == {"events", "head", "bad_seq", "problem", "note"}
     assert set(listed["transactions"][0]) >= {
         "transaction", "name", "started", "ended", "outcome", "reason",
     }  # fmt: skip

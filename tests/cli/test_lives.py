@@ -285,6 +285,8 @@ def test_history_is_verified_and_a_change_is_found(mkupgrade: Any) -> None:
     broken = mkupgrade("history", "--verify", code=1)
     assert "event 5" in broken.stderr
     assert "whole" not in broken.stdout
+    (mkupgrade.state / "journal.db").unlink()
+    assert "events were removed" in mkupgrade("history", "--verify", code=1).stderr
 
 
 def test_events_as_json_lines_and_the_report_last(mkupgrade: Any) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.engine import schema
+from orchestrator.engine import anchor, schema
 from orchestrator.engine.events import Stamp
 from orchestrator.engine.journal import FILE, Journal
 from orchestrator.engine.queries import history, report_of, unfinished
@@ -32,7 +32,7 @@ def test_directory_and_files_are_for_us_alone(state_dir: Path, engine: Engine, t
         os.umask(previous)
     assert stat.S_IMODE(state_dir.stat().st_mode) == 0o700
     modes = {p.name: stat.S_IMODE(p.stat().st_mode) for p in state_dir.iterdir()}
-    assert set(modes) == {FILE, f"{FILE}-wal", f"{FILE}-shm", "lock"}
+    assert set(modes) == {FILE, f"{FILE}-wal", f"{FILE}-shm", "lock", anchor.FILE}
     assert set(modes.values()) == {0o600}
 
 

@@ -34,12 +34,13 @@ def history(call: Call, transaction: str | None, *, state_dir: Path, verify: boo
 
     With --verify the whole journal is read, every event is held to the hash of the one before,
     and every plan to its digest. Exit code 1 if anything was changed. A journal that was cut
-    off at its end is whole in itself: compare the head with one that you noted elsewhere.
+    off at its end is found by journal.anchor beside it; against somebody who may write both,
+    compare the head with one that you noted elsewhere.
     """
     from orchestrator.cli.journals import find, reading
 
     with reading(state_dir) as journal:
-        verified = _verify(journal) if verify else None
+        verified = _verify(journal, state_dir) if verify else None
         shown: dict[str, Any] = {"verified": verified} if verify else {}
         if verified is not None and verified["problem"] is not None:
             raise _broken(verified, state_dir)
@@ -52,15 +53,19 @@ def history(call: Call, transaction: str | None, *, state_dir: Path, verify: boo
     if verified is not None and not call.json:
         good = styled("whole", sys.stdout, fg="green", bold=True)
         call.out(f"The journal is {good}: {verified['events']} events, head {verified['head']}")
+        if verified["note"] is not None:
+            call.note(verified["note"])
     return ExitCode.DONE
 
 
-def _verify(journal: Journal | None) -> dict[str, Any]:
-    from orchestrator.engine.verify import GENESIS
+def _verify(journal: Journal | None, state_dir: Path) -> dict[str, Any]:
+    from orchestrator.engine import anchor
+    from orchestrator.engine.verify import GENESIS, Verified
 
-    if journal is None:
-        return {"events": 0, "head": GENESIS, "bad_seq": None, "problem": None}
-    return journal.verify().model_dump(mode="json")
+    if journal is not None:
+        return journal.verify().model_dump(mode="json")
+    nothing = Verified(events=0, head=GENESIS)  # which an anchor may know better
+    return anchor.hold(nothing, anchor.read(state_dir), lambda _: None).model_dump(mode="json")
 
 
 def _broken(verified: dict[str, Any], state_dir: Path) -> JournalError:

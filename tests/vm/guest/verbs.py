@@ -39,7 +39,7 @@ from orchestrator.system import boot_loaders, calls, guard, kernel_image, runnin
 
 WORKLOAD = Path("/var/lib/counter")
 RUN_DIR = Path("/run/mkupgrade")
-NOT_LEFTOVERS = ("journal.db", "journal.db-wal", "journal.db-shm", "lock")
+NOT_LEFTOVERS = ("journal.db", "journal.db-wal", "journal.db-shm", "journal.anchor", "lock")
 ROOMS = ("cli", "drivers", "engine", "loading", "planning")
 
 
