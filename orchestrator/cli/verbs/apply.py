@@ -90,10 +90,31 @@ def _apply(
     def work(engine: Engine) -> TransactionReport:
         transaction = engine.begin(graph, again=again)
         announce(call, graph, transaction)
+        _prune(driver, Path(graph.state_dir))
         return engine.run(transaction)
 
     state_dir = Path(graph.state_dir)
     return carry_out(call, graph, driver, state_dir, work, report_html=report_html).exit_code
+
+
+def _prune(driver: Driver, state_dir: Path) -> None:
+    """What transactions that are over have left on disk; the lock is held, and nothing has been
+    performed yet. Untidiness is no reason to fail."""
+    from orchestrator.cli.journals import reading
+    from orchestrator.cli.logs import logger
+    from orchestrator.drivers.live_update import LiveUpdateDriver
+    from orchestrator.engine.queries import history
+
+    if not isinstance(driver, LiveUpdateDriver):
+        return
+    try:
+        with reading(state_dir) as journal:
+            found = history(journal) if journal is not None else []
+        pruned = driver.prune([(s.transaction, s.outcome) for s in found if s.outcome])
+    except (MkupgradeError, OSError) as error:
+        logger().warning("earlier transactions were not pruned", error=str(error))
+    else:
+        logger().debug("pruned", transactions=pruned)
 
 
 def announce(call: Call, graph: StepGraph, transaction: str) -> None:

@@ -14,6 +14,8 @@ from orchestrator.model.seams import Result
 from orchestrator.model.steps import Inspected, Section
 
 COMMIT = "commit"
+STATE_TREES = ("work", "retrieved", "trial")
+"""Of a section's records: what holds state of workloads."""
 NO_LOADER = "no boot loader found: a cold boot will start whatever the firmware starts"
 
 
@@ -102,7 +104,7 @@ class CleanUpHandler(Handler[CleanUp]):
             parts.channels.disk(*key).discard()
         for section in Section:
             directory = job.records_of(section).dir
-            for tree in ("work", "retrieved", "trial"):
+            for tree in STATE_TREES:
                 drop_tree(directory / tree)
         drop_tree(parts.runtime_dir / context.transaction)
         return {"old_kernel_kept_for": params.keep_old_kernel}

@@ -6,7 +6,7 @@ watchdog) is held by the parts.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,14 @@ from orchestrator.drivers.live_update.jump import JumpHandler
 from orchestrator.drivers.live_update.kernel import ArmFallbackHandler, LoadKernelHandler
 from orchestrator.drivers.live_update.parts import Parts
 from orchestrator.drivers.live_update.preparing import CheckArtifactsHandler, PreflightHandler
+from orchestrator.drivers.live_update.pruning import prune
 from orchestrator.drivers.live_update.real import real_parts
 from orchestrator.drivers.live_update.watch import keep_watch, let_boot_go_on
 from orchestrator.model.errors import NotSupportedError, PlanError
 from orchestrator.model.host import HostState
 from orchestrator.model.kinds import PARAMS, Kind
 from orchestrator.model.landing import marks
+from orchestrator.model.outcomes import Outcome
 from orchestrator.model.seams import Result, StepContext
 from orchestrator.model.spec import UpgradeSpec
 from orchestrator.model.steps import Inspected, Step
@@ -112,6 +114,10 @@ class LiveUpdateDriver:
             f"mkupgrade:{_id(strangers[0])} until the next restart: do not restart, bring that "
             "transaction's state directory back and run `mkupgrade resume`"
         )
+
+    def prune(self, over: Sequence[tuple[str, Outcome]]) -> list[str]:
+        """Remove what transactions that are over have left; see `pruning.prune`."""
+        return prune(self._state_dir, over)
 
     def _job(self, step: Step, context: StepContext) -> tuple[Handler[Any], Job, Any]:
         try:
