@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from orchestrator.model.host import Cap
 from orchestrator.model.quantities import format_duration, format_size
 from orchestrator.model.spec import Workload
-from orchestrator.model.spec.workloads import CriuMigrate
+from orchestrator.model.spec.workloads import CriuMigrate, HooksMigrate
 from orchestrator.planning import cmdline
 from orchestrator.planning.admission import why_not_running
 from orchestrator.planning.channels import carries_state
@@ -127,6 +127,11 @@ def _workload_notes(d: Decisions, w: Workload) -> Iterator[str]:
         yield (
             f"workload {w.name} keeps no copy on disk (spill: false): it starts anew if the new "
             "kernel does not come up"
+        )
+    if isinstance(w.migrate, HooksMigrate) and w.find.unit is None:
+        yield (
+            f"workload {w.name} is no unit, so that nobody knows how to start it anew: if its "
+            "state is lost, it stays down, and the rollback is incomplete"
         )
     if not isinstance(w.migrate, CriuMigrate):
         return

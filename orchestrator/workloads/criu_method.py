@@ -156,7 +156,7 @@ class Criu:
         if self.workload.find.unit is not None or known is None or not known.argv:
             return start_unit_anew(self.workload, self.migrate.timeout, control)
         limit = max(0.1, min(self.migrate.timeout, control.remaining()))
-        running.start_detached(
+        started = running.start_detached(
             self.workload.name,
             known.argv,
             timeout=limit,
@@ -165,8 +165,9 @@ class Criu:
             gid=known.gid,
             groups=known.groups,
         )
-        pids = running.wait_until_found(self.workload.find, limit, control)
-        return {"pids": pids, "notes": ["started without the environment it had"]}
+        find_it = self.workload.find
+        pids, notes = running.wait_until_found(find_it, limit, control, started)
+        return {"pids": pids, "notes": [*notes, "started without the environment it had"]}
 
     def describe(self, processes: list[proc.Process]) -> CriuMeta:
         """What is needed besides the images, as far as it is known before the dump.

@@ -167,7 +167,7 @@ def read_pid_file(path: Path) -> int:
     if status.st_mode & stat.S_IWOTH:
         raise _bad_pid_file(path, "everybody may write it")
     pid = int(text)
-    if status.st_uid not in (0, _owner(pid)):
+    if status.st_uid not in (0, owner(pid)):
         raise _bad_pid_file(path, f"user {status.st_uid} wrote it, not root nor the process's user")
     _require_older(path, pid, status.st_mtime)
     return pid
@@ -202,7 +202,12 @@ def _require_older(path: Path, pid: int, written: float) -> None:
     )
 
 
-def _owner(pid: int) -> int:
+def owner(pid: int) -> int:
+    """User of a process.
+
+    Raises:
+        NotRunningError
+    """
     try:
         return (proc.PROC / str(pid)).stat().st_uid
     except FileNotFoundError:

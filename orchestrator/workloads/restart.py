@@ -82,13 +82,15 @@ class Restart:
         if now.verdict is Inspection.PRESENT:
             return {"pids": now.result["pids"], "started": "nothing: it runs"}
         unit, limit = self.workload.find.unit, self._limit(control)
+        started = None
         if self.migrate.start is not None:
-            running.start_detached(self.workload.name, self.migrate.start, timeout=limit)
+            started = running.start_detached(self.workload.name, self.migrate.start, timeout=limit)
         elif unit is not None:
             systemd.start(unit, limit)
         else:
             raise WorkloadError(
                 "migrate.start is required", error_class=ErrorClass.INVALID
             )  # the spec's own rule; here for specs that went round it
-        pids = running.wait_until_found(self.workload.find, limit, control)
-        return {"pids": pids, "started": unit or " ".join(self.migrate.start or [])}
+        pids, notes = running.wait_until_found(self.workload.find, limit, control, started)
+        how = unit or " ".join(self.migrate.start or [])
+        return {"pids": pids, "started": how, "notes": notes}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import subprocess
 import threading
 import time
@@ -13,10 +14,12 @@ from pathlib import Path
 from orchestrator.model.errors import ErrorClass, ToolError, WorkloadError
 from orchestrator.model.seams import Control
 from orchestrator.model.spec.workloads import Find
-from orchestrator.system import proc, subprocesses, systemd
+from orchestrator.system import files, proc, subprocesses, systemd
 from orchestrator.workloads import find as finding
 
 _PAUSE = 0.05
+_PATIENCE = 10.0
+"""Longest time that a program gets to write its own pid file, seconds."""
 _TERM_SHARE = 0.7
 """Part of the time limit that SIGTERM gets before SIGKILL."""
 
@@ -30,11 +33,14 @@ def start_detached(
     uid: int | None = None,
     gid: int | None = None,
     groups: Sequence[int] = (),
-) -> None:
-    """Start a program that is to outlive us, as a child of PID 1, with /dev/null for its input
-    and output. Whether it came up is the caller's to see.
+) -> int | None:
+    """Start a program that is to outlive us, in a session of its own, with /dev/null for its
+    input and output. Whether it came up is the caller's to see.
 
     With systemd it gets a transient unit, so that it does not die with our own service.
+
+    Returns:
+        Its process id; None: it has ended already.
 
     Raises:
         NotSupportedError: it is not installed. ToolError: it cannot be started.
@@ -42,17 +48,17 @@ def start_detached(
     if subprocesses.available(argv[0]) is None:
         raise subprocesses.missing(argv[0])
     if systemd.is_running() and subprocesses.available("systemd-run"):
-        words = ["systemd-run", "--quiet", "--collect", f"--unit=mkupgrade-{name}"]
+        unit = f"mkupgrade-{name}"
+        words = ["systemd-run", "--quiet", "--collect", f"--unit={unit}"]
         words += ["--property=KillMode=process", "--property=Type=exec"]
         words += [f"--working-directory={cwd}"] if cwd else []
         words += [f"--uid={uid}"] if uid else []
         words += [f"--gid={gid}"] if gid else []
         subprocesses.run([*words, "--", *argv], timeout=timeout)
-        return
-    prefix = ["setsid", "--fork"] if subprocesses.available("setsid") else []
+        return systemd.show(f"{unit}.service").main_pid or None
     try:
         process = subprocess.Popen(
-            [*prefix, *argv],
+            argv,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -64,30 +70,68 @@ def start_detached(
         )
     except OSError as error:
         raise ToolError(f"{argv[0]} cannot be run: {error.strerror}") from error
-    if prefix:
-        process.wait()
-    else:  # our child until we end: reaped, so that it is never seen as a zombie
-        threading.Thread(target=process.wait, daemon=True).start()
+    # Our child until we end: reaped, so that it is never seen as a zombie.
+    threading.Thread(target=process.wait, daemon=True).start()
+    return process.pid
 
 
-def wait_until_found(find: Find, timeout: float, control: Control) -> list[int]:
-    """The workload's pids, once it runs.
+def wait_until_found(
+    find: Find, timeout: float, control: Control, started: int | None = None
+) -> tuple[list[int], list[str]]:
+    """The workload's pids, once it runs, and what else was done for it.
+
+    A program need not write its own pid file: then somebody else did when it was started, and
+    nobody does now. So it is written here when half of the time has passed, if what was started
+    still runs.
+
+    Args:
+        started: the process of `start_detached`.
 
     Raises:
-        WorkloadError: it does not within `timeout` seconds.
+        WorkloadError: it does not run within `timeout` seconds.
     """
-    until = time.monotonic() + min(timeout, max(0.0, control.remaining()))
+    limit = min(timeout, max(0.0, control.remaining()))
+    until, patience = time.monotonic() + limit, time.monotonic() + min(limit / 2, _PATIENCE)
+    notes: list[str] = []
     while True:
         try:
-            return [p.pid for p in finding.processes(find)]
-        except finding.NotRunningError as error:
-            if time.monotonic() >= until:
+            return [p.pid for p in finding.processes(find)], notes
+        except WorkloadError as error:
+            stale = find.pid_file is not None or isinstance(error, finding.NotRunningError)
+            if not stale or time.monotonic() >= until:
                 raise WorkloadError(
                     f"it was started and does not run: {error.what}",
                     where=finding.label(find),
                     error_class=ErrorClass.TIMEOUT,
                 ) from error
+        if find.pid_file is not None and started is not None and time.monotonic() >= patience:
+            if write_pid_file(Path(find.pid_file), started):
+                notes.append(f"wrote {find.pid_file}, which the program itself does not write")
+            started = None
         time.sleep(_PAUSE)
+
+
+def write_pid_file(path: Path, pid: int) -> bool:
+    """Write a pid file for a process that runs; False: it has ended.
+
+    Raises:
+        WorkloadError: others than root and the process's user may write where it is to be.
+        SystemCallError: it cannot be written.
+    """
+    process = proc.process(pid)
+    if process is None or process.state in "ZX":
+        return False
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    place = path.parent.lstat()
+    ours = place.st_uid in {os.geteuid(), finding.owner(pid)} and stat.S_ISDIR(place.st_mode)
+    if not ours or place.st_mode & stat.S_IWOTH:
+        raise WorkloadError(
+            "its pid file is not written for it: others may write to that directory",
+            where=str(path),
+            error_class=ErrorClass.REFUSED,
+        )
+    files.write_durably(path, f"{pid}\n".encode(), 0o644)
+    return True
 
 
 def end(processes: Sequence[proc.Process], timeout: float, gently: bool = True) -> None:

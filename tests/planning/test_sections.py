@@ -344,3 +344,11 @@ def test_resources_that_the_driver_has_no_use_for_are_named(make_spec, make_host
     spec = make_spec(instances__0__resources={"cpus": 2})
     graph = planning.plan(spec, without(make_host(spec), "side-by-side"))
     assert any(n.startswith("instance host: resources are not used") for n in graph.notes)
+
+
+@pytest.mark.parametrize(("find", "told"), [({"cmdline": "db"}, True), ({"unit": "db"}, False)])
+def test_a_workload_that_nobody_could_start_anew_is_named(make_spec, make_host, find, told):
+    migrate = {"method": "hooks", "save": ["/bin/save"], "load": ["/bin/load"]}
+    spec = make_spec(workloads__0__find=find, workloads__0__migrate=migrate)
+    notes = planning.plan(spec, make_host(spec)).notes
+    assert any("counter is no unit, so that nobody knows" in n for n in notes) is told

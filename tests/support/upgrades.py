@@ -72,13 +72,6 @@ def dying() -> dict[str, LayerFile]:
     }
 
 
-def install_dying(guest: Guest) -> None:
-    """The same, in a guest that runs."""
-    for path, file in dying().items():
-        content = file.content if isinstance(file.content, bytes) else file.content.read_bytes()
-        guest.put(path, content, mode=file.mode)
-
-
 def kernel_check(release: str) -> dict[str, Any]:
     """A check that holds in one kernel only."""
     return {

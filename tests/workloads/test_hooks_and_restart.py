@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import uuid
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from orchestrator.model.errors import ErrorClass, NotSupportedError, WorkloadErr
 from orchestrator.model.spec.workloads import Workload
 from orchestrator.model.steps import Inspection
 from orchestrator.system import proc
+from orchestrator.workloads import find, running
 from orchestrator.workloads.facade import Workloads
 from tests.support.control import Control
 
@@ -111,7 +113,7 @@ def test_nothing_is_loaded_where_nothing_arrived(
             Workloads().restore(app, nothing, {"method": "hooks"}, control)
 
 
-def test_a_restart_stops_and_starts_a_process_of_init(
+def test_a_restart_stops_and_starts_a_process_in_a_session_of_its_own(
     start: Start, workload: Make, workdir: Path, control: Control, until: Until
 ) -> None:
     mark = uuid.uuid4().hex
@@ -125,7 +127,7 @@ def test_a_restart_stops_and_starts_a_process_of_init(
     assert all_of_them.inspect_restore(app, meta).verdict is Inspection.ABSENT
     try:
         [new] = all_of_them.restore(app, None, meta, control)["pids"]
-        assert until(lambda: [(p.parent, p.session) for p in proc.tree(new)] == [(1, new)])
+        assert [p.session for p in proc.tree(new)] == [new]
         assert all_of_them.restore(app, None, meta, control)["started"] == "nothing: it runs"
         assert all_of_them.inspect_checkpoint(app, workdir).verdict is Inspection.ABSENT
     finally:
@@ -187,3 +189,61 @@ def test_a_dead_criu_workload_is_started_by_its_recorded_arguments(
     finally:
         Workloads().stop(app, {}, control)
     assert Workloads().find(app).pids == []
+
+
+@pytest.mark.parametrize("method", ["criu", "restart"])
+@pytest.mark.parametrize("before", ["none", "stale"])
+def test_a_pid_file_that_the_program_does_not_write_is_written_for_it(
+    workload: Make, tmp_path: Path, method: str, before: str
+) -> None:
+    """Whoever started it wrote the file, and that was not the program."""
+    path = tmp_path / "run" / "app.pid"
+    if before == "stale":
+        path.parent.mkdir()
+        path.write_text(f"{os.getpid()}\n")
+        os.utime(path, (0, 0))
+    start = python(SLEEP, uuid.uuid4().hex)
+    migrate = {"method": method, **({"start": start} if method == "restart" else {})}
+    app = workload({"pid_file": str(path)}, migrate)
+    meta = {"pids": [4000], "tasks": [4000], "argv": start} if method == "criu" else {}
+    result = Workloads().start_anew(app, Control(seconds=1.0), meta)
+    try:
+        assert result["notes"][0] == f"wrote {path}, which the program itself does not write"
+        assert Workloads().find(app).pids == result["pids"] == [int(path.read_text())]
+    finally:
+        running.end(find.processes(app.find), 5.0)
+
+
+def test_a_program_that_writes_its_own_pid_file_is_left_to_it(
+    workload: Make, tmp_path: Path, control: Control
+) -> None:
+    path = tmp_path / "app.pid"
+    code = f"import os, pathlib\nif os.fork(): os._exit(0)\npathlib.Path({str(path)!r}).write_text("
+    start = python(f"{code}str(os.getpid()))\n{SLEEP}")
+    app = workload({"pid_file": str(path)}, {"method": "restart", "start": start})
+    result = Workloads().start_anew(app, control)
+    try:
+        assert result["notes"] == []
+        assert Workloads().find(app).pids == result["pids"]
+    finally:
+        running.end(find.processes(app.find), 5.0)
+
+
+def test_a_program_that_ended_gets_no_pid_file(workload: Make, tmp_path: Path) -> None:
+    path = tmp_path / "app.pid"
+    app = workload({"pid_file": str(path)}, {"method": "restart", "start": ["true"]})
+    with pytest.raises(WorkloadError, match="it was started and does not run"):
+        Workloads().start_anew(app, Control(seconds=0.4))
+    assert not path.exists()
+
+
+def test_no_pid_file_is_written_where_everybody_may_write(tmp_path: Path) -> None:
+    open_to_all = tmp_path / "open"
+    open_to_all.mkdir()
+    open_to_all.chmod(0o1777)
+    with pytest.raises(WorkloadError, match="others may write to that directory"):
+        running.write_pid_file(open_to_all / "app.pid", os.getpid())
+    (tmp_path / "link").symlink_to(open_to_all)
+    with pytest.raises(WorkloadError, match="others may write to that directory"):
+        running.write_pid_file(tmp_path / "link" / "app.pid", os.getpid())
+    assert list(open_to_all.iterdir()) == []
