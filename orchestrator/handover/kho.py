@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -228,7 +228,8 @@ class KhoChannel:
             self._incoming.finish()
             self._incoming.close()
             self._incoming = None
-        self._keeper.release(self._name())
+        with suppress(MkupgradeError):  # it would hold memory until the next restart, no more
+            self._keeper.release(self._name())
 
     def close(self) -> None:
         """Let go of both sessions: what was sent is discarded; what came in, and is not

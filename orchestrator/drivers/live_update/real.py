@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from orchestrator.drivers.live_update.parts import Channels, Parts
+from orchestrator.drivers.live_update.records import make_private_directories
 from orchestrator.handover.kho import Session
 from orchestrator.model.errors import ErrorClass, MkupgradeError
 from orchestrator.model.host import BootState
@@ -107,6 +108,7 @@ class RealKeeper:
         self._guard = guard
 
     def keep(self, name: str, session: Session) -> None:
+        make_private_directories(_KEPT)
         keeper.keep(_KEPT, name, session.fileno())
 
     def kept(self, name: str) -> Session | None:
