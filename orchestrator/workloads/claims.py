@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -37,6 +38,8 @@ class Claim(BaseModel):
     meta: CriuMeta
     failed: bool = False
     """CRIU gave up. What is left of them, if anything, never ran."""
+    root_started: int | None = None
+    """Clock ticks since boot, once CRIU came to its end: whatever the root calls itself since."""
 
     def holds(self, process: proc.Process) -> bool:
         """Is this one of them?"""
@@ -45,6 +48,8 @@ class Claim(BaseModel):
         if process.pid not in self.meta.pids:
             return False
         place = self.meta.pids.index(process.pid)
+        if place == 0 and self.root_started is not None:
+            return process.started == self.root_started
         if place == 0 and proc.arguments(process.pid) != self.meta.argv:
             return False
         sessions = self.meta.sessions
@@ -60,6 +65,16 @@ def write(meta: CriuMeta) -> Claim:
     claim = Claim(boot_id=proc.boot_id(), since=_now(), meta=meta)
     _write(claim)
     return claim
+
+
+def settle(claim: Claim) -> None:
+    """They run: from now on the root is told by its start; or, where that cannot be written, by
+    its arguments."""
+    root = proc.process(claim.meta.pids[0])
+    if root is None:
+        return
+    with suppress(MkupgradeError):
+        _write(claim.model_copy(update={"root_started": root.started}))
 
 
 def mark_failed(claim: Claim) -> None:

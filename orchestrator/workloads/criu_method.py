@@ -233,6 +233,7 @@ class Criu:
             except MkupgradeError:
                 claims.mark_failed(claim)
                 raise
+            claims.settle(claim)
         hold.open_ports(meta.network.ports)
         if not _one(meta.pids[0]):
             raise WorkloadError(

@@ -75,6 +75,16 @@ def test_a_stranger_with_the_pid_of_a_child_is_left_alone(
     assert proc.process(stranger) is not None
 
 
+def test_once_it_runs_it_may_call_itself_what_it_likes(start: Start, app: Workload) -> None:
+    pid = start(SLEEP)
+    claim = claims.write(meta_of(pid, code="what it was called before"))
+    claims._write(claim.model_copy(update={"since": 0}))
+    document = claim.meta.model_dump(mode="json")
+    assert Workloads().inspect_restore(app, document).verdict is Inspection.ABSENT
+    claims.settle(claim.model_copy(update={"since": 0}))
+    assert Workloads().inspect_restore(app, document).verdict is Inspection.PRESENT
+
+
 def test_only_the_very_state_that_ran_is_known_to_have_run() -> None:
     first, later = meta_of(4000), meta_of(4000, taken_monotonic=43.0)
     claim = claims.write(first)

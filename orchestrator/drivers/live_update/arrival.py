@@ -28,7 +28,7 @@ from orchestrator.model.kinds import Restore, Retrieve
 from orchestrator.model.landing import MARK, mark_for, marks
 from orchestrator.model.seams import Result
 from orchestrator.model.spec import Workload
-from orchestrator.model.steps import Inspected, Section
+from orchestrator.model.steps import Inspected, Inspection, Section
 
 SPILLED = "spilled state"
 
@@ -139,7 +139,7 @@ class RestoreHandler(Handler[Restore]):
             done = job.parts.workloads.restore(workload, directory, state["meta"], control)
         except MkupgradeError as error:
             if not params.or_restart:
-                job.records.write(failed_name(workload.name), {"boot_id": _boot_id(job)})
+                self._note_failure(job, workload, state)
                 raise
             job.parts.workloads.stop(workload, state["meta"], control)
             return self._start_anew(job, workload, f"its state could not be restored: {error}")
@@ -149,6 +149,13 @@ class RestoreHandler(Handler[Restore]):
             connections = "connection was" if closed == 1 else "connections were"
             result["text"] += f"; it had run on since, so that its {closed} {connections} closed"
         return {**result, "notes": done.get("notes", [])}
+
+    @staticmethod
+    def _note_failure(job: Job, workload: Workload, state: Mapping[str, Any]) -> None:
+        """That it never ran, unless it runs in spite of the error; see `may_have_run`."""
+        found = job.parts.workloads.inspect_restore(workload, state["meta"])
+        if found.verdict is Inspection.ABSENT:
+            job.records.write(failed_name(workload.name), {"boot_id": _boot_id(job)})
 
     @staticmethod
     def _start_anew(job: Job, workload: Workload, why: str) -> Result:
