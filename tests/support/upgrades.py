@@ -16,7 +16,7 @@ ENDED = "/run/mkupgrade-resume.ended"
 RESUME_LOG = "/var/log/mkupgrade-resume.log"
 PYTHON = "/usr/bin/python3"
 RESUME_UNIT = "mkupgrade-resume.service"
-DIES_ONCE = "/var/lib/dies-once"
+DIES_ONCE, DIED = "/var/lib/dies-once", "/var/lib/died.json"
 _DYING = Path(__file__).parents[1] / "vm/guest/dies.py"
 
 
@@ -64,11 +64,15 @@ def document(
     }
 
 
-def dying() -> dict[str, LayerFile]:
-    """Files of a guest whose `mkupgrade` dies once, between retrieval and durable copy."""
+def dying(then: str) -> dict[str, LayerFile]:
+    """Files of a guest whose `mkupgrade resume` dies once, between retrieval and durable copy.
+
+    Args:
+        then: "again": the same call is made again at once; else it is the guest's init's to see.
+    """
     return {
         "/usr/local/sbin/mkupgrade": LayerFile(_DYING, 0o755),
-        DIES_ONCE: LayerFile(b"\n"),
+        DIES_ONCE: LayerFile(f"{then}\n".encode()),
     }
 
 

@@ -33,7 +33,7 @@ def test_a_service_is_carried_over_and_stays_a_service(boot: Boot, kernels: Kern
     files = {
         f"{UNITS}/counter.service": LayerFile(COUNTER_UNIT.encode()),
         f"{UNITS}/multi-user.target.wants/counter.service": f"{UNITS}/counter.service",
-        **up.dying(),
+        **up.dying("and stay dead"),
     }
     service = up.workload("counter", spill=False, find={"unit": "counter.service"})
     check = {"name": "unit", "kind": "systemd", "unit": "counter.service"}
