@@ -61,6 +61,7 @@ def test_a_killed_engine_is_resumed_all_the_way_or_reverted_and_never_both(
         _die_for_real_and_go_on(guest, kernels)
 
 
+@pytest.mark.timeout(1200)
 def test_what_dies_in_the_new_kernel_costs_neither_memory_nor_truth(
     boot: Boot, kernels: KernelPair
 ) -> None:
