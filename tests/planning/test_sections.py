@@ -346,7 +346,9 @@ def test_resources_that_the_driver_has_no_use_for_are_named(make_spec, make_host
     assert any(n.startswith("instance host: resources are not used") for n in graph.notes)
 
 
-@pytest.mark.parametrize(("find", "told"), [({"cmdline": "db"}, True), ({"unit": "db"}, False)])
+@pytest.mark.parametrize(
+    ("find", "told"), [({"cmdline": "db"}, True), ({"unit": "db.service"}, False)]
+)
 def test_a_workload_that_nobody_could_start_anew_is_named(make_spec, make_host, find, told):
     migrate = {"method": "hooks", "save": ["/bin/save"], "load": ["/bin/load"]}
     spec = make_spec(workloads__0__find=find, workloads__0__migrate=migrate)
