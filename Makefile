@@ -31,7 +31,11 @@ test: lint guest-kernels ## Everything: fast suite, real kernels in the VM, type
 
 .PHONY: fast-test
 fast-test: environment ## The fast suite, under a minute
-	$(PY) -m pytest -n auto -m "not vm"
+	$(PY) -m pytest -n auto -m "not vm and not slow"
+
+.PHONY: crash-test
+crash-test: environment ## 500 real kills, full disks, every damaged journal (a part of `make test`)
+	$(PY) -m pytest -n auto --dist worksteal -m slow
 
 .PHONY: vm-test
 vm-test: guest-kernels ## The VM suite: real kernels in QEMU

@@ -22,12 +22,12 @@ PATIENCE = 2.0
 
 
 @contextmanager
-def reading(state_dir: Path) -> Iterator[Journal | None]:
-    """The journal, opened for reading; None: there is none yet."""
+def reading(state_dir: Path, *, damaged: bool = False) -> Iterator[Journal | None]:
+    """The journal, opened for reading; None: there is none yet. `damaged`: also one that is."""
     from orchestrator.engine.journal import Journal
 
     try:
-        journal = Journal.open_readonly(state_dir)
+        journal = Journal.open_readonly(state_dir, damaged=damaged)
     except PermissionError as error:
         raise MkupgradeError(
             "the journal cannot be read",

@@ -18,8 +18,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from orchestrator.engine import anchor, events, reserve, schema
-from orchestrator.engine.places import Volatile, own_directory, own_file, write_again
+from orchestrator.engine import anchor, damage, events, reserve, schema
+from orchestrator.engine.places import (
+    Volatile,
+    df,
+    is_full,
+    own_directory,
+    own_file,
+    write_again,
+)
 from orchestrator.engine.verify import GENESIS, Verified, verify
 from orchestrator.model.base import Record, canonical_json
 from orchestrator.model.errors import JournalError, MkupgradeError
@@ -67,7 +74,7 @@ class Journal:
 
         Raises:
             JournalError: the directory or file is not ours alone, is on a file system that a
-                reset empties, or the file is not a journal of this version.
+                reset empties, or the file is not a journal of this version, or is damaged.
         """
         own_directory(state_dir)
         lost_with = volatile(state_dir) if volatile is not None else None
@@ -107,6 +114,7 @@ class Journal:
                 connection.execute(f"PRAGMA wal_autocheckpoint={reserve.CHECKPOINT_PAGES}")
                 connection.execute("PRAGMA trusted_schema=OFF")
                 journal = cls(path, connection, readonly=False)
+                journal.refuse_damage()
                 journal.reload()
             except BaseException:
                 connection.close()
@@ -114,8 +122,12 @@ class Journal:
             return journal
 
     @classmethod
-    def open_readonly(cls, state_dir: Path) -> Journal | None:
-        """Open for reading, beside a writer if need be; None when there is no journal yet."""
+    def open_readonly(cls, state_dir: Path, *, damaged: bool = False) -> Journal | None:
+        """Open for reading, beside a writer if need be; None when there is no journal yet.
+
+        Args:
+            damaged: take a damaged one, too, for `verify`.
+        """
         path = state_dir / FILE
         try:
             if not path.is_symlink() and not path.exists():
@@ -133,8 +145,15 @@ class Journal:
                 isolation_level=None,
                 check_same_thread=False,
             )
-            connection.execute("PRAGMA trusted_schema=OFF")
-            return cls(path, connection, readonly=True)
+            try:
+                connection.execute("PRAGMA trusted_schema=OFF")
+                journal = cls(path, connection, readonly=True)
+                if not damaged:
+                    journal.refuse_damage()
+            except BaseException:
+                connection.close()
+                raise
+            return journal
 
     def close(self) -> None:
         self._connection.close()
@@ -144,6 +163,13 @@ class Journal:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def refuse_damage(self) -> None:
+        """Raise JournalError unless the file is whole (`damage.find`)."""
+        with _translated(self.path):
+            found = damage.find(self._connection)
+        if found is not None:
+            raise _damaged(self.path, found)
 
     # -- writing
 
@@ -182,7 +208,7 @@ class Journal:
             with self._writing():
                 reserve.reserve(self._connection, self.path, len(graph.steps))
         except JournalError as error:
-            error.state, error.next_command = "nothing was changed", f"df -h {self.state_dir}"
+            error.state, error.next_command = "nothing was changed", df(self.path)
             raise
         envelope = self.stage(transaction, began, stamp)
         row = (transaction, graph.name, text, plan_digest, graph.intent_digest, stamp.time)
@@ -262,7 +288,7 @@ class Journal:
                 next_command="mkupgrade history",
             )
         text, plan_digest = rows[0]
-        if sha256(text.encode()).hexdigest() != plan_digest:
+        if not damage.is_whole(text, plan_digest):
             raise _damaged(self.path, f"the plan of transaction {transaction} was changed")
         try:
             return StepGraph.model_validate_json(text), plan_digest
@@ -270,21 +296,25 @@ class Journal:
             raise _damaged(self.path, f"the plan of {transaction} cannot be read") from error
 
     def log(self, transaction: str) -> Iterator[events.Envelope]:
-        """The events of one transaction, in order; each is held to its own hash."""
+        """The events of one transaction, in order; each is held to its own hash, and to the one
+        right before it."""
         rows = self._read(
             "SELECT seq, body, hash FROM events WHERE tx = ? ORDER BY seq", transaction
         )
+        before: events.Envelope | None = None
         for seq, body, digest in rows:
-            if sha256(body.encode()).hexdigest() != digest:
-                raise _damaged(self.path, f"event {seq} was changed")
-            yield _envelope(self.path, seq, body, digest)
+            envelope = _envelope(self.path, transaction, seq, body, digest)
+            if before is not None and before.seq == seq - 1 and before.hash != envelope.prev_hash:
+                raise _damaged(self.path, f"event {seq} does not follow the one before it")
+            before = envelope
+            yield envelope
 
     def last(self, transaction: str) -> events.Envelope | None:
         """The last event of a transaction."""
         rows = self._read(
             "SELECT seq, body, hash FROM events WHERE tx = ? ORDER BY seq DESC LIMIT 1", transaction
         )
-        return _envelope(self.path, *rows[0]) if rows else None
+        return _envelope(self.path, transaction, *rows[0]) if rows else None
 
     def verify(self) -> Verified:
         """Walk the whole chain, hold every plan to the digest in its first event, and the end to
@@ -308,11 +338,17 @@ class Journal:
             return self._connection.execute(query, values).fetchall()
 
 
-def _envelope(path: Path, seq: int, body: str, digest: str) -> events.Envelope:
+def _envelope(path: Path, transaction: str, seq: int, body: str, digest: str) -> events.Envelope:
+    """The event of a row, whose other columns say nothing that its text does not say."""
+    if not damage.is_whole(body, digest):
+        raise _damaged(path, f"event {seq} was changed")
     try:
-        return events.parse(body, digest)
+        envelope = events.parse(body, digest)
     except ValidationError as error:
         raise _damaged(path, f"event {seq} cannot be read") from error
+    if (envelope.seq, envelope.transaction) != (seq, transaction):
+        raise _damaged(path, f"event {seq} stands in the wrong place")
+    return envelope
 
 
 @contextmanager
@@ -320,7 +356,12 @@ def _translated(path: Path) -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, OSError) as error:
-        raise JournalError(f"the journal cannot be used: {error}", where=str(path)) from error
+        raise JournalError(
+            f"the journal cannot be used: {error}",
+            where=str(path),
+            state="nothing was changed by this command",
+            next_command=df(path) if is_full(path) else "mkupgrade history --verify",
+        ) from error
 
 
 def _damaged(path: Path, what: str) -> JournalError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -76,6 +77,24 @@ def _check_ours(found: os.stat_result, path: Path, mode: int) -> None:
             state="nothing was changed",
             next_command=f"chmod {mode:04o} {path}",
         )
+
+
+def is_full(path: Path) -> bool:
+    """There is hardly any room on the file system of this file. Asked once something went wrong:
+    SQLite has several errors for it."""
+    try:
+        found = os.statvfs(path.parent)
+    except OSError:
+        return False
+    return found.f_bavail * found.f_frsize < _HARDLY_ANY
+
+
+_HARDLY_ANY = 2**20
+
+
+def df(path: Path) -> str:
+    """The command that shows how much room there is beside this file."""
+    return f"df -h {shlex.quote(str(path.parent))}"
 
 
 def sync_directory(path: Path) -> None:

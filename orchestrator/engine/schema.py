@@ -6,6 +6,7 @@ Everything here happens before the file is opened for writing.
 from __future__ import annotations
 
 import os
+import shlex
 import sqlite3
 from pathlib import Path
 
@@ -93,4 +94,5 @@ def _not_ours(path: Path, why: str) -> JournalError:
         f"this file is not a journal that can be used: {why}",
         where=str(path),
         state="nothing was changed",
+        next_command=f"ls -l {shlex.quote(str(path.parent))}",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,7 +40,7 @@ def history(call: Call, transaction: str | None, *, state_dir: Path, verify: boo
     """
     from orchestrator.cli.journals import find, reading
 
-    with reading(state_dir) as journal:
+    with reading(state_dir, damaged=verify) as journal:
         verified = _verify(journal, state_dir) if verify else None
         shown: dict[str, Any] = {"verified": verified} if verify else {}
         if verified is not None and verified["problem"] is not None:
@@ -69,10 +70,13 @@ def _verify(journal: Journal | None, state_dir: Path) -> dict[str, Any]:
 
 
 def _broken(verified: dict[str, Any], state_dir: Path) -> JournalError:
+    where = "" if verified["bad_seq"] is None else f" at event {verified['bad_seq']}"
+    kept = shlex.quote(str(state_dir))
     return JournalError(
-        f"the journal was changed at event {verified['bad_seq']}: {verified['problem']}",
+        f"the journal was changed{where}: {verified['problem']}",
         where=str(state_dir),
         state="nothing was changed by this command",
+        next_command=f"cp -a {kept} {kept}.damaged",
         details=(f"{verified['events']} events before it are whole, head {verified['head']}",),
     )
 
