@@ -8,6 +8,7 @@ connection: a second fsync may report success for pages that are gone.
 
 from __future__ import annotations
 
+import shlex
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from orchestrator.engine import anchor, damage, events, reserve, schema
 from orchestrator.engine.places import (
     Volatile,
     df,
+    inodes_of,
     is_full,
     own_directory,
     own_file,
@@ -63,6 +65,8 @@ class Journal:
         self._staged: list[events.Envelope] = []
         self._rows: list[tuple[int, str, str, str, str]] = []
         self._broken: str | None = None
+        self._files = (str(path), f"{path}-wal")
+        self._inodes: list[tuple[int, int] | None] | None = None
         self._seq, self._head = 0, GENESIS
 
     @classmethod
@@ -116,6 +120,7 @@ class Journal:
                 journal = cls(path, connection, readonly=False)
                 journal.refuse_damage()
                 journal.reload()
+                journal._inodes = inodes_of(*journal._files)
             except BaseException:
                 connection.close()
                 raise
@@ -260,6 +265,9 @@ class Journal:
             raise JournalError("the journal was opened for reading only", where=str(self.path))
         if self._broken is not None:
             raise _unwritable(self.path, f"it failed before ({self._broken})")
+        if self._inodes is not None and inodes_of(*self._files) != self._inodes:
+            self._broken = "it is no longer in its place"
+            raise _gone(self.path)
         try:
             yield
         except (sqlite3.Error, OSError) as error:
@@ -379,4 +387,14 @@ def _unwritable(path: Path, why: str) -> JournalError:
         where=str(path),
         state="what was running may have taken effect; `mkupgrade resume` looks before it goes on",
         next_command="mkupgrade status",
+    )
+
+
+def _gone(path: Path) -> JournalError:
+    return JournalError(
+        "the journal was moved, removed or replaced while a transaction runs",
+        where=str(path),
+        state="nothing more is started; the host is as the last steps left it. Moved back to its "
+        "place, the journal is whole, and `mkupgrade resume` looks before it goes on",
+        next_command=f"ls -la {shlex.quote(str(path.parent))}",
     )

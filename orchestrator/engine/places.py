@@ -97,6 +97,22 @@ def df(path: Path) -> str:
     return f"df -h {shlex.quote(str(path.parent))}"
 
 
+def inodes_of(*paths: str) -> list[tuple[int, int] | None]:
+    """Which files have these names now (device and inode); None: none has.
+
+    SQLite goes on with a file that was removed or replaced, and whatever it commits there is
+    gone with the process (https://www.sqlite.org/howtocorrupt.html#unlink)."""
+    return [_inode_of(path) for path in paths]
+
+
+def _inode_of(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def sync_directory(path: Path) -> None:
     """Make the names in a directory durable (fsync(2): a new file's name is not otherwise)."""
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
