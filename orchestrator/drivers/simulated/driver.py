@@ -139,7 +139,7 @@ class SimulatedDriver:
             return unknown(fault.message)
         if fault is not None:
             self._suffer(fault, job, "inspect")
-        with self._change() as world:
+        with self._change(looking=True) as world:
             if job.effect in world.in_doubt:
                 return unknown("nobody can tell, as asked for")
             if job.effect in world.half_done:
@@ -231,8 +231,8 @@ class SimulatedDriver:
             raise
 
     @contextmanager
-    def _change(self) -> Iterator[World]:
-        with self.store.change() as world:
+    def _change(self, *, looking: bool = False) -> Iterator[World]:
+        with self.store.change(looking=looking) as world:
             booting.drop_what_died(world)
             yield world
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shlex
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -40,16 +41,36 @@ class Store:
         return _parse(_read(self.path), self.path)
 
     @contextmanager
-    def change(self) -> Iterator[World]:
-        """The host to be changed; written when the block ends, untouched when it raises."""
+    def change(self, *, looking: bool = False) -> Iterator[World]:
+        """The host to be changed; written when the block ends, untouched when it raises.
+
+        Args:
+            looking: all that changes is the time: a disk that is full is no reason not to see.
+        """
         with self._lock, self._exclusively():
             world = self.read()
             world.tick()
             yield world
-            self.write(world)
+            with suppress(MkupgradeError) if looking else nullcontext():
+                self.write(world)
 
     def write(self, world: World) -> None:
-        """Replace the file, durably."""
+        """Replace the file, durably.
+
+        Raises:
+            MkupgradeError: it cannot be written, as on a full disk; the host is as before.
+        """
+        try:
+            self._replace(world)
+        except OSError as error:
+            raise MkupgradeError(
+                f"the pretend host cannot be written: {error.strerror}",
+                where=str(self.path),
+                next_command=f"df -h {shlex.quote(str(self.path.parent))}",
+                error_class=ErrorClass.IO,
+            ) from error
+
+    def _replace(self, world: World) -> None:
         new = self.path.with_name(f".{self.path.name}.new")
         new.unlink(missing_ok=True)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
