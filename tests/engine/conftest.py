@@ -24,6 +24,9 @@ from orchestrator.model.steps import (
     Step,
     StepGraph,
 )
+from tests.support.memory import in_memory
+from tests.support.pretend import Host
+from tests.support.warm import Warm, warm
 
 HOST = HostState(
     driver="fake",
@@ -151,6 +154,22 @@ def driver() -> DictDriver:
 @pytest.fixture
 def engine(driver: DictDriver, journal: Journal) -> Iterator[Engine]:
     with Engine(driver, journal, grace=0.2) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def parent() -> Iterator[Warm]:
+    """Forks real processes that run `mkupgrade`; made once, for it takes two seconds."""
+    with warm() as made:
+        yield made
+
+
+@pytest.fixture
+def host(parent: Warm, tmp_path: Path) -> Iterator[Host]:
+    """In memory where that is possible: a kill tells nothing of what a disk keeps."""
+    with in_memory(tmp_path) as directory:
+        made = Host(parent, directory)
+        made.make()
         yield made
 
 

@@ -12,7 +12,8 @@ import shutil
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -25,10 +26,12 @@ from orchestrator.engine.transaction import Engine
 from orchestrator.model.errors import JournalError, MkupgradeError
 from orchestrator.model.outcomes import Outcome
 from tests.support.memory import in_memory
+from tests.support.profile import slow
 from tests.support.transactions import fails
 
 PAGE, FRAME_HEADER, WAL_HEADER = 4096, 24, 32
 WAL = f"{FILE}-wal"
+IN_THE_LOG, CHECKPOINTED = "in the log", "checkpointed"
 
 
 @dataclass(frozen=True)
@@ -87,16 +90,22 @@ def memory(tmp_path: Path) -> Iterator[Path]:
         yield directory
 
 
-@pytest.fixture(params=["in the log", "checkpointed"])
-def original(request: Any, memory: Path, tools: Any, driver: Any) -> Original:
-    """Its events are in -wal, or, after the last process closed it, all in the database."""
-    directory = memory / "original"
-    made = write_history(directory, tools, driver)
-    if request.param == "in the log":
-        return made
-    return Original(
-        {FILE: (directory / FILE).read_bytes()}, made.hashes, made.commits, made.transactions
-    )
+@pytest.fixture
+def state_dir(memory: Path) -> Path:
+    return memory / "state"
+
+
+@pytest.fixture
+def written(state_dir: Path, tools: Any, driver: Any) -> Original:
+    """Its events are in -wal; in `state_dir`, where it was closed, all are in the database."""
+    return write_history(state_dir, tools, driver)
+
+
+@pytest.fixture(params=[IN_THE_LOG, CHECKPOINTED])
+def original(request: Any, state_dir: Path, written: Original) -> Original:
+    if request.param == IN_THE_LOG:
+        return written
+    return replace(written, files={FILE: (state_dir / FILE).read_bytes()})
 
 
 def read_all(state_dir: Path) -> tuple[list[str], list[str]]:
@@ -163,7 +172,7 @@ def flips(original: Original, each: int, random: Random) -> Iterator[tuple[str, 
             yield ("wal" if name == WAL else "db"), offset, bit
 
 
-@pytest.mark.parametrize("each", [1, pytest.param(6, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("each", [1, slow(6)])
 def test_a_flipped_bit_in_any_page_is_never_half_believed(
     original: Original, memory: Path, each: int
 ) -> None:
@@ -183,7 +192,7 @@ def test_a_flipped_bit_in_any_page_is_never_half_believed(
     assert found["shorter" if WAL in original.files else "refused"] > pages * each / 3, found
 
 
-EVERY_BYTE = [pytest.param(first, 4, marks=pytest.mark.slow) for first in range(4)]
+EVERY_BYTE = [slow(first, 4) for first in range(4)]
 """In four parts, for four processes."""
 
 
@@ -193,12 +202,11 @@ def cuts(content: bytes, last: int, first: int, step: int) -> Iterator[bytes]:
         yield content[:length]
 
 
+@pytest.mark.parametrize("original", [IN_THE_LOG], indirect=True)
 @pytest.mark.parametrize(("first", "step"), [(0, 101), *EVERY_BYTE])
 def test_a_log_cut_off_in_its_last_event_is_as_before_that_event(
     original: Original, memory: Path, first: int, step: int
 ) -> None:
-    if WAL not in original.files:
-        pytest.skip("there is no log any more")
     directory = memory / "damaged"
     known = len(original.hashes)
     for cut in cuts(original.files[WAL], 2 * (PAGE + FRAME_HEADER), first, step):
@@ -211,12 +219,11 @@ def test_a_log_cut_off_in_its_last_event_is_as_before_that_event(
             assert journal.verify().problem is None
 
 
+@pytest.mark.parametrize("original", [CHECKPOINTED], indirect=True)
 @pytest.mark.parametrize(("first", "step"), [(0, 101), *EVERY_BYTE])
 def test_a_database_cut_off_anywhere_in_its_last_pages_is_refused(
     original: Original, memory: Path, first: int, step: int
 ) -> None:
-    if WAL in original.files:
-        pytest.skip("the log has it all, and is used")
     directory = memory / "damaged"
     database = original.files[FILE]
     for cut in cuts(database, 2 * PAGE, first, step):
@@ -227,22 +234,19 @@ def test_a_database_cut_off_anywhere_in_its_last_pages_is_refused(
 
 @pytest.mark.parametrize("name", ["events_by_transaction", "transactions_by_intent"])
 def test_an_index_that_would_hide_an_event_is_refused(
-    memory: Path, tools: Any, driver: Any, name: str
+    state_dir: Path, written: Original, name: str
 ) -> None:
     """What is asked by way of the index is answered without the event, and without an error."""
-    directory = memory / "state"
-    made = write_history(directory, tools, driver)
-    with sqlite3.connect(directory / FILE) as connection:
+    with closing(sqlite3.connect(state_dir / FILE)) as connection:
         query = "SELECT rootpage FROM sqlite_schema WHERE name = ?"
         root = connection.execute(query, (name,)).fetchone()[0]
-    connection.close()
-    database = (directory / FILE).read_bytes()
+    database = (state_dir / FILE).read_bytes()
     page = database[(root - 1) * PAGE : root * PAGE]
     first_cell = int.from_bytes(page[5:7], "big")
     found: Counter[str] = Counter()
     for offset in range(first_cell, PAGE, 1 + (PAGE - first_cell) // 60):
-        made.write(directory, db=flipped(database, (root - 1) * PAGE + offset, 0), wal=b"")
-        found[hold(made, directory, f"byte {offset} of {name}")] += 1
+        written.write(state_dir, db=flipped(database, (root - 1) * PAGE + offset, 0), wal=b"")
+        found[hold(written, state_dir, f"byte {offset} of {name}")] += 1
     assert found["refused"] > 30, found
 
 
@@ -251,47 +255,43 @@ LINES = {
     "time": "UPDATE transactions SET started = started + 1 WHERE name = 'first'",
     "intent": "UPDATE transactions SET intent_digest = '3' WHERE name = 'first'",
     "a missing event": "DELETE FROM events WHERE seq = 4",
-    "no first event": "DELETE FROM events WHERE tx = (SELECT max(id) FROM transactions)",
+    "no first event": "DELETE FROM events WHERE tx ="
+    " (SELECT id FROM transactions WHERE name = 'third')",
     "the end's text": "UPDATE events SET body = replace(body, 'unknown', 'committed')"
     " WHERE seq = (SELECT max(seq) FROM events)",
-    "the end's place": "UPDATE events SET tx = (SELECT min(id) FROM transactions)"
+    "the end's place": "UPDATE events SET tx = (SELECT id FROM transactions WHERE name = 'first')"
     " WHERE seq = (SELECT max(seq) FROM events)",
 }
 
 
 @pytest.mark.parametrize("what", LINES)
 def test_a_line_that_no_event_bears_out_is_refused(
-    memory: Path, tools: Any, driver: Any, what: str
+    state_dir: Path, written: Original, what: str
 ) -> None:
-    directory = memory / "state"
-    made = write_history(directory, tools, driver)
-    with sqlite3.connect(directory / FILE) as connection:
+    with closing(sqlite3.connect(state_dir / FILE, isolation_level=None)) as connection:
         connection.execute(LINES[what])
-    connection.close()
-    assert verify(directory)
-    assert hold(made, directory, what) == "refused"
+    assert verify(state_dir)
+    assert hold(written, state_dir, what) == "refused"
 
 
 @pytest.mark.usefixtures("room")
 def test_events_are_never_written_over_by_way_of_a_damaged_list_of_free_pages(
-    memory: Path, tools: Any, driver: Any
+    state_dir: Path, written: Original, tools: Any, driver: Any
 ) -> None:
     """The room that is reserved is such a list. One wrong number in it, and SQLite would hand out
     a page that holds events."""
-    directory = memory / "state"
-    made = write_history(directory, tools, driver)
-    database = (directory / FILE).read_bytes()
+    database = (state_dir / FILE).read_bytes()
     trunk = int.from_bytes(database[32:36], "big") - 1
     count = int.from_bytes(database[trunk * PAGE + 4 : trunk * PAGE + 8], "big")
     assert count > 100
     refused = 0
     for number in range(0, count, count // 12):
         offset = trunk * PAGE + 8 + 4 * number + 3
-        made.write(directory, db=flipped(database, offset, number % 6), wal=b"")
-        if hold(made, directory, f"free page {number}") == "refused":
+        written.write(state_dir, db=flipped(database, offset, number % 6), wal=b"")
+        if hold(written, state_dir, f"free page {number}") == "refused":
             refused += 1
             continue
-        with Journal.open(directory, volatile=None) as journal, Engine(driver, journal) as engine:
+        with Journal.open(state_dir, volatile=None) as journal, Engine(driver, journal) as engine:
             engine.run(engine.begin(tools.graph([f"d{i}" for i in range(40)], intent_digest="4")))
             assert journal.verify().problem is None
     assert refused > 10
