@@ -43,9 +43,13 @@ def is_whole(body: object, digest: object) -> bool:
     return isinstance(body, str) and sha256(body.encode()).hexdigest() == digest
 
 
-def _said(body: str) -> list[Any]:
-    """What the event `began`, which has a hash, says of the line in `transactions`."""
-    content = json.loads(body)
-    event = content["event"]
-    names = ("name", "plan_digest", "intent_digest")
-    return [content["transaction"], *(event.get(n) for n in names), content["stamp"]["time"]]
+def _said(body: str) -> list[Any] | None:
+    """What the event `began` says of the line in `transactions`; None: it is no such event. A hash
+    proves nothing against somebody who can write one."""
+    try:
+        content = json.loads(body)
+        event = content["event"]
+        names = ("name", "plan_digest", "intent_digest")
+        return [content["transaction"], *(event[n] for n in names), content["stamp"]["time"]]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None

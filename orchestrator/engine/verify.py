@@ -72,6 +72,6 @@ def _problem(
             return "its number, transaction or type was changed"
         if kind == "began" and plans.pop(tx, None) != event["plan_digest"]:
             return f"the stored plan of transaction {tx} is missing or was changed"
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return f"event {seq} is not in our format"
     return None

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -262,6 +263,17 @@ LINES = {
     "the end's place": "UPDATE events SET tx = (SELECT id FROM transactions WHERE name = 'first')"
     " WHERE seq = (SELECT max(seq) FROM events)",
 }
+
+
+@pytest.mark.parametrize("body", ["[]", "{}", "[" * 100_000, '{"event": 1}', "no JSON"])
+def test_a_first_event_that_is_none_is_refused_whoever_hashed_it(
+    state_dir: Path, written: Original, body: str
+) -> None:
+    with closing(sqlite3.connect(state_dir / FILE, isolation_level=None)) as connection:
+        row = (body, sha256(body.encode()).hexdigest())
+        connection.execute("UPDATE events SET body = ?, hash = ? WHERE seq = 1", row)
+    assert verify(state_dir)
+    assert hold(written, state_dir, body[:20]) == "refused"
 
 
 @pytest.mark.parametrize("what", LINES)
