@@ -6,6 +6,8 @@ export MKUPGRADE_CACHE ?= $(CURDIR)/.cache
 
 PY := .venv/bin/python
 VM_JOBS ?= 2
+CRASH_SEEDS ?= 20000
+CRASH_JOBS ?= 2
 
 # make demo CHANNEL=disk; make demo KERNELS=stock; make demo FROM=bzImage TO=bzImage
 CHANNEL ?=
@@ -25,7 +27,7 @@ demo: ## Linux 7.2 -> 7.3 in a VM under a living TCP connection (CHANNEL=disk, K
 	@$(PY) -m orchestrator.cli rehearse plans/live-update.yaml $(REHEARSE)
 
 .PHONY: test
-test: lint guest-kernels ## Everything: fast suite, real kernels in the VM, types, style, import arrows
+test: lint crash guest-kernels ## Everything: fast suite, real kernels in the VM, types, style, import arrows
 	@scripts/bootstrap checks
 	$(PY) -m pytest -n $(VM_JOBS) --dist worksteal
 
@@ -36,6 +38,11 @@ fast-test: environment ## The fast suite, under a minute
 .PHONY: crash-test
 crash-test: environment ## 500 real kills, full disks, every damaged journal (a part of `make test`)
 	$(PY) -m pytest -n auto --dist worksteal -m slow
+
+.PHONY: crash
+crash: environment ## Crash schedules of the engine, known and fresh ones, and the bugs put in (CRASH_SEEDS=20000)
+	$(PY) -m tests.crash --seeds $(CRASH_SEEDS) --fresh $(CRASH_SEEDS) --jobs $(CRASH_JOBS)
+	$(PY) -m tests.crash --mutants --jobs $(CRASH_JOBS)
 
 .PHONY: vm-test
 vm-test: guest-kernels ## The VM suite: real kernels in QEMU

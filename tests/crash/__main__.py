@@ -15,7 +15,7 @@ from tests.crash.faults import FAULTS
 from tests.crash.schedule import SETUPS
 
 FOUND_WITHIN = 20_000
-ENOUGH = 20
+ENOUGH = 3
 
 
 def main(arguments: list[str]) -> int:
@@ -42,7 +42,11 @@ def _options() -> argparse.ArgumentParser:
     add("--jobs", type=int, default=os.cpu_count() or 1, metavar="J")
     add("--journal", choices=sorted(SETUPS), default="fast", help="what schedules are made of")
     add("--seed", type=int, metavar="X", help="this schedule only")
-    add("--replay", metavar="WORD|FILE", help="a schedule by its decisions, as a failure prints them")
+    add(
+        "--replay",
+        metavar="WORD|FILE",
+        help="a schedule by its decisions, as a failure prints them",
+    )
     add("--trace", action="store_true", help="tell what happens in it")
     add("--mutant", choices=sorted(mutants.MUTANTS), help="with this bug put in")
     add("--mutants", nargs="*", metavar="NAME", help="is every bug that is put in found?")
@@ -94,9 +98,7 @@ def _one(options: argparse.Namespace) -> int:
         path = Path(options.replay)
         is_file = len(options.replay) < 200 and path.is_file()
         stream = decode(path.read_text(encoding="ascii") if is_file else options.replay)
-    told = campaign.trace(
-        options.journal, seed=options.seed, stream=stream, mutant=options.mutant
-    )
+    told = campaign.trace(options.journal, seed=options.seed, stream=stream, mutant=options.mutant)
     if options.trace or stream is not None:
         print("\n".join(told.trace))
     print(f"outcome {told.outcome}; {told.violation or 'every promise was kept'}")

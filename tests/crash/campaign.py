@@ -15,7 +15,7 @@ from tests.crash.coverage import Coverage
 from tests.crash.shrink import shrunk
 from tests.crash.simulation import pretended
 
-CHUNK = 100
+CHUNK = 50
 MOST_FAILURES = 5
 
 
@@ -126,7 +126,11 @@ def made_small(setup: str, failure: Failure, mutant: str | None = None) -> list[
 
 
 def trace(
-    setup: str, *, seed: int | None = None, stream: list[int] | None = None, mutant: str | None = None
+    setup: str,
+    *,
+    seed: int | None = None,
+    stream: list[int] | None = None,
+    mutant: str | None = None,
 ) -> schedule.Result:
     """One schedule, told."""
     with simulated(mutant):

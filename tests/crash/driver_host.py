@@ -49,7 +49,7 @@ class DriverHost(Host):
         where = sim.choices.fault(0.3, (plans.NEW, "*"))
         if where is not None:
             world = self.store.read()
-            world.failing_checks = {name: where for name in ("release", "alive")}
+            world.failing_checks = dict.fromkeys(("release", "alive"), where)
         self._before = _fields(self.store.read())
         self._known_as: tuple[int, Identity] | None = None
 
@@ -190,7 +190,9 @@ class DriverHost(Host):
         world = self.world
         if not self.commit_begun:
             default = self.scenario.world.default
-            hold(Invariant.BOOT_DEFAULT, world.default == default, f"a reset ends in {world.default}")
+            hold(
+                Invariant.BOOT_DEFAULT, world.default == default, f"a reset ends in {world.default}"
+            )
         for name, workload in world.workloads.items():
             if workload.status != "gone":
                 if workload.boot_id != world.boot_id:

@@ -70,7 +70,10 @@ class File:
                 offset, data = kept[-1]
                 sectors = -(-len(data) // SECTOR)
                 if sectors > 1:
-                    kept[-1] = (offset, data[: SECTOR * sim.choices.below(sectors)] or data[:SECTOR])
+                    kept[-1] = (
+                        offset,
+                        data[: SECTOR * sim.choices.below(sectors)] or data[:SECTOR],
+                    )
             case 2:
                 kept = [write for write in self.dirty if sim.choices.chance(0.5)]
             case _:

@@ -32,7 +32,7 @@ CLASSES = tuple(ErrorClass)
 NOT_THERE = frozenset({Status.PENDING, Status.REVERTED, Status.GIVEN_UP})
 
 
-class InjectedBug(Exception):
+class InjectedError(Exception):
     """A driver's bug on purpose. Any other exception that is no MkupgradeError is a real one."""
 
 
@@ -99,13 +99,13 @@ class Host(ABC):
     def damage_payload(self, *, lost: bool) -> None:
         """Of what is handed over and just arrived: one is missing, or not whole."""
 
-    def look_after(self) -> None:
+    def look_after(self) -> None:  # noqa: B027 (a hook)
         """The operator was told `unknown`, looks, and sets right what is wrong."""
 
-    def check_now(self) -> None:
+    def check_now(self) -> None:  # noqa: B027 (a hook)
         """Whatever holds between any two events."""
 
-    def check_stop(self, state: TransactionState) -> None:
+    def check_stop(self, state: TransactionState) -> None:  # noqa: B027 (a hook)
         """Whatever holds where the process stands still, besides `KNOWN`."""
 
     @abstractmethod
@@ -122,7 +122,7 @@ class Host(ABC):
     def observe(self, spec: Any) -> Any:
         raise NotImplementedError
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 (a hook)
         pass
 
     def perform(self, step: Step, context: StepContext) -> dict[str, Any]:
@@ -163,7 +163,7 @@ class Host(ABC):
                 self._do(step, context)
                 raise MkupgradeError("yet it is there", error_class=ErrorClass.TIMEOUT)
             case "bug":
-                raise InjectedBug("oops")
+                raise InjectedError("oops")
         return self._do(step, context)
 
     def _do(self, step: Step, context: StepContext) -> dict[str, Any]:
@@ -240,7 +240,7 @@ class Host(ABC):
                 raise MkupgradeError("busy", error_class=ErrorClass.BUSY)
             case "bug":
                 self.doubted.append(step.id)
-                raise InjectedBug("oops")
+                raise InjectedError("oops")
         return self._seen(step, self.look(step, context))
 
     def _seen(self, step: Step, found: Inspected) -> Inspected:
@@ -277,7 +277,7 @@ class Host(ABC):
                 raise MkupgradeError("yet it is gone", error_class=ErrorClass.TIMEOUT)
             case "bug":
                 self.unrevertible.add(step.id)
-                raise InjectedBug("oops")
+                raise InjectedError("oops")
         return self._undo(step, context)
 
     def _may_revert(self, step: Step) -> None:
@@ -293,7 +293,6 @@ class Host(ABC):
         self.done.discard(step.id)
         return result
 
-
     # -- what holds for every host
 
     def check_known(self, state: TransactionState) -> None:
@@ -307,7 +306,9 @@ class Host(ABC):
             if truth is None:
                 continue
             if s.status is Status.PERFORMED and truth is not PRESENT:
-                raise Violation(Invariant.KNOWN, f"{s.step.id} counts as done, and is {truth.value}")
+                raise Violation(
+                    Invariant.KNOWN, f"{s.step.id} counts as done, and is {truth.value}"
+                )
             if s.status in NOT_THERE and truth in {PRESENT, PARTIAL} and not self.is_goal(s.step):
                 what = f"{s.step.id} counts as {s.status.value}, and is {truth.value}"
                 raise Violation(Invariant.KNOWN, what)
@@ -330,7 +331,7 @@ class _NoOtherBugs:
         pass
 
     def __exit__(self, kind: type[BaseException] | None, error: Any, trace: Any) -> None:
-        ours = kind is None or issubclass(kind, (MkupgradeError, InjectedBug))
+        ours = kind is None or issubclass(kind, (MkupgradeError, InjectedError))
         if not ours and isinstance(error, Exception):
             raise Violation(Invariant.NO_BUG, f"{kind.__name__}: {error}") from error
 

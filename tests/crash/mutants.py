@@ -130,7 +130,9 @@ def _deadline_taken_for_no_effect() -> Any:
         if flight.verb != "inspect":
             failed = events.StepFailed if flight.verb == "perform" else events.RevertFailed
             answer = Answer(flight, 0.0, error=error)
-            self._stage(failed(step=flight.step.id, attempt=answer.flight.attempt, error=error, seconds=0))
+            self._stage(
+                failed(step=flight.step.id, attempt=answer.flight.attempt, error=error, seconds=0)
+            )
         verdict = Inspection.ABSENT
         self._stage(events.StepInspected(step=flight.step.id, verdict=verdict, reason="too long"))
 

@@ -1,4 +1,4 @@
-"""One life of mkupgrade's process: the real engine over the real journal, until it stops or dies."""
+"""One life of a process: the real engine over the real journal, until it stops or dies."""
 
 from __future__ import annotations
 
@@ -135,7 +135,9 @@ class Process:
         if verb == "apply":
             verb = "run"
             engine.begin(sim.host.graph)
-        report = engine.rollback("t1", "wanted") if verb == "rollback" else getattr(engine, verb)("t1")
+        report = (
+            engine.rollback("t1", "wanted") if verb == "rollback" else getattr(engine, verb)("t1")
+        )
         state = engine.runner.state
         if report is not None:
             hold(Invariant.FOLD, report.outcome == state.outcome, "the report says otherwise")

@@ -87,11 +87,7 @@ def run(
 
 def _prepare(sim: Simulation, setup: Setup) -> None:
     choices = sim.choices
-    which = choices.below(sum(weight for _, weight in setup.hosts))
-    for model, weight in setup.hosts:
-        if which < weight:
-            break
-        which -= weight
+    model = choices.pick([model for model, weight in setup.hosts for _ in range(weight)])
     on_files = setup.files_in > 0 and choices.below(setup.files_in) == setup.files_in - 1
     sim.ledger = Ledger(sim)
     sim.host = model(sim)

@@ -1,8 +1,8 @@
-"""Making a failing schedule small: fewer faults, lower numbers, as long as the same promise breaks."""
+"""Making a failing schedule small: fewer faults, lower numbers, the same promise broken."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 Fails = Callable[[list[int]], list[int] | None]
 """Plays a stream; the decisions that were really drawn if it still fails in the same way."""
@@ -29,7 +29,7 @@ def shrunk(stream: list[int], fails: Fails, *, most: int = 2000) -> list[int]:
     return best
 
 
-def _candidates(stream: list[int]):  # noqa: ANN202
+def _candidates(stream: list[int]) -> Iterator[list[int]]:
     """Simpler ones, the boldest first: pieces left out, pieces zeroed, numbers lowered."""
     length = len(stream)
     piece = max(1, length // 2)

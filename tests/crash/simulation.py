@@ -131,6 +131,9 @@ def pretended() -> Iterator[None]:
     def clear_abort(state_dir: Any) -> None:
         sim().abort_request = None
 
+    def write_again(path: Any) -> None:
+        sim().disk.write_again(path)
+
     def holder(state_dir: Any) -> Holder | None:
         if sim().lock_holder is None:
             return None
@@ -148,7 +151,7 @@ def pretended() -> Iterator[None]:
         (sys, "unraisablehook", lambda *_: None),
         (reserve, "reserve", lambda *_: None),
         (reserve, "CHECKPOINT_PAGES", reserve.CHECKPOINT_PAGES),
-        (journal, "write_again", lambda path: sim().disk.write_again(path)),
+        (journal, "write_again", write_again),
     ):
         yield
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import types
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -11,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.engine import reserve, schema
+from orchestrator.engine import reserve
 from orchestrator.engine.journal import Journal
 from orchestrator.engine.transaction import Engine
 from orchestrator.model.host import HostState, KernelState
@@ -116,13 +115,6 @@ class DictDriver:
         return [step for v, step in self.calls if v == verb]
 
 
-def memory_connection() -> sqlite3.Connection:
-    connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-    for statement in schema.TABLES.split(";"):
-        connection.execute(statement)
-    return connection
-
-
 @pytest.fixture(autouse=True)
 def _no_room(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only tests of the reserved room pay for it: it is some MiB for each transaction."""
@@ -177,5 +169,5 @@ def host(parent: Warm, tmp_path: Path) -> Iterator[Host]:
 def tools() -> types.SimpleNamespace:
     """The helpers above, for tests of other files."""
     return types.SimpleNamespace(
-        graph=make_graph, step=make_step, driver=DictDriver, memory=memory_connection, host=HOST
+        graph=make_graph, step=make_step, driver=DictDriver, host=HOST
     )
