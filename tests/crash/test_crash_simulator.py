@@ -31,9 +31,7 @@ QUICK = (
 
 
 def told(failures: list[campaign.Failure]) -> str:
-    return "\n".join(
-        f"{f.what}\n  python -m tests.crash --seed {f.seed} --trace" for f in failures
-    )
+    return "\n".join(f"{f.what}\n  python -m tests.crash --seed {f.seed} --trace" for f in failures)
 
 
 @pytest.mark.parametrize("first", range(0, 200, 50))

@@ -168,6 +168,4 @@ def host(parent: Warm, tmp_path: Path) -> Iterator[Host]:
 @pytest.fixture
 def tools() -> types.SimpleNamespace:
     """The helpers above, for tests of other files."""
-    return types.SimpleNamespace(
-        graph=make_graph, step=make_step, driver=DictDriver, host=HOST
-    )
+    return types.SimpleNamespace(graph=make_graph, step=make_step, driver=DictDriver, host=HOST)
