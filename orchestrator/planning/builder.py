@@ -16,7 +16,8 @@ from orchestrator.planning import policies
 class SectionBuilder:
     """Collects the steps and edges of one section.
 
-    `then` puts a step behind everything so far; `fan` puts many there, ordered among themselves.
+    `then` puts a step behind everything so far; `fan` puts many there, ordered among themselves;
+    `beside` puts one nowhere.
     A fan hangs on its first and last members only, so that edges stay as few as steps.
     """
 
@@ -65,6 +66,10 @@ class SectionBuilder:
         self.steps.append(step)
         self.edges += [(earlier, step.id) for earlier in self._last]
         self._last = [step.id]
+
+    def beside(self, kind: Kind, about: str, title: str, params: Record, **rest: Any) -> None:
+        """Make a step in no order with any other of the section: neither keeps the other back."""
+        self.steps.append(self.make(kind, about, title, params, **rest))
 
     def fan(self, steps: Mapping[str, Step], after: Iterable[tuple[str, str]]) -> None:
         """Put steps behind everything so far; `after` holds (earlier, later) among their keys."""

@@ -278,7 +278,10 @@ def commit(b: SectionBuilder, d: Decisions) -> None:
 
 
 def restore_boot_default(b: SectionBuilder, d: Decisions) -> None:
-    b.then(
+    """In `return` before anything else; in `recover` beside all else, for workloads must come
+    back even if the boot loader does not do its part."""
+    add = b.beside if b.section is Section.RECOVER else b.then
+    add(
         Kind.RESTORE_BOOT_DEFAULT,
         d.instance.name,
         f"Keep Linux {d.from_release} the boot default",

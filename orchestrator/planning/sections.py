@@ -8,7 +8,9 @@ return (the new kernel works, something else does not):
     restore-boot-default, load-kernel (the old one), hooks after undone, checkpoint of every
     workload, preserve, JUMP back
 recover (in the old kernel, however it got there):
-    retrieve, restore of every workload, check, hooks before undone, clean-up
+    retrieve, restore of every workload, check, hooks before undone, clean-up;
+    beside them restore-boot-default: a committed upgrade may be rolled back from a kernel that was
+    booted by hand
 
 In `return` the old kernel is loaded before any workload stops: a load that fails then costs no
 blackout.
@@ -66,4 +68,5 @@ def recover(d: Decisions) -> SectionBuilder:
     steps.checks(b, "after", d.checks_in_old_kernel(), f"in Linux {d.from_release}")
     steps.undo_hooks(b, d.spec.hooks.before)
     steps.clean_up(b, d)
+    steps.restore_boot_default(b, d)
     return b

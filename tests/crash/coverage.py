@@ -5,34 +5,33 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-STEP_EVENTS = frozenset(
-    {"intended", "performed", "failed", "inspected", "revert_intended", "reverted", "revert_failed"}
-)
-_ANY_TIME = frozenset({"resumed", "interrupted", "rollback_requested"})
-
-
 def _possible() -> frozenset[tuple[str, str]]:
     """Which event may directly follow which, from the engine's rules.
 
-    Steps run in parallel, so that almost any event of one step may follow any of another, but
-    nothing is started once a section turned back, and nothing follows an end but `resumed`
-    and, of a committed transaction, `rollback_requested`.
+    Steps run in parallel, so that almost any event of one step may follow any of another. But
+    what is in flight is answered, and what failed is looked at, before a section turns or ends;
+    both turns are written together with what comes of them; after an interrupt, and after an
+    end, only another process writes; and a new process looks before it believes.
     """
-    starts, forwards = {"intended"}, {"performed", "failed", "inspected"}
-    backs = {"revert_intended", "reverted", "revert_failed"}
-    going = forwards | starts | backs
-    pairs = {(a, b) for a in going for b in going | _ANY_TIME | {"ended"}}
-    pairs |= {(a, b) for a in going for b in ("turned_back", "section_entered")}
-    pairs |= {("began", b) for b in ("intended", "ended", *_ANY_TIME)}
-    pairs |= {("resumed", b) for b in (*going, *_ANY_TIME, "ended", "turned_back")}
-    pairs |= {("resumed", "section_entered")}
-    pairs |= {("rollback_requested", b) for b in (*going, *_ANY_TIME, "ended")}
-    pairs |= {("rollback_requested", b) for b in ("turned_back", "section_entered")}
-    pairs |= {("turned_back", b) for b in ("revert_intended", "inspected", "ended", *_ANY_TIME)}
-    pairs |= {("section_entered", b) for b in ("intended", "ended", "section_entered", *_ANY_TIME)}
-    pairs |= {("interrupted", b) for b in ("resumed", *forwards, "reverted", "revert_failed")}
-    pairs |= {("ended", b) for b in ("resumed", "rollback_requested")}
-    return frozenset(pairs)
+    begun = {"intended", "revert_intended"}
+    failures = {"failed", "revert_failed"}
+    answers = {"performed", "reverted", "inspected"}
+    steps = begun | failures | answers
+    any_time = {"resumed", "interrupted", "rollback_requested"}
+    turns = {"turned_back", "section_entered"}
+    follow = dict.fromkeys(begun, steps | any_time)
+    follow |= dict.fromkeys(failures, steps | any_time | {"ended"})
+    follow |= dict.fromkeys(answers, steps | any_time | turns | {"ended"})
+    follow |= {
+        "began": {"intended"} | any_time,
+        "resumed": begun | {"inspected", "turned_back", "ended"} | any_time,
+        "rollback_requested": steps | any_time | turns | {"ended"},
+        "turned_back": {"revert_intended", "ended"},
+        "section_entered": {"intended", "ended"},
+        "interrupted": {"resumed"},
+        "ended": {"resumed", "rollback_requested"},
+    }
+    return frozenset((a, b) for a, after in follow.items() for b in after)
 
 
 POSSIBLE = _possible()

@@ -78,14 +78,14 @@ class DriverHost(Host):
     # -- effects
 
     def do(self, step: Step, context: StepContext) -> dict[str, Any]:
-        had = self._with_state()
-        boots = self.world.boots
+        boots, unguarded = self.world.boots, self._unguarded()
         try:
             result = self.driver.perform(step, context)
         finally:
             if self.world.boots != boots:
                 self.passed.clear()
-                self._excuse(had)
+            if self.world.boots > boots + 1:  # the kernel did not come up
+                self._excuse(unguarded)
         if step.kind in _CHECKS:
             self.passed.add(step.id)
         return result
@@ -128,15 +128,21 @@ class DriverHost(Host):
     # -- the machine
 
     def reset(self, kernel: str | None = None) -> None:
-        had = self._with_state()
+        self._reset(None if kernel is None else RESCUE)
+
+    def boot_old(self) -> None:
+        self._reset(self.scenario.world.kernel)
+
+    def _reset(self, kernel: Kernel | None) -> None:
+        unguarded = self._unguarded()
         if COMMITTED in self.done:
             self.excused |= {n for n, w in self.world.workloads.items() if w.status == "running"}
         with self.store.change() as world:
             booting.reset(world, "power cut")
             if kernel is not None:
-                world.kernel = RESCUE.model_copy()
+                world.kernel = kernel.model_copy()
         self.passed.clear()
-        self._excuse(had)
+        self._excuse(unguarded)
 
     def process_died(self) -> None:
         self.driver.die()
@@ -170,19 +176,14 @@ class DriverHost(Host):
 
     # -- where states are
 
-    def _with_state(self) -> list[str]:
-        world = self.world
-        return [name for name in world.workloads if _state_of(world, name)]
+    def _unguarded(self) -> set[str]:
+        """Of whose state a reset may take all: who runs, or was not to be kept on disk."""
+        world, durable = self.world, self.scenario.durable
+        return {n for n, w in world.workloads.items() if w.status == "running" or n not in durable}
 
-    def _excuse(self, had: list[str]) -> None:
-        """Of what a reset took: whoever ran or was not to be kept on disk may be lost."""
-        world = self.world
-        for name in had:
-            if _state_of(world, name):
-                continue
-            copied = any(name in kept for kept in world.spilled.values())
-            if not copied:
-                self.excused.add(name)
+    def _excuse(self, unguarded: set[str]) -> None:
+        """After a reset: those of them of which nothing is left."""
+        self.excused |= {name for name in unguarded if not _state_of(self.world, name)}
 
     # -- what holds
 

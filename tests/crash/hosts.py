@@ -93,6 +93,10 @@ class Host(ABC):
         """Power cut, panic: through the firmware into the default, or into a third kernel."""
 
     @abstractmethod
+    def boot_old(self) -> None:
+        """By hand, in the firmware's menu: the kernel from before the transaction."""
+
+    @abstractmethod
     def process_died(self) -> None: ...
 
     @abstractmethod

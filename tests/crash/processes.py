@@ -22,6 +22,8 @@ from tests.crash.simulation import Simulation, VirtualLock
 STATE_DIR = Path("/nowhere")
 PARALLEL = 4
 GRACE = 1.0
+JUMPS = (0.7, 50.0, 9000.0, 900_000.0)
+"""Seconds by which a wall clock may be wrong."""
 DECISIVE = {Reversibility.PIVOT, Reversibility.COMMIT}
 COMPARED = (
     "section", "reverting", "outcome", "committed", "crossed", "lost", "results", "failure",
@@ -130,11 +132,18 @@ class Process:
         """
         sim, engine = self.sim, self.engine
         sim.say("process", sim.process, verb, "in", sim.host.kernel_name)
-        if sim.fault("start") == "die":
-            sim.die()
+        match sim.fault("start"):
+            case "die":
+                sim.die()
+            case "clock-forward":
+                sim.offset += sim.choices.pick(JUMPS)
+            case "clock-back":
+                sim.offset -= sim.choices.pick(JUMPS)
         if verb == "apply":
             verb = "run"
             engine.begin(sim.host.graph)
+            if sim.fault("wait", 0.3) in {"interrupt", "interrupt-twice", "abort"}:
+                self.interrupts.request()
         report = (
             engine.rollback("t1", "wanted") if verb == "rollback" else getattr(engine, verb)("t1")
         )

@@ -165,7 +165,7 @@ class Operator:
     def __init__(self, sim: Simulation) -> None:
         self.sim = sim
         self.outcome = "none"
-        self._tried_again = self._regretted = 0
+        self._tried_again = self._regretted = self._unknown = 0
 
     def after_death(self) -> str | None:
         """The process died, or could not write its journal."""
@@ -204,10 +204,19 @@ class Operator:
                     return "resume"
                 return None
         if state.outcome is Outcome.UNKNOWN:
-            sim.host.look_after()
+            self._help()
         self._leave_third_kernel()
         likely = 0.5 if state.waiting else 0.15
         return "rollback" if choices.chance(likely) else "resume"
+
+    def _help(self) -> None:
+        """As the report asks for; where looking did not help, boot the old kernel."""
+        self._unknown += 1
+        self.sim.host.look_after()
+        if self._unknown > 3:
+            self.sim.say("boots the old kernel by hand")
+            self.sim.host.boot_old()
+            self.sim.disk.cut()
 
     def _leave_third_kernel(self) -> None:
         """Somebody switches it off and on; perhaps only after a look in the third kernel."""
