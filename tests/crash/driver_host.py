@@ -182,8 +182,9 @@ class DriverHost(Host):
         return {n for n, w in world.workloads.items() if w.status == "running" or n not in durable}
 
     def _excuse(self, unguarded: set[str]) -> None:
-        """After a reset: those of them of which nothing is left."""
-        self.excused |= {name for name in unguarded if not _state_of(self.world, name)}
+        """After a reset: those of them of which nothing is left that recovery looks for."""
+        world, durable = self.world, self.scenario.durable
+        self.excused |= {n for n in unguarded if n not in durable or not _state_of(world, n)}
 
     # -- what holds
 
