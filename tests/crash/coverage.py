@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+
 def _possible() -> frozenset[tuple[str, str]]:
     """Which event may directly follow which, from the engine's rules.
 

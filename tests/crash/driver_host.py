@@ -78,14 +78,17 @@ class DriverHost(Host):
     # -- effects
 
     def do(self, step: Step, context: StepContext) -> dict[str, Any]:
-        boots, unguarded = self.world.boots, self._unguarded()
+        boots, unguarded, kept = self.world.boots, self._unguarded(), self._handed_on()
         try:
             result = self.driver.perform(step, context)
         finally:
             if self.world.boots != boots:
                 self.passed.clear()
-            if self.world.boots > boots + 1:  # the kernel did not come up
-                self._excuse(unguarded)
+            # The kernel did not come up; or it is left with state that was never retrieved,
+            # and what no retrieve has found, the way back does not carry.
+            if self.world.boots > boots + 1 or step.section is Section.RETURN:
+                came_up = self.world.boots == boots + 1
+                self._excuse(unguarded - kept if came_up else unguarded)
         if step.kind in _CHECKS:
             self.passed.add(step.id)
         return result
@@ -180,6 +183,11 @@ class DriverHost(Host):
         """Of whose state a reset may take all: who runs, or was not to be kept on disk."""
         world, durable = self.world, self.scenario.durable
         return {n for n, w in world.workloads.items() if w.status == "running" or n not in durable}
+
+    def _handed_on(self) -> set[str]:
+        """Whose state this process holds for the next kernel, in the running section."""
+        world = self.world
+        return {name for session in world.sessions.values() for name in session.payloads}
 
     def _excuse(self, unguarded: set[str]) -> None:
         """After a reset: those of them of which nothing is left that recovery looks for."""

@@ -78,6 +78,11 @@ class MemoryDisk:
         if sql == "COMMIT":
             self._commit()
             return None
+        if sql.startswith("INSERT") and not self.real.in_transaction:
+            self.real.execute("BEGIN")  # a statement is a transaction of its own
+            self.real.execute(sql, values)
+            self._commit()
+            return None
         return self.real.execute(sql, values)
 
     def executemany(self, sql: str, rows: list[Any]) -> Any:

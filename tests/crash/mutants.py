@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestrator.drivers.simulated import kernels, states
@@ -16,8 +16,8 @@ from orchestrator.engine.journal import Journal
 from orchestrator.engine.runner import Runner
 from orchestrator.engine.state import Status
 from orchestrator.engine.transaction import Engine
-from orchestrator.engine.workers import Answer, describe
-from orchestrator.model.errors import DeadlineError, JournalError
+from orchestrator.engine.workers import describe
+from orchestrator.model.errors import DeadlineError
 from orchestrator.model.steps import Inspection
 from tests.crash.simulation import patched
 
@@ -52,7 +52,7 @@ def _event(kind: str, instead: Any) -> tuple[Any, str, Any]:
 def _verdict(wrong: Inspection, believed: Inspection) -> tuple[Any, str, Any]:
     def inspected(state: Any, event: events.StepInspected, at: Any) -> None:
         if event.verdict is wrong:
-            event = event.model_copy(update={"verdict": believed})
+            event = replace(event, verdict=believed)
         real(state, event, at)
 
     real = fold._APPLY["inspected"]
@@ -64,19 +64,17 @@ def _verdict(wrong: Inspection, believed: Inspection) -> tuple[Any, str, Any]:
 
 @_mutant()
 def _effect_before_its_intention_is_durable() -> Any:
-    def run(self: Runner) -> None:
-        try:
-            while not self.state.stopped:
-                for command in self._listen_and_decide():
-                    self._dispatch(command)
-                if not self.state.stopped:
-                    self._collect()
-                self._commit()
-        except JournalError:
-            self._wind_down()
-            raise
+    def turn(self: Runner, first: Any) -> None:
+        if self._over:
+            return
+        self._collect(first)
+        self._commit()  # of the turn before: its calls were made already
+        for command in self._listen_and_decide():
+            self._dispatch(command)
+        if self.state.stopped:
+            self._commit()
 
-    return ((Runner, "run", run),)
+    return ((Runner, "_turn", turn),)
 
 
 @_mutant()
@@ -126,15 +124,13 @@ def _lock_let_go_with_calls_at_work() -> Any:
 @_mutant()
 def _deadline_taken_for_no_effect() -> Any:
     def leave_alone(self: Runner, flight: Any) -> None:
-        error = describe(DeadlineError("too long", where=flight.step.id))
+        step = flight.step.id
         if flight.verb != "inspect":
             failed = events.StepFailed if flight.verb == "perform" else events.RevertFailed
-            answer = Answer(flight, 0.0, error=error)
-            self._stage(
-                failed(step=flight.step.id, attempt=answer.flight.attempt, error=error, seconds=0)
-            )
+            error = describe(DeadlineError("too long", where=step))
+            self._stage(failed(step=step, attempt=flight.attempt, error=error, seconds=0.0))
         verdict = Inspection.ABSENT
-        self._stage(events.StepInspected(step=flight.step.id, verdict=verdict, reason="too long"))
+        self._stage(events.StepInspected(step=step, verdict=verdict, reason="too long"))
 
     return ((Runner, "_leave_alone", leave_alone),)
 
@@ -175,7 +171,7 @@ def _revert_order_reversed() -> Any:
             (s.step for s in state.of_section()),
             state.before,
             state.after,
-            startable=lambda step: core._revertible(state.steps[step.id]),
+            startable=lambda step: not state.steps[step.id].waits,
             alone=lambda _: False,
             skip=lambda step: not core._revertible(state.steps[step.id]),
         )
@@ -184,13 +180,16 @@ def _revert_order_reversed() -> Any:
 
 
 def _agenda_of_starts(alone: Callable[[Any], bool]) -> Callable[[Any], Agenda]:
+    """As `core._agenda_of_starts`, but for what must run alone."""
+
     def agenda(state: Any) -> Agenda:
         return Agenda(
-            (s.step for s in state.of_section() if s.status is not Status.PERFORMED),
+            (s.step for s in state.of_section()),
             state.before,
             state.after,
-            startable=lambda step: state.steps[step.id].status is Status.PENDING,
+            startable=lambda step: core._startable(state.steps[step.id]),
             alone=lambda step: alone(state.steps[step.id]),
+            skip=lambda step: state.steps[step.id].status is Status.PERFORMED,
         )
 
     return agenda

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from orchestrator.engine import interrupts, journal, reserve, runner, transaction, workers
+from orchestrator.engine import anchor, interrupts, journal, reserve, runner, transaction, workers
 from orchestrator.engine.lock import Holder
 from orchestrator.model.errors import LockedError
 from tests.crash.choices import Choices
@@ -39,6 +39,8 @@ class Simulation:
         """Number of the process that runs the transaction, from 1; its pid."""
         self.lock_holder: int | None = None
         self.abort_request: str | None = None
+        self.anchor: Any = None
+        """What `journal.anchor` holds; replaced as a whole, durably."""
 
     # -- time
 
@@ -115,8 +117,8 @@ class VirtualLock:
 
 @contextmanager
 def pretended() -> Iterator[None]:
-    """In place of clocks, of the lock's file and of the abort's file: those of the simulation
-    that `VirtualLock.simulation` names."""
+    """In place of clocks, and of the files beside the journal (lock, abort, anchor): those of
+    the simulation that `VirtualLock.simulation` names."""
 
     def sim() -> Simulation:
         return VirtualLock.simulation
@@ -130,6 +132,9 @@ def pretended() -> Iterator[None]:
 
     def clear_abort(state_dir: Any) -> None:
         sim().abort_request = None
+
+    def write_anchor(path: Any, moved: Any) -> None:
+        sim().anchor = moved
 
     def write_again(path: Any) -> None:
         sim().disk.write_again(path)
@@ -152,6 +157,8 @@ def pretended() -> Iterator[None]:
         (reserve, "reserve", lambda *_: None),
         (reserve, "CHECKPOINT_PAGES", reserve.CHECKPOINT_PAGES),
         (journal, "write_again", write_again),
+        (anchor, "read", lambda state_dir: sim().anchor),
+        (anchor, "_write", write_anchor),
     ):
         yield
 
