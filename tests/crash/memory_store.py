@@ -22,7 +22,7 @@ class MemoryStore(Store):
         return self._world
 
     @contextmanager
-    def change(self) -> Iterator[World]:
+    def change(self, *, looking: bool = False) -> Iterator[World]:
         world = copied(self._world)
         world.tick()
         yield world
