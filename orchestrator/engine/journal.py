@@ -30,7 +30,7 @@ from orchestrator.engine.places import (
     write_again,
 )
 from orchestrator.engine.verify import GENESIS, Verified, verify
-from orchestrator.model.base import Record, canonical_json
+from orchestrator.model.base import Record
 from orchestrator.model.errors import JournalError, MkupgradeError
 from orchestrator.model.steps import StepGraph
 
@@ -200,8 +200,7 @@ class Journal:
         Room for the rest of the transaction is reserved before, so that a disk that fills up
         meanwhile does not keep the way back from being written down.
         """
-        plan = graph.model_dump(mode="json")
-        text = canonical_json(plan)
+        text = "".join(graph.pieces())
         plan_digest = sha256(text.encode()).hexdigest()
         began = events.Began(
             name=graph.name,
@@ -285,8 +284,13 @@ class Journal:
         names = ("id", "name", "plan_digest", "intent_digest", "started")
         return [StoredTransaction(**dict(zip(names, row, strict=True))) for row in rows]
 
-    def plan(self, transaction: str) -> tuple[StepGraph, str]:
-        """The stored plan and its digest."""
+    def plan(self, transaction: str, known: StepGraph | None = None) -> tuple[StepGraph, str]:
+        """The stored plan and its digest.
+
+        Args:
+            known: what `begin` stored for this transaction; then the stored text is held to its
+                digest, but not read again.
+        """
         rows = self._read("SELECT plan, plan_digest FROM transactions WHERE id = ?", transaction)
         if not rows:
             raise MkupgradeError(
@@ -298,6 +302,8 @@ class Journal:
         text, plan_digest = rows[0]
         if not damage.is_whole(text, plan_digest):
             raise _damaged(self.path, f"the plan of transaction {transaction} was changed")
+        if known is not None:
+            return known, plan_digest
         try:
             return StepGraph.model_validate_json(text), plan_digest
         except ValidationError as error:

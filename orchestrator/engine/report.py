@@ -6,6 +6,7 @@ Works on a journal that is opened for reading only, while the transaction still 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import Field
@@ -13,12 +14,13 @@ from pydantic import Field
 from orchestrator.engine import events
 from orchestrator.engine.fold import apply, start
 from orchestrator.engine.state import Status, TransactionState
-from orchestrator.model.base import Record
+from orchestrator.model.base import Plain, Record
 from orchestrator.model.outcomes import ExitCode, Outcome
 from orchestrator.model.steps import Inspection, Section, Step, StepGraph
 
 
-class Attempt(Record):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt(Plain):
     """One call of the driver: to perform, or to revert."""
 
     number: int
@@ -42,7 +44,8 @@ class Attempt(Record):
         return None if self.seconds is None else self.started + self.seconds
 
 
-class StepReport(Record):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepReport(Plain):
     id: str
     title: str
     kind: str
@@ -51,7 +54,7 @@ class StepReport(Record):
     """A `Status`."""
     blackout: bool
     estimate: float
-    attempts: list[Attempt] = []
+    attempts: list[Attempt] = field(default_factory=list)
     lapses: int = 0
     """How often the effect was found gone after a restart and performed again."""
     error: dict[str, Any] | None = None
@@ -130,17 +133,13 @@ class _Steps:
     def __init__(self) -> None:
         self.attempts: dict[str, list[Attempt]] = {}
         self.lapses: dict[str, int] = {}
-        self.boots: dict[str, Boot] = {}
+        self.boots: dict[str, tuple[str, float, float]] = {}
+        """Boot id -> release, first and last time."""
 
     def see(self, state: TransactionState, envelope: events.Envelope) -> None:
         stamp, event = envelope.stamp, envelope.event
-        boot = self.boots.get(stamp.boot_id)
-        self.boots[stamp.boot_id] = Boot(
-            boot_id=stamp.boot_id,
-            release=stamp.release,
-            first=boot.first if boot else stamp.time,
-            last=stamp.time,
-        )
+        release, first, _ = self.boots.get(stamp.boot_id, (stamp.release, stamp.time, 0.0))
+        self.boots[stamp.boot_id] = release, first, stamp.time
         match event:
             case events.StepIntended() | events.RevertIntended():
                 kind = "perform" if isinstance(event, events.StepIntended) else "revert"
@@ -178,7 +177,7 @@ class _Steps:
     def _answer(self, step_id: str, **update: Any) -> None:
         attempts = self.attempts.get(step_id)
         if attempts:
-            attempts[-1] = attempts[-1].model_copy(update=update)
+            attempts[-1] = replace(attempts[-1], **update)
 
 
 def report(
@@ -215,7 +214,7 @@ def report(
         started=started,
         ended=ended if state.outcome else None,
         steps=steps,
-        boots=list(seen.boots.values()),
+        boots=[Boot(boot_id=b, release=r, first=f, last=t) for b, (r, f, t) in seen.boots.items()],
         blackout=_blackout(steps, state.lost is not None),
         next_command=_next_command(state, transaction),
     )

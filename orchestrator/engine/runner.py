@@ -82,7 +82,7 @@ class Runner:
         self, transaction: str, plan_digest: str, state: TransactionState, around: Surroundings
     ) -> None:
         self.state = state
-        self._transaction, self._plan_digest = transaction, plan_digest
+        self._transaction, self.plan_digest = transaction, plan_digest
         self._around = around
         self._mail = around.pool.mailbox()
         self._flights: dict[Flight, None] = {}
@@ -231,7 +231,7 @@ class Runner:
         around = self._around
         context = StepContext(
             transaction=self._transaction,
-            plan_digest=self._plan_digest,
+            plan_digest=self.plan_digest,
             state_dir=around.journal.state_dir,
             section=step.section,
             attempt=attempt,

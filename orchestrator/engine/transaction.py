@@ -20,11 +20,10 @@ from orchestrator.engine.lock import HostLock, current_holder
 from orchestrator.engine.pool import ThreadPool
 from orchestrator.engine.queries import (
     RolledBack,
-    report_of,
     rolled_back_before,
     unfinished,
 )
-from orchestrator.engine.report import TransactionReport
+from orchestrator.engine.report import TransactionReport, report
 from orchestrator.engine.runner import Runner, Surroundings
 from orchestrator.engine.state import TransactionState
 from orchestrator.engine.workers import Pool
@@ -84,6 +83,8 @@ class Engine:
         self._parallel = parallel
         self._lock = HostLock(journal.state_dir)
         self._abandoned = False
+        self._begun: dict[str, StepGraph] = {}
+        """The plan of the transaction that we began: it need not be read back."""
         self._around = Surroundings(
             driver=driver,
             journal=journal,
@@ -133,6 +134,7 @@ class Engine:
         self._lock.name_transaction(transaction)
         interrupts.clear_abort(self._journal.state_dir)
         self._journal.begin(transaction, graph, self._stamp())
+        self._begun = {transaction: graph}
         return transaction
 
     def run(self, transaction: str) -> TransactionReport:
@@ -144,8 +146,7 @@ class Engine:
         Raises:
             JournalError: the journal cannot be written any more.
         """
-        runner = self._runner("apply", transaction)
-        return self._run(runner, transaction)
+        return self._run(self._runner("apply", transaction), transaction)
 
     def resume(self, transaction: str) -> TransactionReport:
         """Go on after a crash, a jump, an interrupt, or after an operator has looked at an
@@ -197,7 +198,7 @@ class Engine:
 
     def _runner(self, verb: str, transaction: str) -> Runner:
         self._take_lock(verb, transaction)
-        graph, plan_digest = self._journal.plan(transaction)
+        graph, plan_digest = self._journal.plan(transaction, self._begun.get(transaction))
         state = start(graph, parallel=self._parallel)
         fold(state, self._journal.log(transaction))
         return Runner(transaction, plan_digest, state, self._around)
@@ -207,7 +208,9 @@ class Engine:
             runner.run()
         finally:
             self._abandoned = self._abandoned or runner.abandoned
-        return report_of(self._journal, transaction)
+        graph, plan_digest = runner.state.graph, runner.plan_digest
+        del runner  # its state is large, and the report folds the log anew
+        return report(transaction, graph, plan_digest, self._journal.log(transaction))
 
     def _take_lock(self, verb: str, transaction: str | None = None) -> None:
         fresh = not self._lock.held

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Literal
+from typing import Any, Literal
 
 from orchestrator.model.errors import NotSupportedError
 from orchestrator.model.steps import Reversibility, Section, Step, StepGraph
@@ -75,10 +75,14 @@ def to_json(graph: StepGraph) -> str:
         "directed": True,
         "multigraph": False,
         "graph": {"name": graph.name, "format": graph.format},
-        "nodes": [s.model_dump(mode="json", exclude={"params", "retry"}) for s in graph.steps],
+        "nodes": [_node(s) for s in graph.steps],
         "links": [{"source": a, "target": b} for a, b in graph.edges],
     }
     return json.dumps(body, indent=1, ensure_ascii=False) + "\n"
+
+
+def _node(step: Step) -> dict[str, Any]:
+    return {k: v for k, v in step.as_dict().items() if k not in {"params", "retry"}}
 
 
 def _dot(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 from xml.etree import ElementTree as ET
 
@@ -34,9 +35,7 @@ def parsed(svg):
 
 
 def nasty(graph):
-    return graph.model_copy(
-        update={"steps": [s.model_copy(update={"title": NASTY}) for s in graph.steps]}
-    )
+    return graph.model_copy(update={"steps": [replace(s, title=NASTY) for s in graph.steps]})
 
 
 def test_the_json_form_is_read_by_networkx(graph):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from orchestrator import planning
@@ -28,7 +30,7 @@ def only(graph, *sections):
 
 
 def changed(graph, step_id, **update):
-    return [s.model_copy(update=update) if s.id == step_id else s for s in graph.steps]
+    return [replace(s, **update) if s.id == step_id else s for s in graph.steps]
 
 
 def test_a_planned_graph_is_sound(graph):
