@@ -8,7 +8,7 @@ from typing import Any
 from orchestrator.model.base import Record
 from orchestrator.model.host import Cap
 from orchestrator.model.kinds import Kind
-from orchestrator.model.spec import Retry
+from orchestrator.model.spec import Retry, RetryPolicy
 from orchestrator.model.steps import Reversibility, Section, Step
 from orchestrator.planning import policies
 
@@ -26,6 +26,7 @@ class SectionBuilder:
         self.steps: list[Step] = []
         self.edges: list[tuple[str, str]] = []
         self._retry = retry
+        self._policies: dict[Kind, RetryPolicy] = {}
         self._last: list[str] = []
 
     def make(
@@ -33,7 +34,7 @@ class SectionBuilder:
         kind: Kind,
         about: str,
         title: str,
-        params: Record,
+        params: Record | dict[str, Any],
         *,
         estimate: float,
         deadline: float = policies.SHORT,
@@ -42,15 +43,21 @@ class SectionBuilder:
         resources: Sequence[str] = (),
         blackout: bool = False,
     ) -> Step:
-        """A step of this section; `about` makes its id: "<kind>/<about>"."""
+        """A step of this section; `about` makes its id: "<kind>/<about>".
+
+        Args:
+            params: of this kind; or what they would be dumped to, where there are many.
+        """
         prefix = "" if self.section is Section.FORWARD else f"{self.section.value}."
-        retry = policies.retry_for(kind, self._retry)
+        retry = self._policies.get(kind)
+        if retry is None:
+            retry = self._policies[kind] = policies.retry_for(kind, self._retry)
         return Step(
             id=f"{prefix}{kind.value}/{about}",
             kind=kind.value,
             title=title,
             section=self.section,
-            params=params.model_dump(mode="json"),
+            params=params if isinstance(params, dict) else params.model_dump(mode="json"),
             reversibility=reversibility,
             requires=list(requires),
             resources=list(resources),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 from orchestrator.model.host import Artifact, Cap, HostState
 from orchestrator.model.kinds import ChannelName
@@ -44,6 +44,16 @@ class Decisions:
     @property
     def sets_boot_default(self) -> bool:
         return self.host.can(Cap.BOOT_DEFAULT).available
+
+    @cached_property
+    def document(self) -> dict[str, Any]:
+        """The spec as JSON. Shared by what is made from it: not to be changed."""
+        return self.spec.model_dump(mode="json")
+
+    @cached_property
+    def documents(self) -> dict[str, dict[str, Any]]:
+        """Each workload's part of it, by name."""
+        return {w["name"]: w for w in self.document["workloads"]}
 
     @cached_property
     def carried(self) -> list[str]:

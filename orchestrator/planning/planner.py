@@ -96,10 +96,11 @@ def _graph(d: Decisions) -> StepGraph:
     parts = (forward, sections.back(d), sections.recover(d))
     steps = [step for part in parts for step in part.steps]
     _check_steps(steps, d)
+    spec_digest = digest(d.document)
     graph = StepGraph(
         name=d.spec.metadata.name,
-        spec_digest=d.spec.digest(),
-        intent_digest=_intent(d.spec, d.host),
+        spec_digest=spec_digest,
+        intent_digest=_intent(d.spec, spec_digest, d.host),
         state_dir=str(d.spec.host.state_dir),
         driver=d.host.driver,
         steps=steps,
@@ -140,7 +141,7 @@ def _empty(spec: UpgradeSpec, host: HostState, instance: Instance) -> StepGraph:
     return StepGraph(
         name=spec.metadata.name,
         spec_digest=spec.digest(),
-        intent_digest=_intent(spec, host),
+        intent_digest=_intent(spec, spec.digest(), host),
         state_dir=str(spec.host.state_dir),
         driver=host.driver,
         deadline=spec.rollback.deadline,
@@ -154,7 +155,7 @@ def _empty(spec: UpgradeSpec, host: HostState, instance: Instance) -> StepGraph:
     )
 
 
-def _intent(spec: UpgradeSpec, host: HostState) -> str:
+def _intent(spec: UpgradeSpec, spec_digest: str, host: HostState) -> str:
     """The spec and the files that it names: not the host, which an upgrade changes."""
     named = [
         str(path)
@@ -163,4 +164,4 @@ def _intent(spec: UpgradeSpec, host: HostState) -> str:
         if path is not None
     ]
     seen = {p: host.artifacts[p].sha256 if p in host.artifacts else None for p in named}
-    return digest({"spec": spec.digest(), "artifacts": seen})
+    return digest({"spec": spec_digest, "artifacts": seen})

@@ -32,6 +32,9 @@ TRANSFER = 8.0
 """A transfer may take this many times its estimate."""
 
 
+_UNNAMED = RetryPolicy()
+
+
 def retry_for(kind: Kind, retry: Retry) -> RetryPolicy:
     """The spec's policy for this kind: that of its class, else `default`.
 
@@ -39,7 +42,7 @@ def retry_for(kind: Kind, retry: Retry) -> RetryPolicy:
     equal plans, however they are spelled.
     """
     policy: RetryPolicy = getattr(retry, CLASSES[kind])
-    return retry.default if policy == RetryPolicy() else policy
+    return retry.default if policy == _UNNAMED else policy
 
 
 def deadline(policy: RetryPolicy, by_kind: float) -> float:

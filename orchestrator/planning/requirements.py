@@ -43,14 +43,13 @@ def check_requirements(
     Args:
         waived: may be missing, because the spec says so.
     """
+    lacking = {cap for cap in Cap if cap not in waived and not host.can(cap).available}
     needed_by: dict[Cap, list[str]] = {}
     for step in steps:
-        for cap in step.requires:
+        for cap in lacking.intersection(step.requires):
             needed_by.setdefault(cap, []).append(step.id)
     for cap, ids in sorted(needed_by.items()):
-        state = host.can(cap)
-        if not state.available and cap not in waived:
-            problems.add(cap.value, f"{state.reason} (needed by {_some(ids)})")
+        problems.add(cap.value, f"{host.can(cap).reason} (needed by {_some(ids)})")
 
 
 def _some(ids: list[str]) -> str:

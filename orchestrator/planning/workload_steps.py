@@ -1,8 +1,11 @@
-"""Checkpoint and restore steps: one of each per workload, in opposite orders."""
+"""Checkpoint and restore steps: one of each per workload, in opposite orders.
+
+There are four for each workload, so that their parameters (`kinds.Checkpoint`, `kinds.Restore`)
+are put together from what the workload was dumped to once; a test holds them to the models.
+"""
 
 from __future__ import annotations
 
-from orchestrator.model import kinds
 from orchestrator.model.kinds import ChannelName, Kind
 from orchestrator.model.spec import Workload
 from orchestrator.model.steps import Section, Step
@@ -37,7 +40,7 @@ def _checkpoint(b: SectionBuilder, d: Decisions, w: Workload, channel: ChannelNa
         Kind.CHECKPOINT,
         w.name,
         f"Stop {w.name}" if restarts else f"Checkpoint {w.name} ({_how(w, channel)})",
-        kinds.Checkpoint(workload=w, channel=channel, spill=spill),
+        {"workload": d.documents[w.name], "channel": channel, "spill": spill},
         estimate=estimate,
         deadline=policies.transfer(estimate, w.migrate.timeout),
         requires=[*requirements.for_workload(w), *state],
@@ -53,7 +56,11 @@ def _restore(b: SectionBuilder, d: Decisions, w: Workload, channel: ChannelName)
         Kind.RESTORE,
         w.name,
         f"Start {w.name}" if restarts else f"Restore {w.name} ({_how(w, channel)})",
-        kinds.Restore(workload=w, channel=channel, or_restart=b.section is Section.RECOVER),
+        {
+            "workload": d.documents[w.name],
+            "channel": channel,
+            "or_restart": b.section is Section.RECOVER,
+        },
         estimate=estimate,
         deadline=policies.transfer(estimate, w.migrate.timeout),
         requires=requirements.for_workload(w),

@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator import planning
+from orchestrator.model.base import canonical_json
+from orchestrator.model.kinds import PARAMS, Kind
 from orchestrator.model.spec import UpgradeSpec
-from orchestrator.model.steps import Reversibility, Section
+from orchestrator.model.steps import Reversibility, Section, StepGraph
 from tests.support.profile import examples
 
 few = settings(max_examples=examples(40))
@@ -135,6 +137,19 @@ def test_ids_do_not_depend_on_the_order_of_writing(planned, changes, shuffle: ra
     _, _, other = planned(again)
     assert {s.id for s in graph.steps} == {s.id for s in other.steps}
     assert set(graph.edges) == set(other.edges)
+
+
+@few
+@given(specs(), st.booleans())
+def test_what_is_made_without_validation_is_what_validation_would_make(planned, changes, by_kexec):
+    """Steps are plain dataclasses, and the parameters of workloads are put together by hand."""
+    spec, _, graph = planned(changes, by_kexec=by_kexec)
+    validated = StepGraph.model_validate(graph.model_dump(mode="json"))
+    assert repr(validated.steps) == repr(graph.steps)
+    for step in graph.steps:
+        model = PARAMS[Kind(step.kind)].model_validate(step.params)
+        assert canonical_json(model.model_dump(mode="json")) == canonical_json(step.params)
+    assert graph.spec_digest == spec.digest()
 
 
 @few
