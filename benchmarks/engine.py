@@ -1,166 +1,161 @@
-"""Durable steps per second of the engine, against raw SQLite on the same disk.
+"""Durable steps per second of the engine, against raw SQLite, DBOS and JSON lines on one disk.
 
-    python benchmarks/engine.py [--steps 1000] [--rounds 5] [--directory DIR]
+    python benchmarks/engine.py [--steps 1000] [--rounds 10] [--shape chain|layers]
+        [--dbos-python /path/to/venv/bin/python] [--strace] [--directory DIR]
 
-Every round runs each contestant once, one after the other, so that a disk that gets slower
-or a neighbour that gets busy hits all of them. A step of the engine is a no-op with its
-intention and its result durable; `raw, 2 commits` writes the same two rows, one commit each,
-and `raw, 1 commit` both in one, which is the floor for a chain: a result may share a commit
-with the next intention, but an effect must not start before its intention is on the disk.
+One fsync here may take ten times as long as another, so that only ratios count: the steps are
+done in chunks, and the contestants take turns chunk by chunk. A step is a no-op whose intention
+and result are durable:
+
+- raw, 2 commits: both as rows of the size of our events, one synced commit each
+- raw, 1 commit: both in one commit, which is the floor for a chain (a result may share a commit
+  with the next intention, but no effect may start before its intention is on the disk)
+- raw, grouped: on layers, the rows of 50 steps in two commits
+- json lines: both as lines of a file, fsync(2) after each
+- DBOS: a workflow of steps, SQLite as it ships (`pip install dbos` in an environment of its own)
+
+Each contestant runs in a process of its own, started once, so that its peak memory is its own. Each
+then counts what it left on the disk. With --strace every contestant is run once more under
+strace(1), and the syncs are counted.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import re
 import shutil
-import sqlite3
 import statistics
+import subprocess
+import sys
 import tempfile
-import time
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.engine.journal import Journal
-from orchestrator.engine.transaction import Engine
-from orchestrator.model.host import HostState, KernelState
-from orchestrator.model.outcomes import Outcome
-from orchestrator.model.steps import Inspected, Inspection, Step, StepGraph
-from orchestrator.system.open_files import lost_at_reset
-
-HOST = HostState(
-    driver="none",
-    machine_id="m",
-    hostname="h",
-    boot_id="b",
-    kernel=KernelState(release="1", cmdline=""),
-)
-FAN = 3
+WORKER = Path(__file__).with_name("engine_worker.py")
+CHAIN = ("raw-1", "raw-2", "engine", "json-lines", "dbos")
+LAYERS = ("raw-grouped", "raw-2", "engine", "dbos")
+SYNC = re.compile(rb"\b(?:fsync|fdatasync)\(")
 
 
-class NoOpDriver:
-    """Does nothing, at once."""
+@dataclass
+class Contestant:
+    """A worker process: told to do a chunk, it answers with the seconds that it took."""
 
-    name = "none"
+    name: str
+    process: subprocess.Popen[str]
 
-    def observe(self, spec: Any) -> HostState:
-        return HOST
-
-    def perform(self, step: Step, context: Any) -> dict[str, Any]:
-        return {}
-
-    def inspect(self, step: Step, context: Any) -> Inspected:
-        return Inspected(verdict=Inspection.ABSENT, reason="it does nothing")
-
-    def revert(self, step: Step, context: Any) -> dict[str, Any]:
-        return {}
-
-    def close(self) -> None:
-        pass
+    def ask(self, word: str) -> dict[str, Any]:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(word + "\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit(f"{self.name} died")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
 
 
-def graph(steps: int, edges: list[tuple[str, str]]) -> StepGraph:
-    return StepGraph(
-        name="benchmark",
-        spec_digest="s",
-        intent_digest="i",
-        state_dir="/nowhere",
-        driver="none",
-        steps=[Step(id=f"s{i:06}", kind="none", title="nothing") for i in range(steps)],
-        edges=edges,
-        host=HOST,
+def start(
+    name: str, options: argparse.Namespace, directory: Path, prefix: list[str] | None = None
+) -> Contestant:
+    python = options.dbos_python if name == "dbos" else sys.executable
+    place = directory / name
+    place.mkdir(parents=True)
+    command = [*(prefix or []), str(python), str(WORKER), name, options.shape, str(options.steps)]
+    process = subprocess.Popen(
+        [*command, str(place)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
+    return Contestant(name, process)
 
 
-def chain(steps: int) -> StepGraph:
-    return graph(steps, [(f"s{i:06}", f"s{i + 1:06}") for i in range(steps - 1)])
+def names(options: argparse.Namespace) -> list[str]:
+    every = CHAIN if options.shape == "chain" else LAYERS
+    chosen = options.only.split(",") if options.only else every
+    return [n for n in chosen if n in every and (n != "dbos" or options.dbos_python)]
 
 
-def layered(steps: int) -> StepGraph:
-    """Layers of 50, each step behind three of the layer before."""
-    width = min(50, steps)
-    edges = [
-        (f"s{i - width + (i + k) % width - i % width:06}", f"s{i:06}")
-        for i in range(width, steps)
-        for k in range(FAN)
-        if i - width + (i + k) % width - i % width < i
-    ]
-    return graph(steps, edges)
+def measure(options: argparse.Namespace, work: Path) -> dict[str, dict[str, Any]]:
+    """Rates by contestant (steps per second, one for each round), and what each left behind."""
+    running = [start(name, options, work) for name in names(options)]
+    rates: dict[str, list[float]] = {c.name: [] for c in running}
+    for _ in range(options.rounds):
+        for contestant in running:
+            rates[contestant.name].append(options.steps / contestant.ask("chunk")["seconds"])
+    found = {}
+    for contestant in running:
+        end = contestant.ask("end")
+        contestant.process.wait()
+        assert end["durable"] == end["expected"], (contestant.name, end)
+        found[contestant.name] = {"rates": rates[contestant.name], **end}
+    return found
 
 
-def engine_seconds(directory: Path, made: StepGraph) -> float:
-    """Of `run` alone; `begin` stores the plan and reserves room once per transaction."""
-    with (
-        Journal.open(directory, volatile=None) as journal,
-        Engine(NoOpDriver(), journal) as engine,
-    ):
-        transaction = engine.begin(made)
-        started = time.perf_counter()
-        report = engine.run(transaction)
-        seconds = time.perf_counter() - started
-    assert report.outcome is Outcome.COMMITTED
-    return seconds
+def syncs(name: str, options: argparse.Namespace, work: Path) -> float:
+    """Syncs per step in one chunk: those of a run with it less those of a run without."""
+    counts = []
+    for chunks in (1, 2):
+        trace = work / f"{name}.{chunks}.trace"
+        prefix = ["strace", "-f", "-e", "trace=fsync,fdatasync", "-o", str(trace)]
+        contestant = start(name, options, work / f"traced-{chunks}", prefix)
+        for _ in range(chunks):
+            contestant.ask("chunk")
+        contestant.ask("end")
+        contestant.process.wait()
+        counts.append(len(SYNC.findall(trace.read_bytes())))
+    return (counts[1] - counts[0]) / options.steps
 
 
-def raw_seconds(directory: Path, steps: int, commits: int) -> float:
-    """Two rows of the size of our events for each step, in one or in two commits."""
-    path = directory / "raw.db"
-    path.unlink(missing_ok=True)
-    connection = sqlite3.connect(path, isolation_level=None)
-    assert connection.execute("PRAGMA journal_mode=WAL").fetchone()[0] == "wal"
-    connection.execute("PRAGMA synchronous=FULL")
-    connection.execute("CREATE TABLE events (seq INTEGER PRIMARY KEY, body TEXT)")
-    body = "x" * 330
-    started = time.perf_counter()
-    for _ in range(steps):
-        connection.execute("BEGIN")
-        connection.execute("INSERT INTO events (body) VALUES (?)", (body,))
-        if commits == 2:
-            connection.execute("COMMIT")
-            connection.execute("BEGIN")
-        connection.execute("INSERT INTO events (body) VALUES (?)", (body,))
-        connection.execute("COMMIT")
-    seconds = time.perf_counter() - started
-    connection.close()
-    return seconds
+def show(found: dict[str, dict[str, Any]], options: argparse.Namespace) -> None:
+    base = next(iter(found))
+    print(
+        f"{options.shape}: {options.steps:,} steps a chunk, {options.rounds} chunks each, in turn; "
+        "median (least to most); ratio: median of those within one round"
+    )
+    heads = ("", "steps/s", "range", f"x {base}", "CPU us/step", "peak MB", "syncs/step", "rows")
+    lines = [heads]
+    for name, one in found.items():
+        rates = one["rates"]
+        ratio = statistics.median(r / b for r, b in zip(rates, found[base]["rates"], strict=True))
+        lines.append(
+            (
+                name,
+                f"{statistics.median(rates):,.0f}",
+                f"{min(rates):,.0f} to {max(rates):,.0f}",
+                f"{ratio:.2f}",
+                f"{one['cpu'] / options.steps / options.rounds * 1e6:.0f}",
+                f"{one['peak_mb']:.0f}",
+                f"{one['syncs']:.3f}" if "syncs" in one else "-",
+                f"{one['durable']:,}",
+            )
+        )
+    widths = [max(len(line[i]) for line in lines) for i in range(len(heads))]
+    for line in lines:
+        cells = [line[0].ljust(widths[0])]
+        print("  ".join([*cells, *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))]))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--rounds", type=int, default=5)
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--steps", type=int, default=1000, help="in a chunk")
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--shape", choices=["chain", "layers"], default="chain")
+    parser.add_argument("--only", help="contestants, separated by commas")
+    parser.add_argument("--dbos-python", type=Path, help="of an environment with dbos in it")
+    parser.add_argument("--strace", action="store_true", help="count the syncs, too")
     parser.add_argument("--directory", type=Path, default=Path())
-    options = parser.parse_args()
-    steps: int = options.steps
+    options = parser.parse_args(arguments)
     work = Path(tempfile.mkdtemp(prefix=".benchmark-", dir=options.directory))
-    contestants: dict[str, Callable[[], float]] = {
-        "raw SQLite, 1 commit a step": lambda: raw_seconds(work, steps, 1),
-        "raw SQLite, 2 commits a step": lambda: raw_seconds(work, steps, 2),
-        "engine, chain": lambda: engine_seconds(work / "state", chain(steps)),
-        "engine, layered": lambda: engine_seconds(work / "state", layered(steps)),
-    }
     try:
-        kind = lost_at_reset(work)
-        if kind:
-            print(f"warning: {work} is on {kind}: nothing is durable there")
-        rates: dict[str, list[float]] = {name: [] for name in contestants}
-        for _ in range(options.rounds):
-            for name, seconds in contestants.items():
-                rates[name].append(steps / seconds())
+        found = measure(options, work)
+        if options.strace:
+            for name, one in found.items():
+                one["syncs"] = syncs(name, options, work)
+        show(found, options)
     finally:
         shutil.rmtree(work)
-    show(rates, steps)
-
-
-def show(rates: dict[str, list[float]], steps: int) -> None:
-    first, second = (statistics.median(r) for r in list(rates.values())[:2])
-    print(f"durable steps per second, {steps} steps, median (least to most) of the rounds")
-    for name, values in rates.items():
-        median = statistics.median(values)
-        print(
-            f"  {name:30} {median:8,.0f} ({min(values):,.0f} to {max(values):,.0f})"
-            f"   {median / first:5.2f} x 1 commit   {median / second:5.2f} x 2 commits"
-        )
 
 
 if __name__ == "__main__":

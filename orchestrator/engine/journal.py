@@ -36,6 +36,7 @@ from orchestrator.model.steps import StepGraph
 
 FILE = "journal.db"
 
+ROWS_AT_ONCE = 256
 MOST_AT_ONCE = 4
 """Events that one statement writes; the usual commit holds two."""
 _INSERT = {
@@ -311,17 +312,28 @@ class Journal:
 
     def log(self, transaction: str) -> Iterator[events.Envelope]:
         """The events of one transaction, in order; each is held to its own hash, and to the one
-        right before it."""
-        rows = self._read(
-            "SELECT seq, body, hash FROM events WHERE tx = ? ORDER BY seq", transaction
-        )
+        right before it.
+
+        Read as they are asked for: those of 100,000 steps are 100 MB.
+        """
         before: events.Envelope | None = None
-        for seq, body, digest in rows:
+        for seq, body, digest in self._rows_of(transaction):
             envelope = _envelope(self.path, transaction, seq, body, digest)
             if before is not None and before.seq == seq - 1 and before.hash != envelope.prev_hash:
                 raise _damaged(self.path, f"event {seq} does not follow the one before it")
             before = envelope
             yield envelope
+
+    def _rows_of(self, transaction: str) -> Iterator[tuple[int, str, str]]:
+        query = "SELECT seq, body, hash FROM events WHERE tx = ? ORDER BY seq"
+        with _translated(self.path):
+            rows = self._connection.execute(query, (transaction,))
+        while True:
+            with _translated(self.path):
+                some = rows.fetchmany(ROWS_AT_ONCE)
+            if not some:
+                return
+            yield from some
 
     def last(self, transaction: str) -> events.Envelope | None:
         """The last event of a transaction."""
