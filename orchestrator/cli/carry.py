@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable
 from contextlib import closing, suppress
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.cli.command import Call
-from orchestrator.cli.logs import logger, wants_many_lines
+from orchestrator.cli.logs import logger, wants, wants_many_lines
 from orchestrator.cli.render.errors import show_error
 from orchestrator.cli.signals import forwarded
 from orchestrator.cli.terminal import abandon, is_terminal
@@ -121,23 +122,28 @@ class Logged:
 
     def __init__(self, teller: Teller) -> None:
         self._teller = teller
-        self._log = logger()
         self.heard = 0
 
     def event(self, event: Any) -> None:
         self.heard += 1
-        found = event.event
-        context = {"transaction": event.transaction, "step": getattr(found, "step", None)}
-        error = getattr(found, "error", None)
-        more = {"error": error.get("what")} if isinstance(error, dict) else {}
-        with suppress(OSError, ValueError):
-            self._log.info(found.type, **{k: v for k, v in (context | more).items() if v})
+        if wants(logging.INFO):
+            with suppress(OSError, ValueError):
+                _log_event(event)
         self._teller.event(event)
 
     def progress(self, step: Step, text: str, fraction: float | None) -> None:
-        with suppress(OSError, ValueError):
-            self._log.debug("progress", step=step.id, text=text)
+        if wants(logging.DEBUG):
+            with suppress(OSError, ValueError):
+                logger().debug("progress", step=step.id, text=text)
         self._teller.progress(step, text, fraction)
+
+
+def _log_event(event: Any) -> None:
+    found = event.event
+    context = {"transaction": event.transaction, "step": getattr(found, "step", None)}
+    error = getattr(found, "error", None)
+    more = {"error": error.get("what")} if isinstance(error, dict) else {}
+    logger().info(found.type, **{k: v for k, v in (context | more).items() if v})
 
 
 def _finish(

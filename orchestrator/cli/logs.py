@@ -27,7 +27,13 @@ def set_up_logs(level: str, form: str) -> None:
 
 def wants_many_lines() -> bool:
     """Logs at info or below: they would tear a live display apart."""
-    return _Setting.level <= logging.INFO
+    return wants(logging.INFO)
+
+
+def wants(level: int) -> bool:
+    """Whether a line of this level would be written: structlog takes as long to import as
+    pydantic, and is not imported for nothing."""
+    return _Setting.level <= level
 
 
 class _Setting:

@@ -6,7 +6,6 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.cli.logs import logger
 from orchestrator.cli.next_command import remember_plan, remember_state_dir
 from orchestrator.model.errors import NotSupportedError, PlanError
 
@@ -89,14 +88,12 @@ def open_driver(spec: UpgradeSpec) -> Driver:
     if spec.host.driver == "simulated":
         from orchestrator.drivers.simulated import SimulatedDriver
 
-        logger()
         return SimulatedDriver.for_spec(spec)
     return driver_named(spec.host.driver, Path(spec.host.state_dir))
 
 
 def driver_named(name: str, state_dir: Path) -> Driver:
     """A driver by its name in a spec or plan; see `open_driver`."""
-    logger()  # drivers log, too: the same way, to stderr
     if name == "simulated":
         from orchestrator.drivers.simulated import SimulatedDriver
 

@@ -68,6 +68,8 @@ class Journal:
         self._broken: str | None = None
         self._files = (str(path), f"{path}-wal")
         self._inodes: list[tuple[int, int] | None] | None = None
+        self._known: dict[str, StepGraph] = {}
+        """The plan that was written or read last, by its digest."""
         self._seq, self._head = 0, GENESIS
 
     @classmethod
@@ -218,6 +220,7 @@ class Journal:
         envelope = self.stage(transaction, began, stamp)
         row = (transaction, graph.name, text, plan_digest, graph.intent_digest, stamp.time)
         self._write(("INSERT INTO transactions VALUES (?, ?, ?, ?, ?, ?)", row))
+        self._known = {plan_digest: graph}
         return envelope
 
     def stage(self, transaction: str, event: events.Event, stamp: events.Stamp) -> events.Envelope:
@@ -285,13 +288,9 @@ class Journal:
         names = ("id", "name", "plan_digest", "intent_digest", "started")
         return [StoredTransaction(**dict(zip(names, row, strict=True))) for row in rows]
 
-    def plan(self, transaction: str, known: StepGraph | None = None) -> tuple[StepGraph, str]:
-        """The stored plan and its digest.
-
-        Args:
-            known: what `begin` stored for this transaction; then the stored text is held to its
-                digest, but not read again.
-        """
+    def plan(self, transaction: str) -> tuple[StepGraph, str]:
+        """The stored plan and its digest. The last one that was written or read is kept; its
+        text is held to the digest again, but not read into a graph again."""
         rows = self._read("SELECT plan, plan_digest FROM transactions WHERE id = ?", transaction)
         if not rows:
             raise MkupgradeError(
@@ -303,12 +302,12 @@ class Journal:
         text, plan_digest = rows[0]
         if not damage.is_whole(text, plan_digest):
             raise _damaged(self.path, f"the plan of transaction {transaction} was changed")
-        if known is not None:
-            return known, plan_digest
-        try:
-            return StepGraph.model_validate_json(text), plan_digest
-        except ValidationError as error:
-            raise _damaged(self.path, f"the plan of {transaction} cannot be read") from error
+        if plan_digest not in self._known:
+            try:
+                self._known = {plan_digest: StepGraph.model_validate_json(text)}
+            except ValidationError as error:
+                raise _damaged(self.path, f"the plan of {transaction} cannot be read") from error
+        return self._known[plan_digest], plan_digest
 
     def log(self, transaction: str) -> Iterator[events.Envelope]:
         """The events of one transaction, in order; each is held to its own hash, and to the one

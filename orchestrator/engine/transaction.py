@@ -83,8 +83,6 @@ class Engine:
         self._parallel = parallel
         self._lock = HostLock(journal.state_dir)
         self._abandoned = False
-        self._begun: dict[str, StepGraph] = {}
-        """The plan of the transaction that we began: it need not be read back."""
         self._around = Surroundings(
             driver=driver,
             journal=journal,
@@ -134,7 +132,6 @@ class Engine:
         self._lock.name_transaction(transaction)
         interrupts.clear_abort(self._journal.state_dir)
         self._journal.begin(transaction, graph, self._stamp())
-        self._begun = {transaction: graph}
         return transaction
 
     def run(self, transaction: str) -> TransactionReport:
@@ -198,7 +195,7 @@ class Engine:
 
     def _runner(self, verb: str, transaction: str) -> Runner:
         self._take_lock(verb, transaction)
-        graph, plan_digest = self._journal.plan(transaction, self._begun.get(transaction))
+        graph, plan_digest = self._journal.plan(transaction)
         state = start(graph, parallel=self._parallel)
         fold(state, self._journal.log(transaction))
         return Runner(transaction, plan_digest, state, self._around)

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 class Strict(BaseModel):
     """A part of the spec: unknown keys are errors, values never change after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class Record(BaseModel):
     """A fact or event that mkupgrade itself wrote: frozen, unknown keys refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class Plain:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.cli.render.marks import ALL, mark_of
@@ -173,14 +174,22 @@ _SECTION_TITLES = {
 
 def in_order(graph: StepGraph, section: Section) -> list[Step]:
     """The steps of a section in an order that they can run in; ties as the plan has them."""
-    import networkx as nx
-
-    steps = {s.id: s for s in graph.section(section)}
-    place = {step_id: n for n, step_id in enumerate(steps)}
-    try:
-        order = nx.lexicographical_topological_sort(
-            graph.as_networkx(section), key=lambda i: place[i]
-        )
-        return [steps[i] for i in order]
-    except nx.NetworkXUnfeasible:  # a plan from elsewhere; the engine refuses it
-        return list(steps.values())
+    steps = graph.section(section)
+    place = {s.id: n for n, s in enumerate(steps)}
+    waits = [0] * len(steps)
+    later: list[list[int]] = [[] for _ in steps]
+    for a, b in graph.edges:
+        if a in place and b in place:
+            later[place[a]].append(place[b])
+            waits[place[b]] += 1
+    ready = [n for n, count in enumerate(waits) if not count]  # a heap: it is sorted
+    order = []
+    while ready:
+        n = heappop(ready)
+        order.append(steps[n])
+        for follower in later[n]:
+            waits[follower] -= 1
+            if not waits[follower]:
+                heappush(ready, follower)
+    # Less than all: a plan from elsewhere with a ring in it; the engine refuses it.
+    return order if len(order) == len(steps) else steps
