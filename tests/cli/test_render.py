@@ -188,7 +188,7 @@ def test_an_axis_has_a_few_round_ticks(length: float) -> None:
 
 def test_a_report_of_thousands_of_steps_is_drawn_in_part(committed: Any) -> None:
     first = committed.graph.steps[0]
-    more = [first.model_copy(update={"id": f"extra/{n}"}) for n in range(600)]
+    more = [replace(first, id=f"extra/{n}") for n in range(600)]
     committed.graph = committed.graph.model_copy(update={"steps": [*committed.graph.steps, *more]})
     for step in more:
         committed.events.insert(-1, committed.events[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
@@ -63,7 +64,7 @@ def test_an_error_with_escapes_is_shown_not_obeyed() -> None:
 def hostile(make_graph: Any) -> StepGraph:
     """A plan whose every free text is hostile."""
     graph: StepGraph = make_graph()
-    steps = [s.model_copy(update={"title": HOSTILE}) for s in graph.steps]
+    steps = [replace(s, title=HOSTILE) for s in graph.steps]
     host = graph.host.model_copy(update={"hostname": HOSTILE})
     texts = {"changes": [HOSTILE], "keeps": [HOSTILE], "notes": [HOSTILE], "name": HOSTILE}
     return graph.model_copy(update={"steps": steps, "host": host, **texts})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -141,7 +142,7 @@ def test_without_a_boot_loader_the_default_is_taken_as_it_is_and_said_so(
     host: Any, arm: Step
 ) -> None:
     host.boot.found = host.boot.found.model_copy(update={"loader": "none", "default": None})
-    step = arm.model_copy(update={"params": {**arm.params, "boot_default": None}})
+    step = replace(arm, params={**arm.params, "boot_default": None})
     assert "no boot loader" in host.perform(step)["note"]
 
 

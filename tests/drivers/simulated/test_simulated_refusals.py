@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
 
 import pytest
 
@@ -162,7 +163,7 @@ def test_commit_is_refused_in_another_kernel(place):
 
 def test_an_unknown_kind_of_step_is_refused(place):
     walk = place.walk()
-    step = walk.graph.step("soak/host").model_copy(update={"kind": "paint"})
+    step = replace(walk.graph.step("soak/host"), kind="paint")
     with pytest.raises(NotSupportedError, match='"paint"'):
         walk.driver.perform(step, walk.context(step))
 
