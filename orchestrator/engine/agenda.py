@@ -137,4 +137,4 @@ class Agenda:
         """Finished, in flight, or not to be started as things are."""
         if step.id in self._finished or step.id in resources.holders:
             return True
-        return not (self._skip(step) or self._startable(step))
+        return not (self._startable(step) or self._skip(step))

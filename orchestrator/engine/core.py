@@ -66,9 +66,10 @@ def decide(state: TransactionState, now: float) -> list[Command]:
     if state.stopped:
         return []
     if state.unknown is None:
-        commands = [*_inspections(state)]
+        commands = _inspections(state) if state.to_inspect else []
         if not (state.doubts or state.lost_here):
-            commands += _repairs(state, now)
+            if state.repairs:
+                commands += _repairs(state, now)
             commands += _reverts(state) if state.reverting else _starts(state, now)
         if commands or state.due() is not None:
             return commands

@@ -176,23 +176,21 @@ class Runner:
             decided = decide(self.state, self._around.clock())
             for command in decided:
                 self._write_down(command)
-            commands += [c for c in decided if not isinstance(c, Note)]
-            if not any(isinstance(c, Note) for c in decided):
+            if not (decided and isinstance(decided[0], Note)):  # a note comes alone
+                commands += decided
                 break
-        for flight in self._flights:
-            flight.stopped = flight.stopped or self._should_stop(flight)
+        if self.state.turning_back or self.state.unknown is not None:
+            for flight in self._flights:
+                flight.stopped = flight.stopped or self._should_stop(flight)
         return commands
 
     def _write_down(self, command: Command) -> None:
-        match command:
-            case Start(step, attempt):
-                self._stage(events.StepIntended(step=step.id, attempt=attempt))
-            case Revert(step, attempt):
-                self._stage(events.RevertIntended(step=step.id, attempt=attempt))
-            case Note(event):
-                self._stage(event)
-            case Inspect():
-                pass
+        if isinstance(command, Start):
+            self._stage(events.StepIntended(step=command.step.id, attempt=command.attempt))
+        elif isinstance(command, Revert):
+            self._stage(events.RevertIntended(step=command.step.id, attempt=command.attempt))
+        elif isinstance(command, Note):
+            self._stage(command.event)
 
     def _stage(self, event: events.Event) -> None:
         around = self._around
@@ -213,15 +211,13 @@ class Runner:
     # -- calling the driver
 
     def _dispatch(self, command: Command) -> None:
-        match command:
-            case Start(step, attempt):
-                self._call("perform", step, attempt)
-            case Revert(step, attempt):
-                self._call("revert", step, attempt)
-            case Inspect(step):
-                self._call("inspect", step, max(1, self.state.steps[step.id].attempt))
-            case Note():
-                pass
+        if isinstance(command, Start):
+            self._call("perform", command.step, command.attempt)
+        elif isinstance(command, Revert):
+            self._call("revert", command.step, command.attempt)
+        elif isinstance(command, Inspect):
+            step = command.step
+            self._call("inspect", step, max(1, self.state.steps[step.id].attempt))
 
     def _call(self, verb: str, step: Step, attempt: int) -> None:
         now = time.monotonic()
@@ -242,9 +238,9 @@ class Runner:
         around.pool.submit(lambda: call(around.driver, flight, context, self._mail))
 
     def _should_stop(self, flight: Flight) -> bool:
-        """Work that leads away from where we go now may end early; the way back may not."""
-        back = self.state.turning_back or self.state.unknown is not None
-        return flight.verb == "perform" and back and not self.state.reverting
+        """Asked while we turn back, or do not know: work that leads away from where we go now
+        may end early; the way back may not."""
+        return flight.verb == "perform" and not self.state.reverting
 
     # -- hearing
 

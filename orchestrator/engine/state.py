@@ -139,7 +139,7 @@ class TransactionState:
     @property
     def turning_back(self) -> bool:
         """Nothing of the section is to be started any more."""
-        return not self.best_effort and bool(self.failure or self.requested or self.lost)
+        return bool(self.failure or self.requested or self.lost) and not self.best_effort
 
     @property
     def lost_here(self) -> bool:
@@ -158,6 +158,8 @@ class TransactionState:
     def due(self) -> float | None:
         """When something that waits is to be done, unix seconds."""
         if self.lost_here:
+            return None
+        if not (self.repairs or self.retries):
             return None
         heaps = [self.repairs] if self.turning_back else [self.repairs, self.retries]
         return min((heap[0][0] for heap in heaps if heap), default=None)
