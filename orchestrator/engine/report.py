@@ -127,17 +127,22 @@ class Summary(Record):
     plan_digest: str
 
 
-class _Steps:
-    """Collects the attempts of each step while the events go by."""
+class Story:
+    """Collects the attempts of each step while the events go by: in a live run as they are
+    written, otherwise from the log."""
 
     def __init__(self) -> None:
+        self.started = self.ended = 0.0
+        """Times of the first and the last event."""
         self.attempts: dict[str, list[Attempt]] = {}
         self.lapses: dict[str, int] = {}
         self.boots: dict[str, tuple[str, float, float]] = {}
         """Boot id -> release, first and last time."""
 
     def see(self, state: TransactionState, envelope: events.Envelope) -> None:
+        """Take an event into account that is not yet folded into the state."""
         stamp, event = envelope.stamp, envelope.event
+        self.started, self.ended = self.started or stamp.time, stamp.time
         release, first, _ = self.boots.get(stamp.boot_id, (stamp.release, stamp.time, 0.0))
         self.boots[stamp.boot_id] = release, first, stamp.time
         match event:
@@ -188,14 +193,19 @@ def report(
     Args:
         log: its events in order, `Journal.log(transaction)`.
     """
-    state, seen = start(graph), _Steps()
-    started = ended = 0.0
+    state, story = start(graph), Story()
     for envelope in log:
-        seen.see(state, envelope)
+        story.see(state, envelope)
         apply(state, envelope)
-        started = started or envelope.time
-        ended = envelope.time
-    steps = [_step_report(state, seen, s.step) for s in state.steps.values()]
+    return report_of_state(transaction, plan_digest, state, story)
+
+
+def report_of_state(
+    transaction: str, plan_digest: str, state: TransactionState, story: Story
+) -> TransactionReport:
+    """The report of a transaction whose events are all folded and seen."""
+    graph = state.graph
+    steps = [_step_report(state, story, s.step) for s in state.steps.values()]
     return TransactionReport(
         transaction=transaction,
         name=graph.name,
@@ -211,16 +221,16 @@ def report(
         section=state.section,
         reverting=state.reverting,
         committed=state.committed,
-        started=started,
-        ended=ended if state.outcome else None,
+        started=story.started,
+        ended=story.ended if state.outcome else None,
         steps=steps,
-        boots=[Boot(boot_id=b, release=r, first=f, last=t) for b, (r, f, t) in seen.boots.items()],
+        boots=[Boot(boot_id=b, release=r, first=f, last=t) for b, (r, f, t) in story.boots.items()],
         blackout=_blackout(steps, state.lost is not None),
         next_command=_next_command(state, transaction),
     )
 
 
-def _step_report(state: TransactionState, seen: _Steps, step: Step) -> StepReport:
+def _step_report(state: TransactionState, story: Story, step: Step) -> StepReport:
     s = state.steps[step.id]
     return StepReport(
         id=step.id,
@@ -230,8 +240,8 @@ def _step_report(state: TransactionState, seen: _Steps, step: Step) -> StepRepor
         state=s.status.value,
         blackout=step.blackout,
         estimate=step.estimate,
-        attempts=seen.attempts.get(step.id, []),
-        lapses=seen.lapses.get(step.id, 0),
+        attempts=story.attempts.get(step.id, []),
+        lapses=story.lapses.get(step.id, 0),
         error=s.revert_error or s.error,
         result=state.results.get(step.id),
     )

@@ -25,6 +25,7 @@ from orchestrator.engine.identity import Clock, IdentityProvider
 from orchestrator.engine.interrupts import Interrupts
 from orchestrator.engine.journal import Journal
 from orchestrator.engine.pool import ThreadPool
+from orchestrator.engine.report import Story, TransactionReport, report_of_state
 from orchestrator.engine.state import TransactionState
 from orchestrator.engine.workers import (
     Answer,
@@ -79,10 +80,16 @@ class Runner:
     """Runs one transaction until it ends or stands still."""
 
     def __init__(
-        self, transaction: str, plan_digest: str, state: TransactionState, around: Surroundings
+        self,
+        transaction: str,
+        plan_digest: str,
+        state: TransactionState,
+        around: Surroundings,
+        story: Story,
     ) -> None:
         self.state = state
-        self._transaction, self.plan_digest = transaction, plan_digest
+        self._story = story
+        self._transaction, self._plan_digest = transaction, plan_digest
         self._around = around
         self._mail = around.pool.mailbox()
         self._flights: dict[Flight, None] = {}
@@ -126,6 +133,10 @@ class Runner:
             around.interrupts.listen(lambda: None)
             if isinstance(around.pool, ThreadPool):
                 around.pool.attend(None)
+
+    def report(self) -> TransactionReport:
+        """What was done so far, by this process and by those before it."""
+        return report_of_state(self._transaction, self._plan_digest, self.state, self._story)
 
     def note(self, event: events.Event) -> None:
         """Write one event at once."""
@@ -201,7 +212,9 @@ class Runner:
             release=identity.release,
             pid=identity.pid,
         )
-        apply(self.state, around.journal.stage(self._transaction, event, stamp))
+        envelope = around.journal.stage(self._transaction, event, stamp)
+        self._story.see(self.state, envelope)
+        apply(self.state, envelope)
 
     def _commit(self) -> None:
         for envelope in self._around.journal.commit():
@@ -227,7 +240,7 @@ class Runner:
         around = self._around
         context = StepContext(
             transaction=self._transaction,
-            plan_digest=self.plan_digest,
+            plan_digest=self._plan_digest,
             state_dir=around.journal.state_dir,
             section=step.section,
             attempt=attempt,

@@ -12,7 +12,7 @@ import time
 from typing import Any
 
 from orchestrator.engine import events, interrupts
-from orchestrator.engine.fold import fold, start
+from orchestrator.engine.fold import apply, start
 from orchestrator.engine.identity import Clock, IdentityProvider, local_identity, steady_clock
 from orchestrator.engine.interrupts import Interrupts
 from orchestrator.engine.journal import Journal
@@ -23,7 +23,7 @@ from orchestrator.engine.queries import (
     rolled_back_before,
     unfinished,
 )
-from orchestrator.engine.report import TransactionReport, report
+from orchestrator.engine.report import Story, TransactionReport
 from orchestrator.engine.runner import Runner, Surroundings
 from orchestrator.engine.state import TransactionState
 from orchestrator.engine.workers import Pool
@@ -143,7 +143,7 @@ class Engine:
         Raises:
             JournalError: the journal cannot be written any more.
         """
-        return self._run(self._runner("apply", transaction), transaction)
+        return self._run(self._runner("apply", transaction))
 
     def resume(self, transaction: str) -> TransactionReport:
         """Go on after a crash, a jump, an interrupt, or after an operator has looked at an
@@ -151,7 +151,7 @@ class Engine:
         runner = self._runner("resume", transaction)
         self._refuse_if_over(runner.state, transaction)
         runner.note(events.Resumed(reason="resume"))
-        return self._run(runner, transaction)
+        return self._run(runner)
 
     def rollback(self, transaction: str, reason: str) -> TransactionReport:
         """Bring the host back to the kernel from before the transaction.
@@ -173,7 +173,7 @@ class Engine:
             self._refuse_if_over(runner.state, transaction)
             runner.note(events.Resumed(reason="rollback"))
         runner.note(events.RollbackRequested(reason=reason, by="operator"))
-        return self._run(runner, transaction)
+        return self._run(runner)
 
     def abort(self, transaction: str, reason: str) -> TransactionReport | None:
         """Roll an unfinished transaction back, whoever runs it.
@@ -196,18 +196,18 @@ class Engine:
     def _runner(self, verb: str, transaction: str) -> Runner:
         self._take_lock(verb, transaction)
         graph, plan_digest = self._journal.plan(transaction)
-        state = start(graph, parallel=self._parallel)
-        fold(state, self._journal.log(transaction))
-        return Runner(transaction, plan_digest, state, self._around)
+        state, story = start(graph, parallel=self._parallel), Story()
+        for envelope in self._journal.log(transaction):
+            story.see(state, envelope)
+            apply(state, envelope)
+        return Runner(transaction, plan_digest, state, self._around, story)
 
-    def _run(self, runner: Runner, transaction: str) -> TransactionReport:
+    def _run(self, runner: Runner) -> TransactionReport:
         try:
             runner.run()
         finally:
             self._abandoned = self._abandoned or runner.abandoned
-        graph, plan_digest = runner.state.graph, runner.plan_digest
-        del runner  # its state is large, and the report folds the log anew
-        return report(transaction, graph, plan_digest, self._journal.log(transaction))
+        return runner.report()
 
     def _take_lock(self, verb: str, transaction: str | None = None) -> None:
         fresh = not self._lock.held
