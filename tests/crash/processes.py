@@ -59,10 +59,10 @@ class SimulatedEngine(Engine):
     runner: Runner
     with_report = True
 
-    def _run(self, runner: Runner, transaction: str) -> Any:
+    def _run(self, runner: Runner) -> Any:
         self.runner = runner
         if self.with_report:
-            return super()._run(runner, transaction)
+            return super()._run(runner)
         try:
             runner.run()
         finally:
