@@ -13,7 +13,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -329,7 +329,7 @@ class Journal:
             rows = self._connection.execute(query, (transaction,))
         while True:
             with _translated(self.path):
-                some = rows.fetchmany(ROWS_AT_ONCE)
+                some = list(islice(rows, ROWS_AT_ONCE))
             if not some:
                 return
             yield from some
