@@ -25,7 +25,7 @@ def _possible() -> frozenset[tuple[str, str]]:
     follow |= dict.fromkeys(answers, steps | any_time | turns | {"ended"})
     follow |= {
         "began": {"intended"} | any_time,
-        "resumed": begun | {"inspected", "turned_back", "ended"} | any_time,
+        "resumed": begun | {"inspected", "ended"} | turns | any_time,
         "rollback_requested": steps | any_time | turns | {"ended"},
         "turned_back": {"revert_intended", "ended"},
         "section_entered": {"intended", "ended"},
