@@ -1,11 +1,20 @@
 """`plan.yaml` -> `UpgradeSpec`, with every problem at once and at its place. No host needed.
 
 load_spec(text, filename) / load_spec_file(path) -> UpgradeSpec, or InvalidSpecError
-schema() -> the JSON Schema of a plan
+load_policy(text, filename) -> Policy, or InvalidSpecError
+schema() -> the JSON Schema of a plan; schema(Policy) that of a policy
 """
 
-from orchestrator.loading.load import load_spec, load_spec_file
+from orchestrator.loading.load import load_policy, load_spec, load_spec_file
 from orchestrator.loading.problems import InvalidSpecError, Problem
 from orchestrator.loading.schema import schema, schema_text
 
-__all__ = ["InvalidSpecError", "Problem", "load_spec", "load_spec_file", "schema", "schema_text"]
+__all__ = [
+    "InvalidSpecError",
+    "Problem",
+    "load_policy",
+    "load_spec",
+    "load_spec_file",
+    "schema",
+    "schema_text",
+]

@@ -1,22 +1,28 @@
-"""The way from text to `UpgradeSpec`."""
+"""The way from text to `UpgradeSpec`, and to the other documents that people write."""
 
 from __future__ import annotations
 
 import json
 import os
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from orchestrator.loading.findings import Finding
 from orchestrator.loading.locate import Locator
 from orchestrator.loading.messages import tell
-from orchestrator.loading.nodes import Entry, Mapping, Node, Scalar, child, to_data
+from orchestrator.loading.nodes import Entry, Mapping, Node, Place, Scalar, child, to_data
 from orchestrator.loading.parse import parse
 from orchestrator.loading.problems import InvalidSpecError, Path
 from orchestrator.loading.references import check_references
+from orchestrator.loading.schema import noun_of, schema
 from orchestrator.loading.source import read_source
+from orchestrator.model.base import Strict
+from orchestrator.model.policy import Policy
 from orchestrator.model.spec import UpgradeSpec
+
+D = TypeVar("D", bound=Strict)
+"""A whole document."""
 
 _ROUNDS = 4
 """Validations in all, with what could be guessed set right in between."""
@@ -38,31 +44,62 @@ def load_spec(text: str, filename: str = "plan.yaml") -> UpgradeSpec:
     Raises:
         InvalidSpecError: everything that is wrong, each with line, column and path.
     """
-    root, findings = parse(text.removeprefix("\ufeff"))
+    return _load(UpgradeSpec, text, filename, None, "mkupgrade schema")
+
+
+def load_policy(text: str, filename: str = "policy.yaml") -> Policy:
+    """The policy in a text.
+
+    Raises:
+        InvalidSpecError: as `load_spec`.
+    """
+    command = "mkupgrade schema --policy"
+    return _load(Policy, text, filename, command, command)
+
+
+def place_of_path(text: str, path: Path) -> Place:
+    """Where in a text that loads the value at `path` stands; of the nearest thing around it, if
+    it was left out."""
+    node, _ = parse(text.removeprefix("\ufeff"))
+    place = Place(1, 1)
+    for part in path:
+        if node is None:
+            break
+        place, node = node.place, child(node, part)
+    return node.place if node is not None else place
+
+
+def _load(
+    document: type[D], text: str, filename: str, next_command: str | None, if_no_mapping: str
+) -> D:
+    noun = noun_of(document)
+
+    def error(command: str | None = next_command) -> InvalidSpecError:
+        problems = [finding.problem(filename) for finding in findings]
+        word = "spec" if document is UpgradeSpec else noun
+        return InvalidSpecError(problems, filename=filename, next_command=command, noun=word)
+
+    root, findings = parse(text.removeprefix("\ufeff"), noun)
     if root is None:
-        raise _error(findings, filename)
+        raise error()
     if not isinstance(root, Mapping):
-        message = "expected a mapping with the keys of a plan"
+        message = f"expected a mapping with the keys of a {noun}"
         findings.append(Finding(root.place, (), message, str(root)))
-        raise _error(findings, filename, next_command="mkupgrade schema")
+        raise error(if_no_mapping)
     unreadable = {finding.place for finding in findings}
-    findings += check_references(root)
-    spec, told = _validate(root, told_before=bool(findings))
-    if spec is None or findings:
+    if document is UpgradeSpec:
+        findings += check_references(root)
+    loaded, told = _validate(document, root, told_before=bool(findings))
+    if loaded is None or findings:
         findings += [finding for finding in told if finding.place not in unreadable]
-        raise _error(findings, filename)
-    return spec
+        raise error()
+    return loaded
 
 
-def _error(
-    findings: list[Finding], filename: str, next_command: str | None = None
-) -> InvalidSpecError:
-    problems = [finding.problem(filename) for finding in findings]
-    return InvalidSpecError(problems, filename=filename, next_command=next_command)
-
-
-def _validate(root: Mapping, *, told_before: bool) -> tuple[UpgradeSpec | None, list[Finding]]:
-    """The spec, or what is wrong.
+def _validate(
+    document: type[D], root: Mapping, *, told_before: bool
+) -> tuple[D | None, list[Finding]]:
+    """The document, or what is wrong.
 
     Pydantic does not look into unknown keys and unknown variants. So that what is wrong in there
     comes out at once too, they are set to what was probably meant and validated again.
@@ -71,11 +108,11 @@ def _validate(root: Mapping, *, told_before: bool) -> tuple[UpgradeSpec | None, 
     for number in range(_ROUNDS):
         try:
             # As JSON: "strict" then takes text for paths and enums, but never text for numbers.
-            spec = UpgradeSpec.model_validate_json(json.dumps(to_data(root)), strict=True)
+            loaded = document.model_validate_json(json.dumps(to_data(root)), strict=True)
         except ValidationError as error:
-            new = _tell(error, root, told_before=told_before)
+            new = _tell(error, Locator(root, schema(document)), told_before=told_before)
         else:
-            return (spec if number == 0 else None), list(told.values())
+            return (loaded if number == 0 else None), list(told.values())
         for finding in new:
             told.setdefault((finding.place, finding.message), finding)
         repaired = [_repair(root, finding) for finding in new]
@@ -84,8 +121,7 @@ def _validate(root: Mapping, *, told_before: bool) -> tuple[UpgradeSpec | None, 
     return None, list(told.values())
 
 
-def _tell(error: ValidationError, root: Node, *, told_before: bool) -> list[Finding]:
-    locator = Locator(root)
+def _tell(error: ValidationError, locator: Locator, *, told_before: bool) -> list[Finding]:
     findings = [
         tell(dict(detail), locator)
         for detail in error.errors(include_url=False, include_input=False)

@@ -8,7 +8,7 @@ from typing import Any
 
 from orchestrator.loading.nodes import Mapping, Node, Place, child
 from orchestrator.loading.problems import Path
-from orchestrator.loading.schema import Schema, schema
+from orchestrator.loading.schema import Schema
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class Locator:
     "criu", "timeout"); it stands for no key and only chooses the schema.
     """
 
-    def __init__(self, root: Node) -> None:
+    def __init__(self, root: Node, schema: Schema) -> None:
         self._root = root
-        self._schema = schema()
+        self._schema = schema
 
     def locate(self, location: Iterable[Any]) -> Located:
         node: Node | None = self._root

@@ -29,13 +29,15 @@ _FRIENDLY = (
 )
 _STRANGE = re.compile("[\0\x85\u2028\u2029]")
 """NUL, and what ruamel.yaml takes for the end of a line as YAML 1.1 did, changing the text."""
-_NO_VALUES = "expected a mapping with the keys of a plan, found an empty document"
 
 
-def parse(text: str) -> tuple[Node | None, list[Finding]]:
+def parse(text: str, noun: str = "plan") -> tuple[Node | None, list[Finding]]:
     """The tree of a YAML 1.2 document, as far as it could be read, and what is wrong with it.
 
     Never raises on any text; time and memory are bounded by `limits`.
+
+    Args:
+        noun: what the document should be, for the message when there is nothing in it.
     """
     composer = Composer()
     try:
@@ -45,7 +47,8 @@ def parse(text: str) -> tuple[Node | None, list[Finding]]:
         composer.found.append(Finding(stop.place, (), stop.message))
         return None, composer.found
     if composer.root is None or _is_nothing(composer.root):
-        composer.found.append(Finding(Place(1, 1), (), _NO_VALUES))
+        empty = f"expected a mapping with the keys of a {noun}, found an empty document"
+        composer.found.append(Finding(Place(1, 1), (), empty))
         return None, composer.found
     return composer.root, composer.found
 

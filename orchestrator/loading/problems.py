@@ -46,10 +46,19 @@ class Problem:
 
 
 class InvalidSpecError(SpecError):
-    """A spec with problems, all of them in `problems` and, as lines, in `details`."""
+    """A document with problems, all of them in `problems` and, as lines, in `details`.
+
+    Args:
+        noun: what the document is.
+    """
 
     def __init__(
-        self, problems: Iterable[Problem], *, filename: str, next_command: str | None = None
+        self,
+        problems: Iterable[Problem],
+        *,
+        filename: str,
+        next_command: str | None = None,
+        noun: str = "spec",
     ) -> None:
         self.problems = tuple(sorted(set(problems), key=_by_place))
         count = len(self.problems)
@@ -57,7 +66,7 @@ class InvalidSpecError(SpecError):
         if count > SHOWN:
             lines.append(f"… and {count - SHOWN} more")
         super().__init__(
-            "the spec has 1 problem" if count == 1 else f"the spec has {count} problems",
+            f"the {noun} has 1 problem" if count == 1 else f"the {noun} has {count} problems",
             where=filename,
             state="nothing was changed",
             next_command=next_command or f"mkupgrade validate {shlex.quote(filename)}",

@@ -1,4 +1,4 @@
-"""The spec's JSON Schema (draft 2020-12), for editors, for the reference and for our messages."""
+"""JSON Schemas (draft 2020-12) of what people write: for editors, references and our messages."""
 
 from __future__ import annotations
 
@@ -10,47 +10,54 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 
 from orchestrator.loading.docstrings import field_docs
+from orchestrator.model.policy import Policy
 from orchestrator.model.spec import UpgradeSpec
 
 Schema = dict[str, Any]
 
-SCHEMA_ID = "urn:mkupgrade:plan:v1"
+_NOUNS: dict[type[BaseModel], str] = {UpgradeSpec: "plan", Policy: "policy"}
+"""What each document is called, in its schema and in messages."""
 
 
-def schema() -> Schema:
-    """A new copy of the schema of `plan.yaml`.
+def noun_of(document: type[BaseModel]) -> str:
+    """ "plan" or "policy"."""
+    return _NOUNS[document]
+
+
+def schema(document: type[BaseModel] = UpgradeSpec) -> Schema:
+    """A new copy of the schema of `plan.yaml`, or of another document.
 
     Beyond the standard keywords: `patternErrorMessage` says in words what a pattern means
     (yaml-language-server shows it), `discriminator` which key chooses between variants.
     """
-    copy: Schema = json.loads(_text())
+    copy: Schema = json.loads(_text(document))
     return copy
 
 
-def schema_text() -> str:
-    """The schema as it is committed as docs/plan.schema.json."""
-    return json.dumps(schema(), indent=2, ensure_ascii=False) + "\n"
+def schema_text(document: type[BaseModel] = UpgradeSpec) -> str:
+    """The schema as it is committed as docs/plan.schema.json or docs/policy.schema.json."""
+    return json.dumps(schema(document), indent=2, ensure_ascii=False) + "\n"
 
 
 @cache
-def _text() -> str:
-    made = UpgradeSpec.model_json_schema()
+def _text(document: type[BaseModel]) -> str:
+    made = document.model_json_schema()
     definitions = made.pop("$defs")
-    for model in models():
-        _complete(made if model is UpgradeSpec else definitions[model.__name__], model)
+    for model in models(document):
+        _complete(made if model is document else definitions[model.__name__], model)
     head = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": SCHEMA_ID,
-        "title": "mkupgrade plan",
+        "$id": f"urn:mkupgrade:{noun_of(document)}:v1",
+        "title": f"mkupgrade {noun_of(document)}",
     }
     made.pop("title")
     return json.dumps({**head, **made, "$defs": dict(sorted(definitions.items()))})
 
 
-def models() -> list[type[BaseModel]]:
-    """Every model of the spec, in the order in which a reader meets them."""
+def models(document: type[BaseModel] = UpgradeSpec) -> list[type[BaseModel]]:
+    """Every model of a document, in the order in which a reader meets them."""
     found: list[type[BaseModel]] = []
-    _collect(UpgradeSpec, found)
+    _collect(document, found)
     return found
 
 

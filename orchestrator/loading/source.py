@@ -30,10 +30,7 @@ def read_source(path: str | os.PathLike[str]) -> str:
         SpecError: it cannot be read, is too large, or is not UTF-8.
     """
     name = os.fspath(path)
-    data = _read(name)
-    if len(data) > limits.MAX_BYTES:
-        raise _error(name, Place(1, 1), f"too large: at most {limits.MAX_BYTES} bytes are read")
-    return _decode(data, name)
+    return decode(_read(name), name)
 
 
 def _read(name: str) -> bytes:
@@ -69,7 +66,17 @@ def _refuse_devices(name: str) -> None:
         )
 
 
-def _decode(data: bytes, name: str) -> str:
+def decode(data: bytes, name: str) -> str:
+    """The text of a spec file's content.
+
+    Args:
+        name: of the file, for the error.
+
+    Raises:
+        InvalidSpecError: larger than `limits.MAX_BYTES`, or not UTF-8, with the place.
+    """
+    if len(data) > limits.MAX_BYTES:
+        raise _error(name, Place(1, 1), f"too large: at most {limits.MAX_BYTES} bytes are read")
     for bom, encoding in _BOMS:
         if data.startswith(bom):
             if encoding is not None:
