@@ -1,8 +1,8 @@
-"""Write what is generated in docs/: plan.schema.json and the tables of spec.md.
+"""Write what is generated in docs/: the JSON Schemas, and the tables of spec.md and policy.md.
 
     python docs/generate.py          (a test says when it is due)
 
-Between the marks in spec.md stands what is made here; the rest is written by hand.
+Between the marks in the pages stands what is made here; the rest is written by hand.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ DOCS = Path(__file__).resolve().parent
 sys.path.insert(0, str(DOCS.parent))
 
 from orchestrator.loading import schema, schema_text  # noqa: E402 -- from this very checkout
+from orchestrator.model.policy import Policy  # noqa: E402
+from orchestrator.model.spec import UpgradeSpec  # noqa: E402
 
 Schema = dict[str, Any]
 
@@ -25,9 +27,13 @@ _BLOCK = re.compile(r"(<!-- generated: (?P<what>[a-z_.\[\]=]+) -->\n).*?(<!-- en
 _PATTERNS = {"1h30m": "duration", "512MiB": "size"}
 
 
-def spec_page(page: str) -> str:
+DOCUMENTS = {"spec": ("plan", UpgradeSpec), "policy": ("policy", Policy)}
+"""Page -> name of the schema, and the document that both describe."""
+
+
+def spec_page(page: str, document: type[Any] = UpgradeSpec) -> str:
     """The page with every generated block made anew."""
-    reference = Reference(schema())
+    reference = Reference(schema(document))
     return _BLOCK.sub(lambda m: m[1] + reference.block(m["what"]) + m[3], page)
 
 
@@ -45,9 +51,10 @@ class Reference:
         return "\n" + self.table(self.find(what)) + "\n"
 
     def find(self, path: str) -> Schema:
-        """The schema at a path such as workloads[].migrate.criu; "plan" is the whole."""
+        """The schema at a path such as workloads[].migrate.criu; "plan" and "policy" are the
+        whole."""
         here = self.root
-        for part in [] if path == "plan" else path.split("."):
+        for part in [] if path in {"plan", "policy"} else path.split("."):
             name = part.removesuffix("[]")
             here = self.follow(here)
             variants = here.get("discriminator", {}).get("mapping", {})
@@ -129,9 +136,10 @@ def example(key: str) -> str:
 
 
 def main() -> None:
-    page = DOCS / "spec.md"
-    page.write_text(spec_page(page.read_text(encoding="utf-8")), encoding="utf-8")
-    (DOCS / "plan.schema.json").write_text(schema_text(), encoding="utf-8")
+    for name, (stem, document) in DOCUMENTS.items():
+        page = DOCS / f"{name}.md"
+        page.write_text(spec_page(page.read_text(encoding="utf-8"), document), encoding="utf-8")
+        (DOCS / f"{stem}.schema.json").write_text(schema_text(document), encoding="utf-8")
 
 
 if __name__ == "__main__":

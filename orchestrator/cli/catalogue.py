@@ -26,6 +26,7 @@ FAMILIES: dict[str, dict[str, Entry]] = {
         "doctor": _entry("doctor", "doctor", "Show what this host can do, and why not."),
         "plan": _entry("plan", "plan", "Show what an apply would do; change nothing."),
         "graph": _entry("plan", "graph", "Draw the step graph."),
+        "sign": _entry("sign", "sign", "Sign a plan, or say who did."),
         "rehearse": _entry("rehearse", "rehearse", "Run the plan in a throw-away VM."),
     },
     "Change the kernel": {

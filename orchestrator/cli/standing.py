@@ -13,10 +13,12 @@ from orchestrator.model.landing import marks
 from orchestrator.model.outcomes import Outcome
 
 if TYPE_CHECKING:
+    from orchestrator.cli.wiring import Target
     from orchestrator.engine.identity import Identity
     from orchestrator.engine.journal import Journal
     from orchestrator.engine.lock import Holder
     from orchestrator.engine.report import StepReport, Summary, TransactionReport
+    from orchestrator.model.spec import UpgradeSpec
     from orchestrator.model.steps import StepGraph
 
 
@@ -78,11 +80,13 @@ def look_at_plan(found: Standing, path: Path) -> None:
     from contextlib import closing
 
     from orchestrator.cli.journals import reading
-    from orchestrator.cli.wiring import hold_to_host, load_target, make_plan, open_driver
+    from orchestrator.cli.wiring import hold_to_host, make_plan, open_driver, read_target
     from orchestrator.engine.queries import rolled_back_before
 
     try:
-        spec, saved = load_target(path)
+        target = read_target(path)
+        spec, saved = target.load()
+        found.objections += policy_objections(target, spec, saved)
         with closing(open_driver(spec)) as driver:
             found.plan = saved or make_plan(spec, driver)
             if saved is not None:
@@ -128,6 +132,23 @@ def _marked() -> bool:
         return bool(marks(Path("/proc/cmdline").read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError):
         return False
+
+
+def policy_objections(target: Target, spec: UpgradeSpec, saved: StepGraph | None) -> list[str]:
+    """Why the policy of this host would refuse an apply of this file."""
+    from orchestrator.policy import in_force
+
+    try:
+        policy = in_force()
+        if policy is not None:
+            policy.require_signature(target.data, target.path)
+            if saved is not None:
+                policy.hold_graph(saved, str(target.path))
+            else:
+                policy.hold_spec(spec, target.text, str(target.path))
+    except MkupgradeError as error:
+        return list(error.details) if error.details else [error.what]
+    return []
 
 
 def guard_objections() -> list[str]:

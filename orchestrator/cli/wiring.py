@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,62 +22,88 @@ SIMULATED_HOST = "simulated-host.json"
 _SAVED_PLAN = b'"mkupgrade-plan/'
 
 
-def is_saved_plan(path: Path) -> bool:
-    """Does the file hold a plan made by `mkupgrade plan -o`, rather than a spec?
+@dataclass(frozen=True)
+class Target:
+    """A file that a verb was given: read once, so that what is looked at is what is used."""
 
-    Told by what is in it, so that its name is free.
-    """
-    try:
-        if not path.is_file():
-            return False  # whoever reads it as a spec says what is wrong
-        with path.open("rb") as stream:
-            head = stream.read(4096).lstrip()
-    except OSError:
-        return False
-    return head.startswith(b"{") and (path.suffix == ".json" or _SAVED_PLAN in head)
+    path: Path
+    data: bytes
+
+    @property
+    def is_saved_plan(self) -> bool:
+        """Is it a plan made by `mkupgrade plan -o`, rather than a spec? Told by what is in it, so
+        that its name is free."""
+        head = self.data[:4096].lstrip()
+        return head.startswith(b"{") and (self.path.suffix == ".json" or _SAVED_PLAN in head)
+
+    @property
+    def text(self) -> str:
+        """Of a spec. Raises: InvalidSpecError if it is no text."""
+        from orchestrator.loading.source import decode
+
+        return decode(self.data, str(self.path))
+
+    def load(self) -> tuple[UpgradeSpec, StepGraph | None]:
+        """A spec, or a saved plan and the spec that it carries.
+
+        Raises:
+            SpecError, PlanError: it cannot be used.
+        """
+        if not self.is_saved_plan:
+            return self._spec(), None
+        graph = self.plan()
+        if graph.spec is None or graph.spec.digest() != graph.spec_digest:
+            raise PlanError(
+                "the plan does not carry the spec that it was made from",
+                where=str(self.path),
+                state="nothing was changed",
+                next_command=_plan_anew(self.path),
+            )
+        remember_plan(self.path, saved=True)
+        remember_state_dir(Path(graph.state_dir))
+        return graph.spec, graph
+
+    def plan(self) -> StepGraph:
+        """A saved plan. Raises: PlanError."""
+        from orchestrator.planning import load
+
+        try:
+            return load(self.data, str(self.path))
+        except PlanError as error:
+            error.next_command = _plan_anew(self.path)
+            raise
+
+    def _spec(self) -> UpgradeSpec:
+        from orchestrator.loading import load_spec
+
+        remember_plan(self.path, saved=False)
+        spec = load_spec(self.text, str(self.path))
+        remember_state_dir(Path(spec.host.state_dir))
+        return spec
 
 
-def load_spec(path: Path) -> UpgradeSpec:
-    """Raises: SpecError, or OSError when the file cannot be read."""
-    from orchestrator.loading import load_spec_file
+def read_target(path: Path) -> Target:
+    """Read a spec or a saved plan. Raises: SpecError if it cannot be read."""
+    from orchestrator.loading import limits
+    from orchestrator.loading.source import open_source
 
     remember_plan(path, saved=False)
-    spec = load_spec_file(path)
-    remember_state_dir(Path(spec.host.state_dir))
-    return spec
+    with open_source(path) as file:
+        target = Target(path, file.read(limits.MAX_BYTES + 1))
+        if target.is_saved_plan:
+            from orchestrator.planning.files import SIZE_LIMIT
+
+            target = Target(path, target.data + file.read(SIZE_LIMIT))
+    return target
 
 
 def load_target(path: Path) -> tuple[UpgradeSpec, StepGraph | None]:
-    """A spec, or a saved plan and the spec that it carries.
-
-    Raises:
-        SpecError, PlanError: it cannot be used.
-        OSError: the file cannot be read.
-    """
-    if not is_saved_plan(path):
-        return load_spec(path), None
-    graph = load_plan(path)
-    if graph.spec is None or graph.spec.digest() != graph.spec_digest:
-        raise PlanError(
-            "the plan does not carry the spec that it was made from",
-            where=str(path),
-            state="nothing was changed",
-            next_command=f"mkupgrade plan PLAN.yaml -o {shlex.quote(str(path))}",
-        )
-    remember_plan(path, saved=True)
-    remember_state_dir(Path(graph.state_dir))
-    return graph.spec, graph
+    """`Target.load` of a file."""
+    return read_target(path).load()
 
 
-def load_plan(path: Path) -> StepGraph:
-    """A saved plan. Raises: PlanError, or OSError when the file cannot be read."""
-    from orchestrator.planning import load
-
-    try:
-        return load(path.read_bytes(), str(path))
-    except PlanError as error:
-        error.next_command = f"mkupgrade plan PLAN.yaml -o {shlex.quote(str(path))}"
-        raise
+def _plan_anew(path: Path) -> str:
+    return f"mkupgrade plan PLAN.yaml -o {shlex.quote(str(path))}"
 
 
 def open_driver(spec: UpgradeSpec) -> Driver:

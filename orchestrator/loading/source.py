@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import shlex
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from orchestrator.loading import limits
 from orchestrator.loading.nodes import Place
@@ -30,14 +33,22 @@ def read_source(path: str | os.PathLike[str]) -> str:
         SpecError: it cannot be read, is too large, or is not UTF-8.
     """
     name = os.fspath(path)
-    return decode(_read(name), name)
+    with open_source(name) as file:
+        return decode(file.read(limits.MAX_BYTES + 1), name)
 
 
-def _read(name: str) -> bytes:
+@contextmanager
+def open_source(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """The file, open for reading; what goes wrong while it is read is told, too.
+
+    Raises:
+        SpecError: it cannot be read, or is a directory or a device.
+    """
+    name = os.fspath(path)
     try:
         _refuse_devices(name)
         with Path(name).open("rb") as file:
-            return file.read(limits.MAX_BYTES + 1)
+            yield file
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise SpecError(

@@ -141,6 +141,14 @@ class GuardError(MkupgradeError):
     error_class = ErrorClass.REFUSED
 
 
+class PolicyError(MkupgradeError):
+    """The policy of this host does not allow the plan, or cannot be relied on; `details` has one
+    line for each thing that is not allowed, with rule and place."""
+
+    code = "policy"
+    error_class = ErrorClass.REFUSED
+
+
 class NotSupportedError(MkupgradeError):
     """The driver, kernel or host cannot do this; the text says why."""
 

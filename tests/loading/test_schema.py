@@ -14,6 +14,8 @@ from pydantic import BaseModel
 
 from orchestrator.loading import load_spec_file, schema
 from orchestrator.loading.schema import models, schema_text
+from orchestrator.model.policy import Policy
+from orchestrator.model.spec import UpgradeSpec
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -29,22 +31,21 @@ def generator() -> ModuleType:
     return module
 
 
-def test_the_committed_schema_is_current() -> None:
-    committed = json.loads((DOCS / "plan.schema.json").read_text(encoding="utf-8"))
+@pytest.mark.parametrize("name", ["spec", "policy"])
+def test_the_committed_schema_and_reference_are_current(generator: ModuleType, name: str) -> None:
+    stem, document = generator.DOCUMENTS[name]
+    committed = json.loads((DOCS / f"{stem}.schema.json").read_text(encoding="utf-8"))
+    page = (DOCS / f"{name}.md").read_text(encoding="utf-8")
 
-    assert committed == schema(), "run: python docs/generate.py"
-
-
-def test_the_reference_is_current(generator: ModuleType) -> None:
-    page = (DOCS / "spec.md").read_text(encoding="utf-8")
-
-    assert generator.spec_page(page) == page, "run: python docs/generate.py"
+    assert committed == schema(document), "run: python docs/generate.py"
+    assert generator.spec_page(page, document) == page, "run: python docs/generate.py"
 
 
-def test_the_reference_names_every_key_of_every_model() -> None:
-    page = (DOCS / "spec.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize(("name", "document"), [("spec", UpgradeSpec), ("policy", Policy)])
+def test_the_reference_names_every_key_of_every_model(name: str, document: type[BaseModel]) -> None:
+    page = (DOCS / f"{name}.md").read_text(encoding="utf-8")
 
-    for model in models():
+    for model in models(document):
         for key in model.model_fields:
             assert f"| `{key}` |" in page, f"{model.__name__}.{key}"
 
@@ -77,10 +78,13 @@ def test_a_caller_cannot_change_the_schema_of_the_next_one() -> None:
     assert schema()["properties"]
 
 
-@pytest.mark.parametrize("model", models(), ids=lambda model: model.__name__)
+DOCUMENT_OF = {model: document for document in (UpgradeSpec, Policy) for model in models(document)}
+
+
+@pytest.mark.parametrize("model", DOCUMENT_OF, ids=lambda model: model.__name__)
 def test_every_key_has_a_description_for_people(model: type[BaseModel]) -> None:
-    made = schema()
-    part = made if model.__name__ == "UpgradeSpec" else made["$defs"][model.__name__]
+    made = schema(DOCUMENT_OF[model])
+    part = made if model in DOCUMENT_OF.values() else made["$defs"][model.__name__]
 
     assert part["description"]
     assert part["additionalProperties"] is False

@@ -16,17 +16,20 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-def show_host(out: Console, host: HostState, objections: list[str]) -> None:
+def show_host(out: Console, host: HostState, objections: list[str], policy: list[str]) -> None:
     """Facts, capabilities, and what the spec names, as far as it was observed.
 
     Args:
         objections: why calls that change this host would be refused.
+        policy: what it demands of plans, a line each; empty: there is none.
     """
     out.print(text((host.hostname or "this host", "bold"), f" (driver {host.driver})"))
     _facts(out, host)
     _capabilities(out, host)
     _artifacts(out, host)
     _workloads(out, host)
+    for line in policy:
+        out.print(text(("Policy", "bold"), f": {line}"))
     for objection in objections:
         out.print(text(("Changes are refused", "bold yellow"), f": {objection}"))
     total = len(host.capabilities)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from orchestrator.engine.transaction import Engine
     from orchestrator.model.seams import Driver
     from orchestrator.model.steps import StepGraph
+    from orchestrator.policy import Signer
 
 UNCHANGED = "nothing was changed"
 
@@ -54,11 +55,17 @@ def apply(call: Call, plan: Path, yes: bool, again: bool, report_html: Path | No
     once; `mkupgrade resume` goes on (exit code 7). SIGTERM counts as Ctrl-C.
     """
     from orchestrator.cli.files import check_writable
-    from orchestrator.cli.wiring import hold_to_host, load_target, make_plan, open_driver
+    from orchestrator.cli.wiring import hold_to_host, make_plan, open_driver, read_target
+    from orchestrator.policy import in_force
 
     if report_html is not None:
         check_writable(report_html)
-    spec, saved = load_target(plan)
+    policy = in_force()
+    target = read_target(plan)
+    signer = policy.require_signature(target.data, plan) if policy is not None else None
+    spec, saved = target.load()
+    if policy is not None and saved is None:
+        policy.hold_spec(spec, target.text, str(plan))
     if saved is None:
         refuse_without_answer(call, plan, yes=yes)
     state_dir = Path(spec.host.state_dir)
@@ -66,6 +73,8 @@ def apply(call: Call, plan: Path, yes: bool, again: bool, report_html: Path | No
     refuse_if_unfinished(state_dir)
     with closing(open_driver(spec)) as driver:
         graph = saved or make_plan(spec, driver)
+        if policy is not None:
+            policy.hold_graph(graph, str(plan))
         if saved is not None:
             hold_to_host(graph, spec, driver)
         if graph.is_empty:
@@ -74,7 +83,7 @@ def apply(call: Call, plan: Path, yes: bool, again: bool, report_html: Path | No
         if saved is None and not yes:
             _ask(call, graph)
             hold_to_host(graph, spec, driver)
-        return _apply(call, graph, driver, again=again, report_html=report_html)
+        return _apply(call, graph, driver, again=again, report_html=report_html, signer=signer)
 
 
 def _apply(
@@ -84,12 +93,13 @@ def _apply(
     *,
     again: bool,
     report_html: Path | None,
+    signer: Signer | None,
 ) -> ExitCode:
     from orchestrator.cli.carry import carry_out
 
     def work(engine: Engine) -> TransactionReport:
         transaction = engine.begin(graph, again=again)
-        announce(call, graph, transaction)
+        announce(call, graph, transaction, signer)
         _prune(driver, Path(graph.state_dir))
         return engine.run(transaction)
 
@@ -117,13 +127,16 @@ def _prune(driver: Driver, state_dir: Path) -> None:
         logger().debug("pruned", transactions=pruned)
 
 
-def announce(call: Call, graph: StepGraph, transaction: str) -> None:
+def announce(call: Call, graph: StepGraph, transaction: str, signer: Signer | None = None) -> None:
     """Say which transaction it is, first of all; to nobody, if nobody reads."""
     if call.json:
+        signed = {"signed_by": str(signer)} if signer is not None else {}
         with suppress(OSError):
-            call.out_json({"transaction": transaction, "plan_digest": graph.digest()})
+            call.out_json({"transaction": transaction, "plan_digest": graph.digest(), **signed})
     else:
         call.note(f"Transaction {clean(transaction)}: {clean(graph.name)}")
+        if signer is not None:
+            call.note(f"Signed by {clean(signer)}")
 
 
 def _nothing_to_do(call: Call, graph: StepGraph) -> ExitCode:
@@ -173,6 +186,21 @@ def refuse_if_not_permitted(graph: StepGraph) -> None:
     from orchestrator.system.guard import HostGuard
 
     HostGuard.open(graph.host.machine_id).require("change the kernel of this machine")
+
+
+def refuse_by_policy(graph: StepGraph, transaction: str, state_dir: Path) -> None:
+    """Before a transaction is gone on with by hand: its plan may come from somebody's journal, and
+    the policy may have changed since. Who signed the plan was asked when it began.
+
+    Raises:
+        PolicyError
+    """
+    from orchestrator.policy import in_force
+
+    policy = in_force()
+    if policy is not None:
+        policy.hold_state_dir(state_dir)
+        policy.hold_graph(graph, f"plan of transaction {transaction}")
 
 
 def refuse_if_busy(state_dir: Path) -> None:

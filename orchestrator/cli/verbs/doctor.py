@@ -16,6 +16,7 @@ from orchestrator.model.outcomes import ExitCode
 if TYPE_CHECKING:
     from orchestrator.model.host import HostState
     from orchestrator.model.spec import UpgradeSpec
+    from orchestrator.policy import InForce
 
 
 @verb(
@@ -34,13 +35,19 @@ def doctor(call: Call, spec: Path | None, state_dir: Path) -> ExitCode:
     With a plan also its files and workloads, and exit code 1 with every cause if this host
     cannot carry it out. Changes nothing; as root it sees more.
     """
-    from orchestrator.cli.standing import guard_objections
-    from orchestrator.cli.wiring import load_target, open_driver
+    from orchestrator.cli.standing import guard_objections, policy_objections
+    from orchestrator.cli.wiring import open_driver, read_target
 
-    document = load_target(spec)[0] if spec is not None else host_only(state_dir)
+    policy, objections = _policy()
+    if spec is not None:
+        target = read_target(spec)
+        document, saved = target.load()
+        objections = policy_objections(target, document, saved)
+    else:
+        document = host_only(state_dir)
     with closing(open_driver(document)) as driver:
         host = driver.observe(document)
-        objections = guard_objections() if driver.name == "live-update" else []
+        objections += guard_objections() if driver.name == "live-update" else []
     problem = _plan_problem(document, host) if spec is not None else None
     if spec is None:
         host = host.model_copy(update={"artifacts": {}})
@@ -48,18 +55,30 @@ def doctor(call: Call, spec: Path | None, state_dir: Path) -> ExitCode:
         found = {
             "permitted": not objections,
             "objections": objections,
+            "policy": policy.policy.model_dump(mode="json") if policy is not None else None,
             "plan_error": problem.as_dict() if problem else None,
         }
         call.out_json(host.model_dump(mode="json") | found)
     else:
         from orchestrator.cli.render.doctor import show_host
 
-        show_host(call.console(), host, objections)
+        show_host(call.console(), host, objections, policy.lines() if policy is not None else [])
         if problem is None and spec is not None:
             call.out(f"This host can carry out {clean(document.metadata.name)}.")
     if problem is not None and not call.json:
         raise problem
     return ExitCode.ERROR if problem is not None else ExitCode.DONE
+
+
+def _policy() -> tuple[InForce | None, list[str]]:
+    """The policy in force, or why it cannot be relied on."""
+    from orchestrator.model.errors import PolicyError
+    from orchestrator.policy import in_force
+
+    try:
+        return in_force(), []
+    except PolicyError as error:
+        return None, [str(error), *error.details]
 
 
 def _plan_problem(spec: UpgradeSpec, host: HostState) -> PlanError | None:

@@ -17,6 +17,7 @@ from orchestrator.model.errors import MkupgradeError
 from orchestrator.model.outcomes import ExitCode
 
 if TYPE_CHECKING:
+    from orchestrator.cli.wiring import Target
     from orchestrator.model.steps import StepGraph
 
 output_option = click.option(
@@ -44,7 +45,9 @@ def plan(
     With -o the plan is saved; `mkupgrade apply` then carries out exactly that plan, and refuses
     if the host has changed since. A saved plan can be given, too: its spec is planned anew.
     """
-    graph = graph_of(plan)
+    from orchestrator.cli.wiring import read_target
+
+    graph = graph_of(read_target(plan))
     if output is not None:
         from orchestrator.cli.files import write_text
         from orchestrator.planning import save
@@ -80,10 +83,11 @@ def plan(
 @output_option
 def graph(call: Call, plan: Path, form: Any, output: Path | None) -> None:
     """Draw the step graph of a spec or of a saved plan."""
-    from orchestrator.cli.wiring import is_saved_plan, load_plan
+    from orchestrator.cli.wiring import read_target
     from orchestrator.planning import draw
 
-    found = load_plan(plan) if is_saved_plan(plan) else graph_of(plan)
+    target = read_target(plan)
+    found = target.plan() if target.is_saved_plan else graph_of(target)
     drawn = draw(found, "json" if call.json else form)
     if call.json or form == "json":
         drawn = json.dumps(json.loads(drawn))  # ASCII only, as all JSON of ours
@@ -97,11 +101,11 @@ def graph(call: Call, plan: Path, form: Any, output: Path | None) -> None:
         call.out(shown.rstrip("\n"))
 
 
-def graph_of(path: Path) -> StepGraph:
+def graph_of(target: Target) -> StepGraph:
     """Load the spec, or the one that a saved plan carries; observe the host; plan."""
-    from orchestrator.cli.wiring import load_target, make_plan, open_driver
+    from orchestrator.cli.wiring import make_plan, open_driver
 
-    document, _ = load_target(path)
+    document, _ = target.load()
     with closing(open_driver(document)) as driver:
         return make_plan(document, driver)
 

@@ -59,10 +59,10 @@ def rehearse(
     Needs QEMU; touches nothing of this machine but a cache directory. Without --from and --to
     it takes kernels that are at hand; it says which.
     """
-    from orchestrator.cli.wiring import is_saved_plan
+    from orchestrator.cli.wiring import read_target
     from orchestrator.rehearsal.command import rehearse as run
 
-    if is_saved_plan(spec):
+    if read_target(spec).is_saved_plan:
         raise PlanError(
             "a saved plan is for this host: the guest plans for itself, from the spec",
             where=str(spec),

@@ -47,7 +47,7 @@ def resume(
     What the journal believes is looked at before anything goes on. With --boot a transaction
     that waits for the operator is left alone (exit code 6).
     """
-    from orchestrator.cli.verbs.apply import refuse_if_not_permitted
+    from orchestrator.cli.verbs.apply import refuse_by_policy, refuse_if_not_permitted
 
     found = _unfinished(state_dir, transaction)
     if found is None:
@@ -56,6 +56,7 @@ def resume(
     if boot and report.waiting:
         raise waiting(name, report)
     if not boot:  # at boot nobody is there to permit it, and state may be on disk, too
+        refuse_by_policy(graph, name, state_dir)
         refuse_if_not_permitted(graph)
     code = _carry(call, name, graph, state_dir, "resume", boot=boot, report_html=report_html)
     if boot and code in {ExitCode.DONE, ExitCode.ROLLED_BACK}:
@@ -93,6 +94,7 @@ def rollback(
     from orchestrator.cli.journals import find, reading
     from orchestrator.cli.verbs.apply import (
         confirm,
+        refuse_by_policy,
         refuse_if_busy,
         refuse_if_not_permitted,
         refuse_without_answer,
@@ -106,6 +108,7 @@ def rollback(
         graph = journal.plan(name)[0]
     refuse_without_answer(call, name, yes=yes)
     refuse_if_busy(state_dir)
+    refuse_by_policy(graph, name, state_dir)
     refuse_if_not_permitted(graph)
     if not yes:
         call.note(f"Transaction {clean(name)}: {clean(graph.name)}")
@@ -134,7 +137,7 @@ def abort(
 
     Exit code 0: it is undone, and the host is as before.
     """
-    from orchestrator.cli.verbs.apply import refuse_if_not_permitted
+    from orchestrator.cli.verbs.apply import refuse_by_policy, refuse_if_not_permitted
     from orchestrator.engine.interrupts import write_abort
     from orchestrator.engine.lock import current_holder
 
@@ -159,6 +162,7 @@ def abort(
         if report.outcome is not None or report.interrupted:
             return _aborted(report)
         call.note("That process is gone; undoing it from here.")
+    refuse_by_policy(graph, name, state_dir)
     refuse_if_not_permitted(graph)
     code = _carry(call, name, graph, state_dir, "abort", reason=reason)
     return _as_asked(code)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import click
+
 from orchestrator.cli.command import Call, spec_argument, verb
 from orchestrator.cli.render.spans import count
 from orchestrator.cli.terminal import clean, styled
@@ -54,12 +56,16 @@ def validate(call: Call, spec: Path) -> None:
     "schema",
     examples="""
     mkupgrade schema > plan.schema.json
+    mkupgrade schema --policy > policy.schema.json
     """,
     json_help="The schema is JSON in any case.",
 )
-def schema(call: Call) -> None:
+@click.option("--policy", is_flag=True, help="Of /etc/mkupgrade/policy.yaml instead.")
+def schema(call: Call, *, policy: bool) -> None:
     """Print the JSON Schema of plan.yaml, for editors."""
 
     from orchestrator.loading.schema import schema_text
+    from orchestrator.model.policy import Policy
+    from orchestrator.model.spec import UpgradeSpec
 
-    call.out(schema_text().rstrip("\n"))
+    call.out(schema_text(Policy if policy else UpgradeSpec).rstrip("\n"))
