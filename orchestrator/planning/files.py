@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
 from pydantic import ValidationError
 
-from orchestrator.model.errors import PlanError
+from orchestrator.model.errors import MkupgradeError, PlanError
 from orchestrator.model.steps import StepGraph
+from orchestrator.planning.planner import plan
 from orchestrator.planning.soundness import check_graph
 
 FORMAT = "mkupgrade-plan/v1"
@@ -21,6 +23,8 @@ SIZE_LIMIT = 512 * 2**20
 """Bytes; a plan of 100,000 steps has about 170 MB."""
 DEPTH_LIMIT = 24
 """Levels of nesting; our own plans have 9."""
+_MOST_EDITS = 10
+_LONGEST = 80
 
 
 def save(graph: StepGraph) -> str:
@@ -54,7 +58,7 @@ def load(text: str | bytes, source: str = "plan") -> StepGraph:
         _refuse(
             source,
             "its content does not fit its digest: it was edited or damaged",
-            details=(f"digest: {stated} in the file, {actual} by content",),
+            details=(f"digest: {stated} in the file, {actual} by content", *_edited(graph)),
         )
     if graph.spec is not None and graph.spec.digest() != graph.spec_digest:
         _refuse(source, "the spec in it is not the one that it was made from")
@@ -119,6 +123,40 @@ def _deeper_than(value: Any, limit: int) -> bool:
         if not level:
             return False
     return True
+
+
+def _edited(graph: StepGraph) -> list[str]:
+    """Where a plan is not what its own spec and host give: what was edited, as far as that can be
+    told. Another version of mkupgrade may have made another plan of them."""
+    if graph.spec is None:
+        return []
+    if graph.spec.digest() != graph.spec_digest:
+        return ["spec: it is not the one that the plan was made from"]
+    try:
+        made = plan(graph.spec, graph.host)
+    except MkupgradeError as error:
+        return [f"its spec and host give no plan: {error.what}"]
+    found = _differences(graph.model_dump(mode="json"), made.model_dump(mode="json"), "")
+    lines = [f"{path}: {_shown(there)}, planned was {_shown(here)}" for path, there, here in found]
+    return lines[:_MOST_EDITS] or ["host: it is not the one that the plan was made from"]
+
+
+def _differences(there: Any, here: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
+    """Paths at which two JSON values differ, with both values."""
+    if isinstance(there, dict) and isinstance(here, dict):
+        for key in sorted(there.keys() | here.keys()):
+            where = f"{path}.{key}" if path else key
+            yield from _differences(there.get(key), here.get(key), where)
+    elif isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
+        for index, (one, other) in enumerate(zip(there, here, strict=True)):
+            yield from _differences(one, other, f"{path}[{index}]")
+    elif there != here:
+        yield path, there, here
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
 def _line(error: Any) -> str:
