@@ -8,10 +8,11 @@ do. Takes 0.2 ms for some hundred events, half a second for 100,000.
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from hashlib import sha256
 from typing import Any
+
+from orchestrator.model.base import read_json
 
 _FIRST_EVENTS = """
 SELECT t.id, t.name, t.plan_digest, t.intent_digest, t.started, e.body, e.hash
@@ -33,9 +34,17 @@ def find(connection: sqlite3.Connection) -> str | None:
     if count != (last or 0):
         return f"there are {count} events, and the last has number {last}"
     for *line, body, digest in connection.execute(_FIRST_EVENTS):
-        if not is_whole(body, digest) or line != _said(body):
-            return f"the line of transaction {line[0]} does not fit its first event"
+        said = _said(body) if is_whole(body, digest) else None
+        if line != said:
+            named = [
+                n for n, one, other in zip(_NAMES, line, said or (), strict=False) if one != other
+            ]
+            which = f" ({', '.join(named)})" if named else ""
+            return f"the line of transaction {line[0]} does not fit its first event{which}"
     return None
+
+
+_NAMES = ("id", "name", "plan_digest", "intent_digest", "started")
 
 
 def is_whole(body: object, digest: object) -> bool:
@@ -47,9 +56,9 @@ def _said(body: str) -> list[Any] | None:
     """What the event `began` says of the line in `transactions`; None: it is no such event. A hash
     proves nothing against somebody who can write one."""
     try:
-        content = json.loads(body)
+        content = read_json(body)
         event = content["event"]
         names = ("name", "plan_digest", "intent_digest")
         return [content["transaction"], *(event[n] for n in names), content["stamp"]["time"]]
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError):
         return None

@@ -30,7 +30,7 @@ from orchestrator.engine.places import (
     write_again,
 )
 from orchestrator.engine.verify import GENESIS, Verified, verify
-from orchestrator.model.base import Record
+from orchestrator.model.base import Record, json_string
 from orchestrator.model.errors import JournalError, MkupgradeError
 from orchestrator.model.steps import StepGraph
 
@@ -158,6 +158,9 @@ class Journal:
                 journal = cls(path, connection, readonly=True)
                 if not damaged:
                     journal.refuse_damage()
+                else:
+                    with _translated(path):
+                        schema.check_tables(connection, path)
             except BaseException:
                 connection.close()
                 raise
@@ -173,8 +176,10 @@ class Journal:
         self.close()
 
     def refuse_damage(self) -> None:
-        """Raise JournalError unless the file is whole (`damage.find`)."""
+        """Raise JournalError unless the tables are ours (`schema.check_tables`) and the file is
+        whole (`damage.find`)."""
         with _translated(self.path):
+            schema.check_tables(self._connection, self.path)
             found = damage.find(self._connection)
         if found is not None:
             raise _damaged(self.path, found)
@@ -306,33 +311,50 @@ class Journal:
             try:
                 self._known = {plan_digest: StepGraph.model_validate_json(text)}
             except ValidationError as error:
-                raise _damaged(self.path, f"the plan of {transaction} cannot be read") from error
+                raise _damaged(
+                    self.path, f"the plan of transaction {transaction} cannot be read{_at(error)}"
+                ) from error
         return self._known[plan_digest], plan_digest
 
     def log(self, transaction: str) -> Iterator[events.Envelope]:
-        """The events of one transaction, in order; each is held to its own hash, and to the one
-        right before it.
+        """The events of one transaction, in order. Each is held to its own hash, to the event
+        before it, whosever that is, and the first to the plan; none may have been put elsewhere.
 
         Read as they are asked for: those of 100,000 steps are 100 MB.
         """
-        before: events.Envelope | None = None
-        for seq, body, digest in self._rows_of(transaction):
+        first = True
+        for seq, body, digest, before, plan_digest in self._rows_of(transaction):
+            if first:
+                self._refuse_strays(transaction, seq)
+                first = False
             envelope = _envelope(self.path, transaction, seq, body, digest)
-            if before is not None and before.seq == seq - 1 and before.hash != envelope.prev_hash:
+            if envelope.prev_hash != before:
                 raise _damaged(self.path, f"event {seq} does not follow the one before it")
-            before = envelope
+            began = envelope.event
+            if isinstance(began, events.Began) and began.plan_digest != plan_digest:
+                raise _damaged(self.path, f"the plan of transaction {transaction} was exchanged")
             yield envelope
 
-    def _rows_of(self, transaction: str) -> Iterator[tuple[int, str, str]]:
-        query = "SELECT seq, body, hash FROM events WHERE tx = ? ORDER BY seq"
+    def _rows_of(self, transaction: str) -> Iterator[tuple[int, str, str, str, str]]:
+        """What `log` reads: number, body, hash, hash of the event before, digest of the plan."""
         with _translated(self.path):
-            rows = self._connection.execute(query, (transaction,))
+            rows = self._connection.execute(_LOG, (transaction,))
         while True:
             with _translated(self.path):
                 some = list(islice(rows, ROWS_AT_ONCE))
             if not some:
                 return
             yield from some
+
+    def _refuse_strays(self, transaction: str, first: int) -> None:
+        """An event whose row names another transaction than its text would not be missed."""
+        end = f'"transaction":{json_string(transaction)}}}'
+        strays = self._read(
+            "SELECT seq FROM events WHERE seq > ? AND tx != ? AND substr(body, ?) = ? LIMIT 1",
+            first, transaction, -len(end), end,
+        )  # fmt: skip
+        if strays:
+            raise _damaged(self.path, f"event {strays[0][0]} stands in the wrong place")
 
     def last(self, transaction: str) -> events.Envelope | None:
         """The last event of a transaction."""
@@ -358,9 +380,24 @@ class Journal:
             row = self._connection.execute(query, (seq,)).fetchone()
         return row[0] if row else None
 
-    def _read(self, query: str, *values: str) -> list[Any]:
+    def _read(self, query: str, *values: str | int) -> list[Any]:
         with _translated(self.path):
             return self._connection.execute(query, values).fetchall()
+
+
+_LOG = (
+    "SELECT seq, body, hash, CASE seq WHEN 1 THEN printf('%064d', 0) ELSE"
+    " (SELECT hash FROM events before WHERE before.seq = here.seq - 1) END,"
+    " (SELECT plan_digest FROM transactions WHERE id = tx)"
+    " FROM events here WHERE tx = ? ORDER BY seq"
+)
+"""Each event, the hash of the one before it in the journal, and the digest of its plan."""
+
+
+def _at(error: ValidationError) -> str:
+    """ " (steps.0.id: Field required)": the first thing that is wrong."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    return f" ({'.'.join(str(part) for part in first['loc'])}: {first['msg']})"
 
 
 def _envelope(path: Path, transaction: str, seq: int, body: str, digest: str) -> events.Envelope:
@@ -370,7 +407,7 @@ def _envelope(path: Path, transaction: str, seq: int, body: str, digest: str) ->
     try:
         envelope = events.parse(body, digest)
     except ValidationError as error:
-        raise _damaged(path, f"event {seq} cannot be read") from error
+        raise _damaged(path, f"event {seq} cannot be read{_at(error)}") from error
     if (envelope.seq, envelope.transaction) != (seq, transaction):
         raise _damaged(path, f"event {seq} stands in the wrong place")
     return envelope
@@ -380,7 +417,8 @@ def _envelope(path: Path, transaction: str, seq: int, body: str, digest: str) ->
 def _translated(path: Path) -> Iterator[None]:
     try:
         yield
-    except (sqlite3.Error, OSError) as error:
+    except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
+        # UnicodeDecodeError: sqlite3 stumbles over its own message about text that is no UTF-8.
         raise JournalError(
             f"the journal cannot be used: {error}",
             where=str(path),

@@ -7,7 +7,6 @@ however it dies. What the file says of the holder is for people; the lock is wha
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +15,7 @@ from weakref import WeakSet
 from pydantic import ValidationError
 
 from orchestrator.engine.identity import local_identity
-from orchestrator.model.base import Record
+from orchestrator.model.base import Record, read_json
 from orchestrator.model.errors import JournalError, LockedError
 
 FILE = "lock"
@@ -129,7 +128,7 @@ def read_holder(state_dir: Path) -> Holder | None:
     except OSError:
         return None
     try:
-        return Holder.model_validate(json.loads(os.read(handle, 4096)))
+        return Holder.model_validate(read_json(os.read(handle, 4096)))
     except (OSError, ValueError, ValidationError):
         return None
     finally:

@@ -18,6 +18,7 @@ WAL_BYTES = 3 * 2**19
 BYTES_PER_STEP = 8 * 2**10
 """Intended, performed and their like, twice: there and back."""
 MOST = 256 * 2**20
+TABLE = "CREATE TABLE reserve (ballast BLOB)"
 
 
 def reserve(connection: sqlite3.Connection, path: Path, steps: int) -> None:
@@ -28,7 +29,8 @@ def reserve(connection: sqlite3.Connection, path: Path, steps: int) -> None:
     if free * page >= room and _size(path.with_name(path.name + "-wal")) >= WAL_BYTES:
         return
     connection.execute("BEGIN IMMEDIATE")
-    connection.execute("CREATE TABLE reserve (ballast BLOB)")
+    connection.execute("DROP TABLE IF EXISTS reserve")  # of a process that died before it did
+    connection.execute(TABLE)
     connection.execute("INSERT INTO reserve VALUES (zeroblob(?))", (room,))
     connection.execute("COMMIT")
     connection.execute("PRAGMA wal_checkpoint(FULL)")

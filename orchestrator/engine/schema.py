@@ -10,6 +10,7 @@ import shlex
 import sqlite3
 from pathlib import Path
 
+from orchestrator.engine import reserve
 from orchestrator.engine.places import own_file, sync_directory
 from orchestrator.model.errors import JournalError
 
@@ -68,6 +69,22 @@ def make_tables(connection: sqlite3.Connection) -> None:
     for statement in TABLES.split(";"):
         connection.execute(statement)
     connection.execute("COMMIT")
+
+
+def check_tables(connection: sqlite3.Connection, path: Path) -> None:
+    """Raise JournalError unless the tables are those above and nothing else: a view or a trigger
+    in their place would have us read, or do, what somebody else wrote down."""
+    expected = {statement.strip() for statement in TABLES.split(";") if statement.strip()}
+    for kind, name, made_by in connection.execute("SELECT type, name, sql FROM sqlite_master"):
+        if made_by in expected:
+            expected.remove(made_by)
+        elif not (
+            (kind, made_by) == ("index", None)  # what PRIMARY KEY makes of itself
+            or made_by == reserve.TABLE
+        ):
+            raise _not_ours(path, f"{kind} {name} in it was not made by us")
+    if expected:
+        raise _not_ours(path, "a table or an index is missing")
 
 
 def check_header(path: Path) -> None:

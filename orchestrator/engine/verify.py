@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 
 from orchestrator.engine import damage
-from orchestrator.model.base import Record
+from orchestrator.model.base import Record, read_json
 
 GENESIS = "0" * 64
 """`prev_hash` of the first event."""
@@ -39,7 +38,7 @@ def verify(connection: sqlite3.Connection) -> Verified:
             for row in connection.execute("SELECT id, plan_digest, plan FROM transactions")
         }
         for row in connection.execute("SELECT seq, tx, type, body, hash FROM events ORDER BY seq"):
-            problem = _problem(row, head, count + 1, plans)
+            problem = _problem(row, head, plans)
             if problem:
                 return Verified(events=count, head=head, bad_seq=row[0], problem=problem)
             head, count = row[4], count + 1
@@ -48,7 +47,7 @@ def verify(connection: sqlite3.Connection) -> Verified:
             problem = f"transactions without a first event: {unknown}"
             return Verified(events=count, head=head, bad_seq=count + 1, problem=problem)
         return Verified(events=count, head=head, problem=damage.find(connection))
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         problem = f"the file cannot be read on: {error}"
         return Verified(events=count, head=head, bad_seq=count + 1, problem=problem)
 
@@ -56,7 +55,6 @@ def verify(connection: sqlite3.Connection) -> Verified:
 def _problem(
     row: tuple[int, str, str, str, str],
     head: str,
-    expected: int,
     plans: dict[str, str | None],
 ) -> str | None:
     """Why the event does not fit behind `head`. Takes the plan of a `began` off `plans`."""
@@ -64,14 +62,16 @@ def _problem(
     if not damage.is_whole(body, digest):
         return "its text does not match its hash"
     try:
-        content = json.loads(body)
+        content = read_json(body)
         event = content["event"]
         if content["prev_hash"] != head:
             return "it does not follow the event before it"
-        if (content["seq"], content["transaction"], event["type"]) != (expected, tx, kind):
-            return "its number, transaction or type was changed"
+        said = {"seq": content["seq"], "tx": content["transaction"], "type": event["type"]}
+        for column, value in {"seq": seq, "tx": tx, "type": kind}.items():
+            if said[column] != value:
+                return f"its {column} is {value!r} in the table, {said[column]!r} in its text"
         if kind == "began" and plans.pop(tx, None) != event["plan_digest"]:
             return f"the stored plan of transaction {tx} is missing or was changed"
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError):
         return f"event {seq} is not in our format"
     return None

@@ -56,6 +56,18 @@ def json_string(text: str) -> str:
     return encode_basestring(text)
 
 
+def read_json(text: str | bytes) -> Any:
+    """`json.loads` for what anybody may have written.
+
+    Raises:
+        ValueError: it is not JSON, is nested too deeply, or is not UTF-8.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
 def digest(value: Any) -> str:
     """SHA-256 (hex) of `canonical_json(value)`."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()

@@ -135,31 +135,136 @@ def test_a_damaged_page_is_a_journal_error(engine: Engine, state_dir: Path, tool
 
 
 TAMPERINGS = {
-    "a changed text": "UPDATE events SET body = replace(body, '\"s1\"', '\"s2\"') WHERE seq = 4",
-    "a removed event": "DELETE FROM events WHERE seq = 4",
-    "an exchanged pair": "UPDATE events SET seq = CASE seq WHEN 4 THEN -5 ELSE -4 END"
-    " WHERE seq IN (4, 5); UPDATE events SET seq = -seq WHERE seq < 0",
-    "another type": "UPDATE events SET type = 'ended' WHERE seq = 4",
-    "another transaction": "UPDATE events SET tx = 'other' WHERE seq = 4",
-    "no JSON": "UPDATE events SET body = 'x' WHERE seq = 4",
+    "a changed text": (
+        "UPDATE events SET body = replace(body, '\"s1\"', '\"s2\"') WHERE seq = 4",
+        "its text does not match its hash",
+    ),
+    "a removed event": (
+        "DELETE FROM events WHERE seq = 4",
+        "it does not follow the event before it",
+    ),
+    "an exchanged pair": (
+        "UPDATE events SET seq = CASE seq WHEN 4 THEN -5 ELSE -4 END"
+        " WHERE seq IN (4, 5); UPDATE events SET seq = -seq WHERE seq < 0",
+        "it does not follow the event before it",
+    ),
+    "another type": (
+        "UPDATE events SET type = 'ended' WHERE seq = 4",
+        "its type is 'ended' in the table, 'intended' in its text",
+    ),
+    "another transaction": (
+        "UPDATE events SET tx = 'other' WHERE seq = 4",
+        "its tx is 'other' in the table, ",
+    ),
+    "no JSON": ("UPDATE events SET body = 'x' WHERE seq = 4", "its text does not match its hash"),
+    "another hash": (
+        "UPDATE events SET hash = 'x' WHERE seq = 4",
+        "its text does not match its hash",
+    ),
 }
 
 
 @pytest.mark.parametrize("how", TAMPERINGS)
-def test_verify_names_the_first_event_that_was_tampered_with(
+def test_verify_names_the_first_event_that_was_tampered_with_and_its_field(
     engine: Engine, state_dir: Path, tools: Any, how: str
 ) -> None:
-    engine.run(engine.begin(tools.graph([f"s{i}" for i in range(5)], "chain")))
+    transaction = engine.run(engine.begin(tools.graph([f"s{i}" for i in range(5)], "chain")))
     reader = Journal.open_readonly(state_dir)
     assert reader is not None
     whole = reader.verify()
     assert (whole.bad_seq, whole.problem) == (None, None)
+    statements, problem = TAMPERINGS[how]
     with sqlite3.connect(state_dir / FILE) as connection:
-        connection.executescript(TAMPERINGS[how])
+        connection.executescript(statements)
     found = reader.verify()
     assert found.bad_seq in {4, 5}
     assert found.events == 3
-    assert found.problem
+    assert problem in str(found.problem)
+    if how != "another type":  # the column is for people who look with sqlite3; nothing reads it
+        with pytest.raises(JournalError, match=r"the journal is damaged: event [45]"):
+            report_of(reader, transaction.transaction)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("name", "'x'"), ("intent_digest", "'x'"), ("plan_digest", "'x'"), ("started", "7.5")],
+)
+def test_verify_names_the_column_of_a_transaction_that_was_tampered_with(
+    engine: Engine, state_dir: Path, tools: Any, column: str, value: str
+) -> None:
+    """`intent_digest` decides whether an upgrade was rolled back before."""
+    engine.run(engine.begin(tools.graph(["a"])))
+    with sqlite3.connect(state_dir / FILE) as connection:
+        connection.execute(f"UPDATE transactions SET {column} = {value}")  # noqa: S608
+    with pytest.raises(JournalError, match="the journal is damaged"):
+        Journal.open_readonly(state_dir)
+    reader = Journal.open_readonly(state_dir, damaged=True)
+    assert reader is not None
+    problem = str(reader.verify().problem)
+    if column == "plan_digest":
+        assert "the stored plan of transaction" in problem
+    else:
+        assert problem.endswith(f"does not fit its first event ({column})")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE TRIGGER t AFTER INSERT ON events BEGIN DELETE FROM events; END",
+        "CREATE VIEW v AS SELECT 1",
+        "CREATE TABLE further (x)",
+        "DROP INDEX events_by_transaction",
+        "DROP TABLE events; CREATE VIEW events AS WITH RECURSIVE n(seq) AS (SELECT 1 UNION ALL"
+        " SELECT seq + 1 FROM n) SELECT seq, 't' tx, 't' type, 't' body, 't' hash FROM n",
+    ],
+)
+def test_a_journal_with_tables_that_are_not_ours_is_refused(
+    journal: Journal, state_dir: Path, statement: str
+) -> None:
+    journal.close()
+    with sqlite3.connect(state_dir / FILE) as connection:
+        connection.executescript(statement)
+    for opening in (lambda: Journal.open(state_dir, volatile=not_volatile),
+                    lambda: Journal.open_readonly(state_dir)):  # fmt: skip
+        with pytest.raises(JournalError, match="is not a journal that can be used"):
+            opening()
+
+
+def test_a_process_that_died_while_it_took_room_leaves_a_journal_that_can_be_used(
+    journal: Journal, state_dir: Path, tools: Any
+) -> None:
+    with sqlite3.connect(state_dir / FILE) as connection:
+        connection.execute("CREATE TABLE reserve (ballast BLOB)")
+    journal.begin("t", tools.graph(["a"]), STAMP)
+    assert journal.verify().problem is None
+
+
+def test_a_plan_exchanged_together_with_its_digest_is_not_executed(
+    engine: Engine, state_dir: Path, tools: Any
+) -> None:
+    from hashlib import sha256
+
+    transaction = engine.begin(tools.graph(["a", "b"]))
+    with sqlite3.connect(state_dir / FILE) as connection:
+        [plan] = connection.execute("SELECT plan FROM transactions").fetchone()
+        plan = plan.replace('"test"', '"evil"')
+        digest = sha256(plan.encode()).hexdigest()
+        connection.execute("UPDATE transactions SET plan = ?, plan_digest = ?", (plan, digest))
+    with pytest.raises(JournalError, match="was exchanged"):
+        engine.resume(transaction)
+
+
+def test_the_last_event_put_elsewhere_is_missed(
+    engine: Engine, state_dir: Path, tools: Any
+) -> None:
+    transaction = engine.begin(tools.graph(["a", "b"]))
+    engine.run(transaction)
+    with sqlite3.connect(state_dir / FILE) as connection:
+        connection.execute(
+            "UPDATE events SET tx = 'other' WHERE seq = (SELECT max(seq) FROM events)"
+        )
+    with pytest.raises(JournalError, match="stands in the wrong place"):
+        engine.resume(transaction)
 
 
 def test_verify_finds_a_text_changed_together_with_its_hash(
