@@ -28,6 +28,8 @@ MAGICS = {
 }
 LIMIT = 256 << 20
 """Bytes; a kernel with all its data has well under a hundred MiB."""
+_DICTIONARY = 160 << 20
+"""Bytes that xz may take for itself; kernels are packed with dictionaries of up to 128 MiB."""
 _STEP = 1 << 20
 _PROGRAMS = {"zstd": ["zstd", "-dcq"], "lz4": ["lz4", "-dcq"], "lzo": ["lzop", "-dcq"]}
 _TIMEOUT = 60.0
@@ -78,7 +80,7 @@ def _decompressor(kind: str) -> _Decompressor | None:
         return bz2.BZ2Decompressor()
     if kind in {"xz", "lzma"}:
         form = lzma.FORMAT_XZ if kind == "xz" else lzma.FORMAT_ALONE
-        return lzma.LZMADecompressor(form, memlimit=LIMIT)
+        return lzma.LZMADecompressor(form, memlimit=_DICTIONARY)
     if kind == "zstd":
         try:
             module = importlib.import_module("compression.zstd")

@@ -7,11 +7,11 @@ this order (https://systemd.io/BOOT_LOADER_INTERFACE).
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
+from orchestrator.model.base import read_json
 from orchestrator.model.errors import MkupgradeError, ToolError
 from orchestrator.model.host import BootState, Capability
 from orchestrator.system import subprocesses
@@ -35,11 +35,22 @@ def observe(root: Path) -> BootState:
         listed = _list()
     except MkupgradeError:
         return BootState(loader="systemd-boot")
+    once = _variable(root, "LoaderEntryOneShot")
+    return state_of(listed, once, _variable(root, "LoaderEntryDefault"))
+
+
+def state_of(listed: list[dict[str, Any]], once: str | None, saved: str | None) -> BootState:
+    """The boot loader's view.
+
+    Args:
+        listed: as `parse_list` returns it.
+        once: the entry chosen for the next boot only, if any.
+        saved: the one that was made the default by `bootctl set-default`, if any.
+    """
     entries = {entry["id"]: _what(entry) for entry in listed}
     default = next((entry["id"] for entry in listed if entry.get("isDefault") is True), None)
-    once = _variable(root, "LoaderEntryOneShot")
     if once is not None and default == once:  # bootctl calls that one the default
-        default = _variable(root, "LoaderEntryDefault")
+        default = saved
     return BootState(
         loader="systemd-boot",
         default=default if default in entries else None,
@@ -84,9 +95,13 @@ def set_default(entry: str) -> None:
 
 
 def parse_list(text: str) -> list[dict[str, Any]]:
-    """`bootctl list --json=short`: objects with an id; what has none is left out."""
+    """`bootctl list --json=short`: objects with an id; what has none is left out.
+
+    Titles come from files on the ESP; what is no Unicode in them becomes "?".
+    """
+    text = re.sub(r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}", "?", text)
     try:
-        parsed = json.loads(text or "[]")
+        parsed = read_json(text or "[]")
     except ValueError:
         return []
     if not isinstance(parsed, list):

@@ -8,11 +8,11 @@ is left as it is.
 from __future__ import annotations
 
 import ipaddress
-import json
 import time
 from collections.abc import Sequence
 from typing import Any
 
+from orchestrator.model.base import read_json
 from orchestrator.model.errors import ErrorClass, WorkloadError
 from orchestrator.model.seams import Control
 from orchestrator.system import subprocesses
@@ -190,7 +190,7 @@ def _add_route(route: Route, interface: str) -> list[str]:
 def _ip(*words: str) -> list[dict[str, Any]]:
     done = subprocesses.run(["ip", "-json", *words], timeout=_IP_SECONDS)
     try:
-        value = json.loads(done.text or "[]")
+        value = read_json(done.text or "[]")
     except ValueError as error:
         raise WorkloadError(f"ip -json {' '.join(words)} wrote no JSON") from error
     return [entry for entry in value if isinstance(entry, dict) and entry]

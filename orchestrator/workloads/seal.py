@@ -11,12 +11,11 @@ survives the death of the engine, but no reset; below the state directory it sur
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
-from orchestrator.model.base import canonical_json
+from orchestrator.model.base import canonical_json, read_json
 from orchestrator.model.errors import MkupgradeError, WorkloadError
 from orchestrator.model.seams import Result
 from orchestrator.system import files
@@ -72,7 +71,7 @@ def _read(path: Path) -> Result | None:
     if not path.exists():
         return None
     try:
-        value: Any = json.loads(files.read_regular(path, _LIMIT))
+        value: Any = read_json(files.read_regular(path, _LIMIT))
     except (ValueError, MkupgradeError) as error:
         raise WorkloadError(f"cannot be read: {error}", where=str(path)) from error
     if not isinstance(value, dict):

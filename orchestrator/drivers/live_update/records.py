@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from orchestrator.model.base import read_json
 from orchestrator.model.errors import JournalError, SystemCallError
 from orchestrator.model.steps import Section
 from orchestrator.system import files
@@ -110,7 +111,7 @@ def drop_tree(path: Path) -> None:
 def _parsed(path: Path, data: bytes) -> dict[str, Any]:
     fields: Any = None
     with suppress(ValueError):
-        fields = json.loads(data)
+        fields = read_json(data)
     if not isinstance(fields, dict):
         raise RecordError("the record is damaged", where=str(path))
     return fields

@@ -1,0 +1,113 @@
+"""The property that every target is held to, for one input.
+
+- Nothing but a `MkupgradeError` comes out.
+- Python's memory stays below the target's bound; the command also bounds the whole process.
+- It takes less than a second of this process's own time. The processor's clock, not the wall's:
+  a machine that is busy with other things is no finding.
+- Nothing is written but by targets that say so, and then below the directory they were given.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import tracemalloc
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from orchestrator.model.errors import MkupgradeError
+from tests.fuzz.target import Target
+
+SECONDS = 1.0
+_CHANGES = (
+    "os.chmod", "os.chown", "os.link", "os.mkdir", "os.putenv", "os.remove", "os.rename",
+    "os.rmdir", "os.symlink", "os.truncate", "os.utime",
+)  # fmt: skip
+_RUNS = ("os.exec", "os.fork", "os.posix_spawn", "os.spawn", "os.system", "socket.connect",
+         "subprocess.Popen")  # fmt: skip
+_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+
+
+class BrokenError(AssertionError):
+    """An input that a target does not stand."""
+
+
+class _Auditor:
+    """Python's audit hooks cannot be taken away again: there is one, off between inputs."""
+
+    def __init__(self) -> None:
+        self.directory: str | None = None
+        self.may_write = False
+        self.seen: list[str] = []
+        self._added = False
+
+    def begin(self, target: Target, directory: Path) -> None:
+        if not self._added:
+            sys.addaudithook(self._hook)
+            self._added = True
+        self.seen = []
+        self.may_write = target.writes
+        self.directory = str(directory)
+
+    def end(self) -> list[str]:
+        self.directory = None
+        return self.seen
+
+    def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if self.directory is None:
+            return
+        if event == "open":
+            path, _, flags = arguments
+            if isinstance(flags, int) and flags & _WRITING and not self._allowed(path):
+                self.seen.append(f"opens {path!r} for writing")
+        elif event in _CHANGES and not self._allowed(arguments[0]):
+            self.seen.append(f"{event} {arguments[0]!r}")
+        elif event in _RUNS:
+            self.seen.append(f"{event} {arguments[:2]!r}")
+
+    def _allowed(self, path: Any) -> bool:
+        if not self.may_write or self.directory is None:
+            return False
+        # Relative to a directory's descriptor: where it ended up is looked at afterwards.
+        text = os.fsdecode(path) if isinstance(path, str | bytes | Path) else ""
+        return not text.startswith("/") or text.startswith(self.directory + "/")
+
+
+_AUDITOR = _Auditor()
+
+
+def hold(target: Target, data: bytes, directory: Path, seconds: float = SECONDS) -> None:
+    """Run one input.
+
+    Args:
+        directory: an empty directory that the target may read and, if it says so, write.
+
+    Raises:
+        BrokenError: the property does not hold; its cause is what came out.
+    """
+    tracing = tracemalloc.is_tracing()
+    if not tracing:
+        tracemalloc.start(1)
+    before = tracemalloc.get_traced_memory()[0]
+    tracemalloc.reset_peak()
+    _AUDITOR.begin(target, directory)
+    began = time.thread_time()
+    try:
+        with suppress(MkupgradeError):
+            target.run(data, directory)
+    except Exception as error:
+        raise BrokenError(f"{target.name}: {type(error).__name__}: {error}") from error
+    finally:
+        took = time.thread_time() - began
+        written = _AUDITOR.end()
+        peak = tracemalloc.get_traced_memory()[1] - before
+        if not tracing:
+            tracemalloc.stop()
+    if written:
+        raise BrokenError(f"{target.name}: {written[0]}")
+    if took > seconds:
+        raise BrokenError(f"{target.name}: {took:.2f} s for {len(data)} bytes")
+    if peak > target.memory:
+        raise BrokenError(f"{target.name}: {peak >> 20} MiB for {len(data)} bytes")
