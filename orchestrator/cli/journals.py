@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orchestrator.cli.next_command import as_root
 from orchestrator.model.errors import ErrorClass, MkupgradeError
 
 if TYPE_CHECKING:
@@ -26,20 +28,39 @@ def reading(state_dir: Path, *, damaged: bool = False) -> Iterator[Journal | Non
     """The journal, opened for reading; None: there is none yet. `damaged`: also one that is."""
     from orchestrator.engine.journal import Journal
 
-    try:
-        journal = Journal.open_readonly(state_dir, damaged=damaged)
-    except PermissionError as error:
-        raise MkupgradeError(
-            "the journal cannot be read",
-            where=str(state_dir),
-            state="this needs root",
-            error_class=ErrorClass.REFUSED,
-        ) from error
+    refuse_if_closed(state_dir)
+    journal = Journal.open_readonly(state_dir, damaged=damaged)
     try:
         yield journal
     finally:
         if journal is not None:
             journal.close()
+
+
+def refuse_if_closed(state_dir: Path) -> None:
+    """Say what an ordinary user can do about a state directory that is closed to them.
+
+    Raises:
+        MkupgradeError
+    """
+    try:
+        there = os.path.lexists(state_dir) or not os.access(state_dir.parent, os.X_OK)
+        closed = there and not os.access(state_dir, os.R_OK | os.X_OK, effective_ids=True)
+        if not closed or not state_dir.is_dir():
+            return
+        owner = state_dir.stat().st_uid
+    except PermissionError:
+        owner = 0
+    except OSError:
+        return
+    whose = "root" if owner == 0 else f"user {owner}"
+    raise MkupgradeError(
+        f"the state directory is closed to all but {whose}",
+        where=str(state_dir),
+        state="nothing was changed",
+        next_command=as_root(),
+        error_class=ErrorClass.REFUSED,
+    )
 
 
 def find(journal: Journal | None, given: str | None, state_dir: Path) -> str:

@@ -36,7 +36,7 @@ class Program(Catalogue):
 
     def _code(self, arguments: list[str], *rest: Any, **kwargs: Any) -> ExitCode:
         code = ExitCode.DONE
-        forget()
+        forget(arguments)
         try:
             code = ExitCode(super().main(arguments, *rest, **kwargs) or 0)
         except BrokenPipeError:

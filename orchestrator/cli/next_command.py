@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ _TAKES_STATE_DIR = {"resume", "rollback", "abort", "status", "history", "report"
 
 @dataclass
 class _Call:
+    arguments: Sequence[str] = ()
     plan: Path | None = None
     saved: bool = False
     state_dir: Path | None = None
@@ -28,9 +30,22 @@ class _Call:
 _call = _Call()
 
 
-def forget() -> None:
-    """A new call begins."""
+def forget(arguments: Sequence[str] = ()) -> None:
+    """A new call begins, with these arguments."""
+    _call.arguments = tuple(arguments)
     _call.plan, _call.saved, _call.state_dir = None, False, None
+
+
+def as_root() -> str:
+    """This very call, by root. sudo does not pass variables on, so that the state directory is
+    named where it came from one."""
+    arguments = list(_call.arguments)
+    named = any(argument.startswith("--state-dir") for argument in arguments)
+    where = str(_call.state_dir or DEFAULT_STATE_DIR)
+    takes_it = bool(arguments) and arguments[0] in _TAKES_STATE_DIR
+    if takes_it and not named and where != DEFAULT_STATE_DIR:
+        arguments += ["--state-dir", where]
+    return shlex.join(("sudo", "mkupgrade", *arguments))
 
 
 def remember_plan(path: Path, *, saved: bool) -> None:

@@ -57,11 +57,12 @@ class Standing:
 
 def standing(state_dir: Path) -> Standing:
     """Look at journal, lock and kernel; changes nothing."""
-    from orchestrator.cli.journals import reading
+    from orchestrator.cli.journals import reading, refuse_if_closed
     from orchestrator.cli.wiring import identity_at
     from orchestrator.engine.lock import current_holder
     from orchestrator.engine.queries import history, report_of, unfinished
 
+    refuse_if_closed(state_dir)
     found = Standing(state_dir, identity_at(state_dir), holder=current_holder(state_dir))
     with reading(state_dir) as journal:
         if journal is not None:

@@ -113,8 +113,10 @@ def open_driver(spec: UpgradeSpec) -> Driver:
         NotSupportedError: that driver is not built.
     """
     if spec.host.driver == "simulated":
+        from orchestrator.cli.journals import refuse_if_closed
         from orchestrator.drivers.simulated import SimulatedDriver
 
+        refuse_if_closed(Path(spec.host.state_dir))
         return SimulatedDriver.for_spec(spec)
     return driver_named(spec.host.driver, Path(spec.host.state_dir))
 

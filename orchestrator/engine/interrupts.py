@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from orchestrator.engine.places import sync_directory
+from orchestrator.engine.places import read_own, sync_directory
 from orchestrator.model.base import Record
 
 ABORT_FILE = "abort"
@@ -63,16 +63,13 @@ def write_abort(state_dir: Path, transaction: str, reason: str) -> None:
 
 def read_abort(state_dir: Path, transaction: str) -> str | None:
     """The reason why this transaction is to be aborted, or None."""
-    try:
-        handle = os.open(state_dir / ABORT_FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
+    data = read_own(state_dir / ABORT_FILE, 4096)
+    if data is None:
         return None
     try:
-        request = AbortRequest.model_validate_json(os.read(handle, 4096))
-    except (OSError, ValidationError):
+        request = AbortRequest.model_validate_json(data)
+    except ValidationError:
         return None
-    finally:
-        os.close(handle)
     return request.reason if request.transaction == transaction else None
 
 

@@ -27,6 +27,7 @@ from orchestrator.engine.places import (
     is_full,
     own_directory,
     own_file,
+    require_own_directory,
     write_again,
 )
 from orchestrator.engine.verify import GENESIS, Verified, verify
@@ -142,8 +143,11 @@ class Journal:
                 return None
         except OSError as error:
             raise JournalError(
-                f"cannot be read: {error.strerror}", where=str(path), next_command="run as root"
+                f"cannot be read: {error.strerror}",
+                where=str(path),
+                next_command="sudo mkupgrade status",
             ) from error
+        require_own_directory(state_dir)
         own_file(path)
         with _translated(path):
             schema.check_header(path)

@@ -12,9 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from weakref import WeakSet
 
-from pydantic import ValidationError
-
 from orchestrator.engine.identity import local_identity
+from orchestrator.engine.places import check_own, read_own
 from orchestrator.model.base import Record, read_json
 from orchestrator.model.errors import JournalError, LockedError
 
@@ -79,6 +78,11 @@ class HostLock:
                 state="nothing was changed",
             ) from error
         try:
+            check_own(handle, self._path)
+        except JournalError:
+            os.close(handle)
+            raise
+        try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             os.close(handle)
@@ -123,16 +127,13 @@ os.register_at_fork(after_in_child=_forget_all)
 
 def read_holder(state_dir: Path) -> Holder | None:
     """What the last holder wrote, or None. It may be dead: see `current_holder`."""
-    try:
-        handle = os.open(state_dir / FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
+    data = read_own(state_dir / FILE, 4096)
+    if data is None:
         return None
     try:
-        return Holder.model_validate(read_json(os.read(handle, 4096)))
-    except (OSError, ValueError, ValidationError):
+        return Holder.model_validate(read_json(data))
+    except ValueError:  # a ValidationError is one
         return None
-    finally:
-        os.close(handle)
 
 
 def current_holder(state_dir: Path) -> Holder | None:

@@ -30,18 +30,30 @@ def own_directory(path: Path) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.mkdir(mode=0o700)
             sync_directory(path.parent)
+    except OSError as error:
+        raise _unusable(path, error) from error
+    require_own_directory(path)
+
+
+def require_own_directory(path: Path) -> None:
+    """As `own_directory`, but nothing is made: a directory that is missing is an error."""
+    try:
         handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
-        raise JournalError(
-            f"the state directory cannot be used: {error.strerror}",
-            where=str(path),
-            state="nothing was changed",
-            next_command=f"{'df -h' if error.errno in _FULL else 'ls -ld'} {path.parent}",
-        ) from error
+        raise _unusable(path, error) from error
     try:
         _check_ours(os.fstat(handle), path, 0o700)
     finally:
         os.close(handle)
+
+
+def _unusable(path: Path, error: OSError) -> JournalError:
+    return JournalError(
+        f"the state directory cannot be used: {error.strerror}",
+        where=str(path),
+        state="nothing was changed",
+        next_command=f"{'df -h' if error.errno in _FULL else 'ls -ld'} {path.parent}",
+    )
 
 
 def own_file(path: Path) -> None:
@@ -53,14 +65,35 @@ def own_file(path: Path) -> None:
             f"cannot be opened: {error.strerror}", where=str(path), state="nothing was changed"
         ) from error
     try:
-        found = os.fstat(handle)
-        if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
-            raise JournalError(
-                "not a plain file with one name", where=str(path), state="nothing was changed"
-            )
-        _check_ours(found, path, 0o600)
+        check_own(handle, path)
     finally:
         os.close(handle)
+
+
+def read_own(path: Path, limit: int) -> bytes | None:
+    """The first `limit` bytes of a file that `own_file` would pass; None for anything else: what
+    others put there says nothing."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return None
+    try:
+        check_own(handle, path)
+        return os.read(handle, limit)
+    except (OSError, JournalError):
+        return None
+    finally:
+        os.close(handle)
+
+
+def check_own(handle: int, path: Path) -> None:
+    """Raise JournalError unless what is open is what `own_file` asks for."""
+    found = os.fstat(handle)
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
+        raise JournalError(
+            "not a plain file with one name", where=str(path), state="nothing was changed"
+        )
+    _check_ours(found, path, 0o600)
 
 
 def _check_ours(found: os.stat_result, path: Path, mode: int) -> None:

@@ -75,7 +75,7 @@ def test_an_edited_plan_is_refused_with_the_place(text, old, new, said):
 
 
 def test_no_flipped_bit_goes_unseen(text):
-    """Every ninety-seventh byte, each time another bit; white space may change, the plan may not."""
+    """Every 97th byte, each time another bit; white space may change, the plan may not."""
     data = text.encode()
     for at in range(0, len(data), 97):
         flipped = data[:at] + bytes([data[at] ^ 1 << at % 8]) + data[at + 1 :]
