@@ -25,5 +25,6 @@ def test_every_dependency_has_its_reason() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
     assert listed("Runtime (Python)") == sorted(names(project["dependencies"]))
-    dev = names(project["optional-dependencies"]["dev"])
-    assert listed("Development (Python, extra `dev`)") == sorted(dev)
+    extras = project["optional-dependencies"]
+    assert listed("Development (Python, extra `dev`)") == sorted(names(extras["dev"]))
+    assert listed("Fuzzing (Python, extra `fuzz`)") == sorted(names(extras["fuzz"]))
