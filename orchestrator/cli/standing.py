@@ -135,6 +135,17 @@ def _marked() -> bool:
         return False
 
 
+def policy_problem() -> list[str]:
+    """Why the policy of this host cannot be relied on, so that every plan would be refused."""
+    from orchestrator.policy import in_force
+
+    try:
+        in_force()
+    except MkupgradeError as error:
+        return [str(error), *error.details]
+    return []
+
+
 def policy_objections(target: Target, spec: UpgradeSpec, saved: StepGraph | None) -> list[str]:
     """Why the policy of this host would refuse an apply of this file."""
     from orchestrator.policy import in_force

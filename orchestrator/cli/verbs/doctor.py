@@ -16,7 +16,6 @@ from orchestrator.model.outcomes import ExitCode
 if TYPE_CHECKING:
     from orchestrator.model.host import HostState
     from orchestrator.model.spec import UpgradeSpec
-    from orchestrator.policy import InForce
 
 
 @verb(
@@ -35,10 +34,12 @@ def doctor(call: Call, spec: Path | None, state_dir: Path) -> ExitCode:
     With a plan also its files and workloads, and exit code 1 with every cause if this host
     cannot carry it out. Changes nothing; as root it sees more.
     """
-    from orchestrator.cli.standing import guard_objections, policy_objections
+    from orchestrator.cli.standing import guard_objections, policy_objections, policy_problem
     from orchestrator.cli.wiring import open_driver, read_target
+    from orchestrator.policy import in_force
 
-    policy, objections = _policy()
+    objections = policy_problem()
+    policy = in_force() if not objections else None
     if spec is not None:
         target = read_target(spec)
         document, saved = target.load()
@@ -68,17 +69,6 @@ def doctor(call: Call, spec: Path | None, state_dir: Path) -> ExitCode:
     if problem is not None and not call.json:
         raise problem
     return ExitCode.ERROR if problem is not None else ExitCode.DONE
-
-
-def _policy() -> tuple[InForce | None, list[str]]:
-    """The policy in force, or why it cannot be relied on."""
-    from orchestrator.model.errors import PolicyError
-    from orchestrator.policy import in_force
-
-    try:
-        return in_force(), []
-    except PolicyError as error:
-        return None, [str(error), *error.details]
 
 
 def _plan_problem(spec: UpgradeSpec, host: HostState) -> PlanError | None:

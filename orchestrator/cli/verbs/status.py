@@ -37,7 +37,12 @@ def status(
     Also whether the running kernel was ever started by a cold boot, and whether an apply would
     act, with the reason. With --watch the exit code is that of the transaction.
     """
-    from orchestrator.cli.standing import guard_objections, look_at_plan, standing
+    from orchestrator.cli.standing import (
+        guard_objections,
+        look_at_plan,
+        policy_problem,
+        standing,
+    )
 
     if spec is not None and _by_default(context):
         state_dir = _state_dir_of(spec) or state_dir
@@ -45,8 +50,9 @@ def status(
     if spec is not None:
         look_at_plan(found, spec)
         remember_state_dir(state_dir)  # the plan may name another
-    elif not _is_pretend(state_dir):
-        found.objections += guard_objections()
+    else:
+        found.objections += policy_problem()
+        found.objections += [] if _is_pretend(state_dir) else guard_objections()
     if watch and found.unfinished is not None and found.holder is not None:
         return _watch(call, found)
     if call.json:
