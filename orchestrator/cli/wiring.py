@@ -20,6 +20,8 @@ MULTIKERNEL = Path("/sys/fs/multikernel")
 SIMULATED_HOST = "simulated-host.json"
 
 _SAVED_PLAN = b'"mkupgrade-plan/'
+_PIECE = 4 << 20
+"""Bytes read at once: `read` takes all the memory that it is allowed to fill."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,10 @@ def read_target(path: Path) -> Target:
         if target.is_saved_plan:
             from orchestrator.planning.files import SIZE_LIMIT
 
-            target = Target(path, target.data + file.read(SIZE_LIMIT))
+            pieces = [target.data]
+            while sum(map(len, pieces)) <= SIZE_LIMIT and (piece := file.read(_PIECE)):
+                pieces.append(piece)
+            target = Target(path, b"".join(pieces))
     return target
 
 

@@ -25,8 +25,6 @@ from orchestrator.system import trusted
 from orchestrator.system.trusted import Trust, UntrustedPathError
 
 UNCHANGED = "nothing was changed"
-_SIGNERS_LIMIT = 4 << 20
-"""Bytes of an allowed signers file or of a list of revoked keys."""
 _SHOWN = 20
 
 
@@ -184,7 +182,7 @@ class InForce:
 
     def _read(self, path: Path, rule: str) -> bytes:
         try:
-            return trusted.read(path, _SIGNERS_LIMIT, self.place.trust)
+            return trusted.read(path, signatures.SIGNERS_LIMIT, self.place.trust)
         except UntrustedPathError as error:
             raise _unusable(path, f"{rule}: {error.what}", error.next_command) from error
         except OSError as error:

@@ -7,6 +7,7 @@ not where somebody remembered to look.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -63,8 +64,14 @@ def graph_objections(policy: Policy, graph: StepGraph, resolve: Resolve) -> list
     if graph.spec is not None:
         found += rules.all(graph.spec, ("spec",))
     for number, step in enumerate(graph.steps):
-        params = PARAMS[Kind(step.kind)].model_validate(step.params)
-        found += rules.all(params, ("steps", number, "params"))
+        place = ("steps", number, "params")
+        try:
+            params = PARAMS[Kind(step.kind)].model_validate(step.params)
+        except ValueError:  # a plan of a journal; one out of a file was held to this before
+            message = f"a step of kind {quoted(step.kind)} whose parameters are unknown"
+            found.append(Objection(place, "steps", message))
+        else:
+            found += rules.all(params, place)
     return found
 
 
@@ -91,9 +98,9 @@ class _Rules:
             yield Objection(place, "state.directories", f"{quoted(directory)} is none of {known}")
             return
         path = Path(directory)
-        above = self._look(path if path.exists() else path.parent)
-        if isinstance(above, str) and path.parent.exists():
-            yield Objection(place, "state.directories", above)
+        found = self._look(path if os.path.lexists(path) else path.parent)
+        if isinstance(found, str) and os.path.lexists(path.parent):
+            yield Objection(place, "state.directories", found)
 
     def _files(self, model: BaseModel, place: Place) -> Iterator[Objection]:
         images = self._policy.images

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ NAMESPACE = "mkupgrade-plan@v1"
 SUFFIX = ".sig"
 LIMIT = 64 << 10
 """Bytes of a signature; one by a certificate has a few thousand."""
+SIGNERS_LIMIT = 4 << 20
+"""Bytes of an allowed signers file or of a list of revoked keys."""
 _TIMEOUT = 30.0
 _PROGRAM = "ssh-keygen"
 _GOOD = re.compile(r'Good "[^"]*" signature for (?:.*) with (\S+) key (\S+)')
@@ -159,6 +162,6 @@ def refusal(error: MkupgradeError, path: Path) -> PolicyError:
         f"the policy demands signed plans: {error.what}",
         where=str(path),
         state="nothing was changed",
-        next_command=f"mkupgrade sign --verify {path}",
+        next_command=f"mkupgrade sign --verify {shlex.quote(str(path))}",
         details=error.details,
     )

@@ -10,6 +10,7 @@ import json
 import lzma
 import sqlite3
 import struct
+import subprocess
 import tempfile
 from collections.abc import Callable
 from functools import cache
@@ -26,6 +27,7 @@ from orchestrator.handover.payload import write_payload
 from orchestrator.loading import load_spec
 from orchestrator.model.base import digest
 from orchestrator.model.host import HostState
+from orchestrator.policy import signatures as signatures_of_plans
 from tests.support.hosts import host_data, spec_data, workload
 from tests.support.images import bz_image, kernel
 
@@ -59,8 +61,9 @@ def resealed(data: bytes) -> bytes:
 
 
 @cache
-def journals() -> list[bytes]:
-    """The journal of a pretend upgrade that was committed and then rolled back, made small."""
+def _upgraded() -> tuple[bytes, bytes]:
+    """A pretend upgrade that was committed and then rolled back: its journal, made small, and its
+    host."""
     with tempfile.TemporaryDirectory() as name:
         state = Path(name) / "state"
         document = spec_data(
@@ -79,7 +82,36 @@ def journals() -> list[bytes]:
             connection.execute("PRAGMA journal_mode=DELETE")
             connection.execute("VACUUM")
         connection.close()
-        return [(state / FILE).read_bytes()]
+        return (state / FILE).read_bytes(), (state / "simulated-host.json").read_bytes()
+
+
+def journals() -> list[bytes]:
+    return [_upgraded()[0]]
+
+
+def pretend_hosts() -> list[bytes]:
+    return [_upgraded()[1]]
+
+
+SIGNED = b"api_version: mkupgrade/v1\n"
+
+
+@cache
+def _signed_by_a_key() -> tuple[bytes, bytes]:
+    with tempfile.TemporaryDirectory() as name:
+        key = Path(name) / "key"
+        argv = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "fuzz", "-f", str(key)]
+        subprocess.run(argv, check=True)
+        public = key.with_name("key.pub").read_bytes()
+        return signatures_of_plans.sign(SIGNED, key), b"fuzz@example.org " + public
+
+
+def signatures() -> list[bytes]:
+    return [_signed_by_a_key()[0]]
+
+
+def signers() -> bytes:
+    return _signed_by_a_key()[1]
 
 
 @cache

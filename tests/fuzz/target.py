@@ -29,6 +29,8 @@ class Target:
     """Inputs in one run of the fast suite, by what one costs."""
     writes: bool
     """It unpacks into the directory that it is given."""
+    runs: bool
+    """It hands the bytes to a program of others."""
     memory: int
     """Bytes that one input may take at its peak, on top of what was there before."""
 
@@ -43,12 +45,13 @@ def target(
     tokens: tuple[bytes, ...] = (),
     examples: int = 100,
     writes: bool = False,
+    runs: bool = False,
     memory: int = MEMORY,
 ) -> Callable[[Run], Run]:
     """Enter a function into the register."""
 
     def enter(run: Run) -> Run:
-        TARGETS[name] = Target(name, run, seeds, tokens, examples, writes, memory)
+        TARGETS[name] = Target(name, run, seeds, tokens, examples, writes, runs, memory)
         return run
 
     return enter

@@ -17,6 +17,7 @@ from orchestrator.cli.render.html import report_html
 from orchestrator.cli.render.report import report_text
 from orchestrator.cli.render.view import report_json, view_of
 from orchestrator.drivers.live_update import records
+from orchestrator.drivers.simulated.store import Store
 from orchestrator.engine import fold
 from orchestrator.engine.core import decide
 from orchestrator.engine.interrupts import ABORT_FILE, read_abort
@@ -28,9 +29,10 @@ from orchestrator.handover import archive
 from orchestrator.handover.frame import SIZE, Header
 from orchestrator.handover.manifest import Manifest
 from orchestrator.handover.payload import unpack_payload, verify_payload
-from orchestrator.loading import load_spec
+from orchestrator.loading import load_policy, load_spec
 from orchestrator.loading.source import decode
-from orchestrator.model.errors import MkupgradeError
+from orchestrator.model.errors import MkupgradeError, PolicyError
+from orchestrator.policy import signatures
 from orchestrator.system import decompress, grub, guard, kernel_config, kernel_image, systemd_boot
 from orchestrator.workloads import meta
 from tests.fuzz import seeds
@@ -52,6 +54,22 @@ _YAML = (
 @target("spec", seeds.specs, tokens=_YAML, examples=12)
 def _spec(data: bytes, _: Path) -> None:
     load_spec(decode(data, "plan.yaml"))
+
+
+POLICY = b"""\
+api_version: mkupgrade-policy/v1
+signatures: {allowed_signers: /etc/mkupgrade/allowed_signers}
+images: {directories: [/boot]}
+commands:
+  hooks: [{program: /bin/a}, {argv: [/bin/b, c]}]
+  criu_arguments: []
+state: {directories: [/var/lib/mkupgrade]}
+"""
+
+
+@target("policy", lambda: [POLICY], tokens=_YAML, examples=40)
+def _policy(data: bytes, _: Path) -> None:
+    load_policy(decode(data, "policy.yaml"))
 
 
 @target("plan", seeds.plans, tokens=_JSON, examples=25)
@@ -298,6 +316,25 @@ def _lock(data: bytes, directory: Path) -> None:
 @target("abort", lambda: [b'{"transaction":"t","reason":"r"}'], tokens=_JSON, writes=True)
 def _abort(data: bytes, directory: Path) -> None:
     read_abort(_in_state(directory, ABORT_FILE, data), "t")
+
+
+@target("simulated-host", seeds.pretend_hosts, tokens=_JSON, examples=40, writes=True,
+        memory=80 << 20)  # fmt: skip
+def _simulated_host(data: bytes, directory: Path) -> None:
+    Store(_in_state(directory, "host.json", data) / "host.json").read()
+
+
+if shutil.which("ssh-keygen"):
+
+    @target("signature", seeds.signatures, tokens=(b"U1NIU0lH",), examples=4, runs=True)
+    def _signature(data: bytes, _: Path) -> None:
+        """As beside a plan. Never is it good for other bytes than those that were signed."""
+        try:
+            signatures.verify(seeds.SIGNED + b"x", data, seeds.signers(), None)
+        except PolicyError:
+            signatures.verify(seeds.SIGNED, data, seeds.signers(), None)
+        else:
+            raise AssertionError("good for other bytes")
 
 
 @target("driver-record", lambda: [b'{"boot_id":"b","image":"/boot/k","sha256":"0"}'], tokens=_JSON)

@@ -4,7 +4,8 @@
 - Python's memory stays below the target's bound; the command also bounds the whole process.
 - It takes less than a second of this process's own time. The processor's clock, not the wall's:
   a machine that is busy with other things is no finding.
-- Nothing is written but by targets that say so, and then below the directory they were given.
+- Nothing is written but by targets that say so, and then below the directory they were given;
+  no program is started but by those that say so.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class _Auditor:
     def __init__(self) -> None:
         self.directory: str | None = None
         self.may_write = False
+        self.may_run = False
         self.seen: list[str] = []
         self._added = False
 
@@ -49,6 +51,7 @@ class _Auditor:
             self._added = True
         self.seen = []
         self.may_write = target.writes
+        self.may_run = target.runs
         self.directory = str(directory)
 
     def end(self) -> list[str]:
@@ -64,10 +67,12 @@ class _Auditor:
                 self.seen.append(f"opens {path!r} for writing")
         elif event in _CHANGES and not self._allowed(arguments[0]):
             self.seen.append(f"{event} {arguments[0]!r}")
-        elif event in _RUNS:
+        elif event in _RUNS and not self.may_run:
             self.seen.append(f"{event} {arguments[:2]!r}")
 
     def _allowed(self, path: Any) -> bool:
+        if path == os.devnull:
+            return True
         if not self.may_write or self.directory is None:
             return False
         # Relative to a directory's descriptor: where it ended up is looked at afterwards.

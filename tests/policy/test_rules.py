@@ -205,6 +205,14 @@ def test_the_steps_of_a_plan_are_held_to_the_rules_whatever_its_spec_says() -> N
     }
 
 
+def test_a_step_that_cannot_be_judged_is_refused() -> None:
+    graph = plan_of()
+    for change in ({"kind": "run-anything"}, {"params": {"argv": ["/bin/evil"]}}):
+        steps = [graph.steps[0].model_copy(update=change), *graph.steps[1:]]
+        found = graph_objections(policy(), graph.model_copy(update={"steps": steps}), there)
+        assert [(o.place, o.rule) for o in found] == [(("steps", 0, "params"), "steps")]
+
+
 def _commands(model: type[BaseModel]) -> Iterator[str]:
     """Fields that hold a command, by their type."""
     for name, hint in get_type_hints(model, include_extras=True).items():

@@ -11,7 +11,7 @@ import click
 
 from orchestrator.cli.command import Call, plan_argument, verb
 from orchestrator.cli.terminal import clean, styled
-from orchestrator.model.errors import ErrorClass, MkupgradeError
+from orchestrator.model.errors import ErrorClass, MkupgradeError, PolicyError
 from orchestrator.model.outcomes import ExitCode
 
 if TYPE_CHECKING:
@@ -79,8 +79,13 @@ def _verify(call: Call, target: Target, allowed_signers: Path | None) -> ExitCod
     if allowed_signers is not None and signature is not None:
         from orchestrator.system import files
 
-        signers = files.read_regular(allowed_signers, signatures.LIMIT)
-        signer = signatures.verify(target.data, signature, signers, None)
+        with files.open_followed(allowed_signers) as file:
+            signers = file.read(signatures.SIGNERS_LIMIT)
+        try:
+            signer = signatures.verify(target.data, signature, signers, None)
+        except PolicyError as error:
+            error.where = str(target.path)
+            raise
     else:
         policy = in_force()
         found = policy.require_signature(target.data, target.path) if policy is not None else None
