@@ -118,6 +118,7 @@ def test_bad_input_is_refused_and_the_host_is_as_it_was(boot: Boot, kernels: Ker
         scene = Scene(guest, mkupgrade, kernels.target.release)
         no_permit(scene)
         bad_files(scene)
+        policy(scene)
         bad_workload(scene)
         somebody_else(scene)
         no_root(scene)
@@ -171,6 +172,29 @@ def no_permit(scene: Scene) -> None:
     assert run("host", "permit").code == 0
 
 
+def policy(scene: Scene) -> None:
+    """On a real root directory: what the policy does not allow, and one that others can change."""
+    path = "/etc/mkupgrade/policy.yaml"
+
+    def says(text: str, mode: str = "0644") -> None:
+        scene.guest.put(path, f"api_version: mkupgrade-policy/v1\n{text}\n")
+        scene.shell(f"chmod {mode} {path}")
+
+    with scene.unchanged("a policy"):
+        says("images: {directories: [/usr/lib/modules]}")
+        for done in (scene.apply(scene.plan()), scene.apply()):
+            found = refused(done, ERROR, "images.directories", "is not below /usr/lib/modules")
+            assert found["code"] == "policy"
+        says("signatures: {allowed_signers: /etc/mkupgrade/allowed_signers}")
+        refused(scene.apply(), WAITING, "this one has no signature")
+        says("", "0666")
+        refused(scene.apply(), ERROR, "cannot be relied on", "can be written by others")
+        says("images: {directories: [/boot]}\nstate: {directories: [/var/lib/mkupgrade]}")
+        wrong = scene.plan({"sha256": "0" * 64})
+        refused(scene.apply(wrong), ERROR, "sha256 is")  # that is, the policy let it through
+        scene.shell(f"rm {path}")
+
+
 def bad_files(scene: Scene) -> None:
     image = f"/boot/vmlinuz-{scene.new}"
     scene.shell(f"head -c -1000 {image} > /root/short; head -c 3000 /dev/urandom > /root/noise")
@@ -205,7 +229,8 @@ def somebody_else(scene: Scene) -> None:
 
 def no_root(scene: Scene) -> None:
     with scene.unchanged("no root"):
-        refused(scene.apply(scene.plan(), user=NOBODY), ERROR, "root: running as user 65534")
+        closed = refused(scene.apply(scene.plan(), user=NOBODY), ERROR, "closed to all but root")
+        assert closed["next_command"].startswith(f"sudo mkupgrade apply {up.PLAN}")
         denied = scene.apply(user=NOBODY)
         assert (denied.code, denied.error["where"]) == (ERROR, SAVED)
         assert denied.error["state"] == "nothing was changed"
