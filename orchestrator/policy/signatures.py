@@ -121,7 +121,7 @@ class _Memory:
 
     def __init__(self, stack: ExitStack, **contents: bytes | None) -> None:
         self._fds = {
-            name: _memory(stack, name, content)
+            name: subprocesses.memory_file(stack, name, content)
             for name, content in contents.items()
             if content is not None
         }
@@ -140,15 +140,6 @@ class _Memory:
 
     def _path(self, name: str) -> str:
         return f"/proc/self/fd/{self._fds[name]}"
-
-
-def _memory(stack: ExitStack, name: str, content: bytes) -> int:
-    fd = os.memfd_create(f"mkupgrade-{name}", os.MFD_CLOEXEC)
-    stack.callback(os.close, fd)
-    view = memoryview(content)
-    while view:
-        view = view[os.write(fd, view) :]
-    return fd
 
 
 def _last_line(text: str) -> str:

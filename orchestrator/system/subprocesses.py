@@ -107,9 +107,9 @@ def run(
             writing without end; with the last lines it wrote.
     """
     with ExitStack() as stack:
-        stdin = _memory(stack, "stdin", input or b"")
-        stdout = _memory(stack, "stdout")
-        stderr = _memory(stack, "stderr")
+        stdin = memory_file(stack, "stdin", input or b"")
+        stdout = memory_file(stack, "stdout")
+        stderr = memory_file(stack, "stderr")
         source = stdin if input is not None else subprocess.DEVNULL
         process = _start(argv, source, stdout, stderr, env=env, cwd=cwd, pass_fds=pass_fds)
         problem = _wait(process, timeout, stopped, (stdout, stderr))
@@ -131,8 +131,8 @@ def run_filter(argv: Sequence[str], data: bytes, *, limit: int, timeout: float) 
         NotSupportedError: not installed. ToolError: out of time.
     """
     with ExitStack() as stack:
-        stdin = _memory(stack, "stdin", data)
-        stderr = _memory(stack, "stderr")
+        stdin = memory_file(stack, "stdin", data)
+        stderr = memory_file(stack, "stderr")
         process = _start(argv, stdin, subprocess.PIPE, stderr)
         end = time.monotonic() + timeout
         out = bytearray()
@@ -240,7 +240,9 @@ def _too_slow(timeout: float) -> str:
     return f"did not end within {timeout:.1f} s and was killed"
 
 
-def _memory(stack: ExitStack, name: str, content: bytes = b"") -> int:
+def memory_file(stack: ExitStack, name: str, content: bytes = b"") -> int:
+    """A file in memory, at its beginning; closed with the stack. /proc/self/fd/N is its path, for
+    a program that gets it by `pass_fds`."""
     fd = os.memfd_create(f"mkupgrade-{name}", os.MFD_CLOEXEC)
     stack.callback(os.close, fd)
     view = memoryview(content)

@@ -48,14 +48,14 @@ def doctor(call: Call, spec: Path | None, state_dir: Path) -> ExitCode:
         document = host_only(state_dir)
     with closing(open_driver(document)) as driver:
         host = driver.observe(document)
-        objections += guard_objections() if driver.name == "live-update" else []
+        guarded = guard_objections() if driver.name == "live-update" else []
     problem = _plan_problem(document, host) if spec is not None else None
     if spec is None:
         host = host.model_copy(update={"artifacts": {}})
     if call.json:
         found = {
-            "permitted": not objections,
-            "objections": objections,
+            "permitted": not guarded,
+            "objections": [*objections, *guarded],
             "policy": policy.policy.model_dump(mode="json") if policy is not None else None,
             "plan_error": problem.as_dict() if problem else None,
         }
@@ -63,7 +63,8 @@ def doctor(call: Call, spec: Path | None, state_dir: Path) -> ExitCode:
     else:
         from orchestrator.cli.render.doctor import show_host
 
-        show_host(call.console(), host, objections, policy.lines() if policy is not None else [])
+        lines = policy.lines() if policy is not None else []
+        show_host(call.console(), host, [*objections, *guarded], lines)
         if problem is None and spec is not None:
             call.out(f"This host can carry out {clean(document.metadata.name)}.")
     if problem is not None and not call.json:
