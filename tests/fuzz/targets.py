@@ -319,7 +319,7 @@ def _abort(data: bytes, directory: Path) -> None:
 
 
 @target("simulated-host", seeds.pretend_hosts, tokens=_JSON, examples=40, writes=True,
-        memory=80 << 20)  # fmt: skip
+        memory=160 << 20)  # fmt: skip
 def _simulated_host(data: bytes, directory: Path) -> None:
     Store(_in_state(directory, "host.json", data) / "host.json").read()
 

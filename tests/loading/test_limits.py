@@ -12,11 +12,11 @@ MIB = 1 << 20
 
 
 def refusal(text: str, within: float = 10.0) -> str:
-    """The first line of the error; fails if it took longer than `within` seconds."""
-    began = time.monotonic()
+    """The first line of the error; fails if it took more than `within` seconds of the processor."""
+    began = time.thread_time()
     with pytest.raises(InvalidSpecError) as caught:
         load_spec(text)
-    assert time.monotonic() - began < within
+    assert time.thread_time() - began < within
     return caught.value.details[0]
 
 

@@ -36,10 +36,10 @@ PIECES = (
 
 
 def load_or_refuse(text: str) -> None:
-    began = time.monotonic()
+    began = time.thread_time()
     with contextlib.suppress(MkupgradeError):
         load_spec(text)
-    assert time.monotonic() - began < 5
+    assert time.thread_time() - began < 5
 
 
 @given(st.lists(st.sampled_from(PIECES), max_size=40).map("".join))
