@@ -153,6 +153,6 @@ def refusal(error: MkupgradeError, path: Path) -> PolicyError:
         f"the policy demands signed plans: {error.what}",
         where=str(path),
         state="nothing was changed",
-        next_command=f"mkupgrade sign --verify {shlex.quote(str(path))}",
+        next_command=error.next_command or f"mkupgrade sign --verify {shlex.quote(str(path))}",
         details=error.details,
     )

@@ -37,6 +37,7 @@ PACKAGES = {
     "lzop": "lzop",
     "nft": "nftables",
     "ss": "iproute2",
+    "ssh-keygen": "openssh-client",
     "systemctl": "systemd",
     "systemd-analyze": "systemd",
     "xz": "xz-utils",

@@ -285,6 +285,20 @@ def test_what_was_verified_is_what_is_carried_out(
 
 
 @needs_ssh_keygen
+def test_without_ssh_keygen_nothing_counts_as_signed(
+    mkupgrade: Command, policy: Write, put: Write, make_key: Any, monkeypatch: Any
+) -> None:
+    key = make_key()
+    demand_signatures(policy, put, key.signer())
+    mkupgrade("sign", mkupgrade.spec, "--key", key.path)
+    mkupgrade.environment["PATH"] = str(mkupgrade.directory)
+    refused = mkupgrade("apply", mkupgrade.spec, "--yes", code=1)
+    assert "ssh-keygen is not installed" in refused.stderr
+    assert "next:  apt install openssh-client" in refused.stderr
+    assert nothing_happened(mkupgrade)
+
+
+@needs_ssh_keygen
 def test_a_file_that_no_host_would_take_is_not_signed(mkupgrade: Command, make_key: Any) -> None:
     mkupgrade.spec.write_text("api_version: 1")
     key = make_key()
