@@ -148,7 +148,7 @@ def _atheris(target: Target, options: argparse.Namespace) -> int:
 
     def one(data: bytes) -> None:
         try:
-            hold(target, data, Path(directory), seconds=HANGS / 2)
+            hold(target, data, Path(directory), patience=10.0)
         except BrokenError as error:
             _keep(target, data, error, options.found)
             raise

@@ -31,6 +31,8 @@ class Target:
     """It unpacks into the directory that it is given."""
     runs: bool
     """It hands the bytes to a program of others."""
+    seconds: float
+    """Of the processor that one input may take for each 64 KiB, memory being watched."""
     memory: int
     """Bytes that one input may take at its peak, on top of what was there before."""
 
@@ -46,12 +48,13 @@ def target(
     examples: int = 100,
     writes: bool = False,
     runs: bool = False,
+    seconds: float = 1.0,
     memory: int = MEMORY,
 ) -> Callable[[Run], Run]:
     """Enter a function into the register."""
 
     def enter(run: Run) -> Run:
-        TARGETS[name] = Target(name, run, seeds, tokens, examples, writes, runs, memory)
+        TARGETS[name] = Target(name, run, seeds, tokens, examples, writes, runs, seconds, memory)
         return run
 
     return enter
