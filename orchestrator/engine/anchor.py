@@ -11,7 +11,6 @@ it is not replaced then, so that this is not forgotten.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,7 +21,7 @@ from pydantic import Field, ValidationError
 
 from orchestrator.engine.places import own_file, sync_directory
 from orchestrator.engine.verify import Verified
-from orchestrator.model.base import Record
+from orchestrator.model.base import Record, read_json
 from orchestrator.model.errors import JournalError
 
 FILE = "journal.anchor"
@@ -36,7 +35,7 @@ HashOf = Callable[[int], str | None]
 
 
 class Anchor(Record):
-    seq: Annotated[int, Field(ge=1)]
+    seq: Annotated[int, Field(ge=1, lt=1 << 63)]
     hash: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -52,7 +51,7 @@ def read(state_dir: Path) -> Anchor | None:
     own_file(path)
     try:
         with path.open("rb") as file:
-            return Anchor.model_validate(json.loads(file.read(_LIMIT)))
+            return Anchor.model_validate(read_json(file.read(_LIMIT)))
     except (OSError, ValueError, ValidationError) as error:
         raise JournalError("not an anchor of the journal", where=str(path)) from error
 

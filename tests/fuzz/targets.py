@@ -18,13 +18,14 @@ from orchestrator.cli.render.report import report_text
 from orchestrator.cli.render.view import report_json, view_of
 from orchestrator.drivers.live_update import records
 from orchestrator.drivers.simulated.store import Store
-from orchestrator.engine import fold
+from orchestrator.engine import anchor, fold
 from orchestrator.engine.core import decide
 from orchestrator.engine.interrupts import ABORT_FILE, read_abort
 from orchestrator.engine.journal import FILE, Journal
 from orchestrator.engine.lock import FILE as LOCK
 from orchestrator.engine.lock import current_holder
 from orchestrator.engine.queries import history, report_of, rolled_back_before, unfinished
+from orchestrator.engine.verify import Verified
 from orchestrator.handover import archive
 from orchestrator.handover.frame import SIZE, Header
 from orchestrator.handover.manifest import Manifest
@@ -314,6 +315,16 @@ HOLDER = b'{"pid":1,"boot_id":"b","started":1,"verb":"apply","transaction":"t"}\
 @target("lock", lambda: [HOLDER], tokens=_JSON, writes=True)
 def _lock(data: bytes, directory: Path) -> None:
     current_holder(_in_state(directory, LOCK, data))
+
+
+ANCHOR = b'{"seq":7,"hash":"' + b"0123456789abcdef" * 4 + b'"}\n'
+
+
+@target("anchor", lambda: [ANCHOR], tokens=_JSON, writes=True)
+def _anchor(data: bytes, directory: Path) -> None:
+    found = anchor.read(_in_state(directory, anchor.FILE, data))
+    whole = Verified(events=9, head="0" * 64)
+    anchor.hold(whole, found, {7: "0" * 64}.get)
 
 
 @target("abort", lambda: [b'{"transaction":"t","reason":"r"}'], tokens=_JSON, writes=True)
