@@ -112,7 +112,7 @@ def verify(data: bytes, signature: bytes, signers: bytes, revoked: bytes | None)
             match = _GOOD.search(done.text)
             if done.returncode == 0 and match is not None:
                 return Signer(principal, f"{match[1]} {match[2]}")
-            said = said or _last_line(done.error_text)
+            said = said or _first_line(done.error_text)
     raise PolicyError(f"its signature is not good: {said or 'ssh-keygen gave no reason'}")
 
 
@@ -142,9 +142,9 @@ class _Memory:
         return f"/proc/self/fd/{self._fds[name]}"
 
 
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return next((line for line in lines if "fd/" not in line), "")
+def _first_line(text: str) -> str:
+    shown = re.sub(r"/proc/self/fd/\d+", "the file", text)
+    return next((line.strip() for line in shown.splitlines() if line.strip()), "")
 
 
 def refusal(error: MkupgradeError, path: Path) -> PolicyError:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from orchestrator.loading.schema import schema_text
+from orchestrator.model.errors import PolicyError
 from orchestrator.model.policy import Policy
 from orchestrator.policy import signatures
 from tests.cli.conftest import Command
@@ -226,6 +227,21 @@ def test_a_signature_for_something_else_is_none_for_a_plan(
     signatures.signature_path(mkupgrade.spec).write_bytes(made)
     refused = mkupgrade("apply", mkupgrade.spec, "--yes", code=1)
     assert "namespace does not match" in refused.stderr
+
+
+@needs_ssh_keygen
+def test_a_signer_counts_only_while_the_file_says_so(make_key: Any) -> None:
+    key = make_key()
+    signature = signatures.sign(b"plan", key.path)
+
+    def verified(options: str) -> str:
+        line = f"a@x,b@x {options} {key.public}\n".encode()
+        return signatures.verify(b"plan", signature, line, None).principal
+
+    assert verified("") == "a@x"
+    for options in ('valid-before="20200101"', 'valid-after="20990101"', 'namespaces="git"'):
+        with pytest.raises(PolicyError):
+            verified(options)
 
 
 @needs_ssh_keygen
