@@ -78,8 +78,10 @@ def _options() -> argparse.Namespace:
 def _register(engine: str) -> None:
     """Import the targets; for atheris, our own modules so that it sees where inputs lead."""
     if engine == "atheris":
-        import atheris
-
+        try:
+            import atheris
+        except ImportError:
+            raise SystemExit("atheris is not installed: pip install -e '.[fuzz]'") from None
         with atheris.instrument_imports(include=["orchestrator"]):
             import tests.fuzz.targets
     else:
