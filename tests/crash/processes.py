@@ -143,8 +143,11 @@ class Process:
         if verb == "apply":
             verb = "run"
             engine.begin(sim.host.graph)
-            if sim.fault("wait", 0.3) in {"interrupt", "interrupt-twice", "abort"}:
-                self.interrupts.request()
+            match sim.fault("wait", 0.3):
+                case "interrupt" | "abort":
+                    self.interrupts.request()
+                case "interrupt-twice":
+                    self.interrupts.stop_now()
         report = (
             engine.rollback("t1", "wanted") if verb == "rollback" else getattr(engine, verb)("t1")
         )
