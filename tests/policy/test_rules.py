@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -207,8 +208,9 @@ def test_the_steps_of_a_plan_are_held_to_the_rules_whatever_its_spec_says() -> N
 
 def test_a_step_that_cannot_be_judged_is_refused() -> None:
     graph = plan_of()
-    for change in ({"kind": "run-anything"}, {"params": {"argv": ["/bin/evil"]}}):
-        steps = [graph.steps[0].model_copy(update=change), *graph.steps[1:]]
+    changes: list[dict[str, Any]] = [{"kind": "run-anything"}, {"params": {"argv": ["/bin/evil"]}}]
+    for change in changes:
+        steps = [replace(graph.steps[0], **change), *graph.steps[1:]]
         found = graph_objections(policy(), graph.model_copy(update={"steps": steps}), there)
         assert [(o.place, o.rule) for o in found] == [(("steps", 0, "params"), "steps")]
 
