@@ -295,12 +295,17 @@ class Guest:
     def wait_for(self, argv: list[str], *, timeout: float = 180.0, interval: float = 0.3) -> None:
         """Run a program again and again until it succeeds.
 
+        One run may take all the time: where the kernel changes under it, the answer is the
+        greeting of the next one, and that may boot slowly.
+
         Raises:
+            GuestRestartedError: the kernel changed meanwhile.
             RehearsalError: not within `timeout` seconds.
         """
         deadline = time.monotonic() + timeout
         while True:
-            done = self.run(argv, check=False)
+            left = max(1.0, deadline - time.monotonic())
+            done = self.run(argv, check=False, timeout=left)
             if done.code == 0:
                 return
             if time.monotonic() > deadline:
