@@ -92,6 +92,8 @@ def _way_back_notes(d: Decisions) -> Iterator[str]:
             "no watchdog is configured: a new kernel that hangs stays so until somebody resets "
             "the machine"
         )
+    else:
+        yield f"watchdog: {d.host.can(Cap.WATCHDOG).reason}"
 
 
 def _cmdline_notes(d: Decisions) -> Iterator[str]:

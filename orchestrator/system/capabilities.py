@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +16,7 @@ from orchestrator.model.errors import MkupgradeError
 from orchestrator.model.host import BootState, Cap, Capability, KernelState
 from orchestrator.system import (
     boot_loaders,
+    files,
     kernel_config,
     kernel_log,
     open_files,
@@ -24,6 +24,7 @@ from orchestrator.system import (
     running,
     subprocesses,
     systemd,
+    watchdog_capability,
 )
 
 _ROOT = Path("/")
@@ -63,7 +64,7 @@ def observe(
         Cap.TIME_NS: _time_namespace(root),
         Cap.SYSTEMD: _systemd(),
         Cap.BOOT_DEFAULT: boot_loaders.capability(boot, root),
-        Cap.WATCHDOG: _watchdog(watchdog, root),
+        Cap.WATCHDOG: watchdog_capability.capability(watchdog, root),
         Cap.OLD_KERNEL: _old_kernel(kernel),
         Cap.DURABLE_STATE: _durable(state_dir),
         Cap.RESUME: _resume(state_dir),
@@ -103,7 +104,7 @@ class _Host:
     @property
     def device(self) -> bool:
         """/dev/liveupdate is there. Not opened: only one process can at a time."""
-        return _is_character_device(self.root / "dev/liveupdate")
+        return files.is_character_device(self.root / "dev/liveupdate")
 
 
 def _yes(reason: str) -> Capability:
@@ -265,25 +266,6 @@ def _systemd() -> Capability:
     return _yes(f"systemd {version}") if version else _no("systemctl does not say its version")
 
 
-def _watchdog(device: str | None, root: Path) -> Capability:
-    if device is None:
-        there = [p for p in sorted((root / "dev").glob("watchdog?")) if _is_character_device(p)]
-        found = ", ".join(_watchdog_name(f"/dev/{p.name}", root) for p in there)
-        has = f"; this host has {found}" if found else ", and this host has none"
-        return _no(f"none is named (rollback.watchdog){has}")
-    if not _is_character_device(root / device.lstrip("/")):
-        return _no(f"{device} is no device: is the watchdog's module loaded?")
-    name = _watchdog_name(device, root)
-    if _line(root / "sys/class/watchdog" / Path(device).name / "nowayout") == "1":
-        return _yes(f"{name}, nowayout: once armed it stays so")
-    return _yes(name)
-
-
-def _watchdog_name(device: str, root: Path) -> str:
-    identity = _line(root / "sys/class/watchdog" / Path(device).name / "identity")
-    return f"{device} ({identity or 'identity not known'})"
-
-
 def _old_kernel(kernel: KernelState) -> Capability:
     if kernel.image is None:
         return _no(
@@ -314,19 +296,5 @@ def _resume(state_dir: Path) -> Capability:
     return _yes(f"{resume_unit.NAME} is enabled")
 
 
-def _is_character_device(path: Path) -> bool:
-    try:
-        return stat.S_ISCHR(path.stat().st_mode)
-    except OSError:
-        return False
-
-
 def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", version))
-
-
-def _line(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:
-        return ""

@@ -208,6 +208,14 @@ def _tree_entry(root: Path, path: Path) -> tuple[bytes, int]:
     return b"\0".join((kind, mode, name, content)) + b"\n\0", size
 
 
+def is_character_device(path: Path) -> bool:
+    """Is there a character device, or a link to one? Opens nothing."""
+    try:
+        return stat.S_ISCHR(path.stat().st_mode)
+    except OSError:
+        return False
+
+
 def free_bytes(path: Path) -> int:
     """Bytes that an unprivileged process may still write where `path` is, or will be."""
     while not path.exists() and path != path.parent:

@@ -204,18 +204,6 @@ def test_nobody_who_goes_on_at_boot_is_a_reason_not_to_jump(
     assert "`mkupgrade host permit`" in found.reason
 
 
-def test_a_watchdog_is_a_device(tmp_path: Path) -> None:
-    (tmp_path / "dev").mkdir()
-    (tmp_path / "dev/watchdog0").write_text("no device")
-    found = capabilities.observe(tmp_path, state(), BootState(), "/dev/watchdog0", tmp_path)
-    assert "/dev/watchdog0 is no device" in found[Cap.WATCHDOG].reason
-    assert look(tmp_path)[Cap.WATCHDOG].reason.endswith("and this host has none")
-    (tmp_path / "dev/watchdog1").symlink_to("/dev/null")
-    assert "this host has /dev/watchdog1" in look(tmp_path)[Cap.WATCHDOG].reason
-    found = capabilities.observe(tmp_path, state(), BootState(), "/dev/watchdog1", tmp_path)
-    assert found[Cap.WATCHDOG].available
-
-
 def test_root_is_told_by_user_and_capabilities(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
