@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,7 @@ class OpenFile:
     """A path, or what stands for one: "socket:[123]", "pipe:[4]", "anon_inode:[eventpoll]",
     "/memfd:name"."""
     deleted: bool = False
+    writable: bool = False
 
     @property
     def is_path(self) -> bool:
@@ -67,10 +69,12 @@ def open_files(pid: int, proc: Path = PROC) -> list[OpenFile]:
     for entry in entries:
         try:
             target = str(entry.readlink())
+            writable = bool(entry.lstat().st_mode & stat.S_IWUSR)  # says how it was opened
         except OSError:
             continue
         deleted = target.endswith(_DELETED)
-        found.append(OpenFile(int(entry.name), target.removesuffix(_DELETED), deleted))
+        path = target.removesuffix(_DELETED)
+        found.append(OpenFile(int(entry.name), path, deleted, writable))
     return found
 
 

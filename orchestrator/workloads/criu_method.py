@@ -31,6 +31,7 @@ from orchestrator.workloads import (
     sockets,
     units,
     unix_diag,
+    written,
 )
 from orchestrator.workloads.hooks import running_now, start_unit_anew
 from orchestrator.workloads.meta import CriuMeta, parse
@@ -114,6 +115,7 @@ class Criu:
             raise WorkloadError(
                 f"the images of {self.workload.name} are not complete", where=str(workdir)
             )
+        self._require_unchanged(known)
         self._require_free(known)
         carry.verify(known.carried, workdir / "carry")
         notes = [f"put back {path}" for path in carry.put_back(known.carried, workdir / "carry")]
@@ -192,6 +194,7 @@ class Criu:
             "network": network.take(sockets.inet_sockets(pids)).model_dump(mode="json"),
             "carried": {"directories": [d.model_dump() for d in directories], "files": []},
             "taken_monotonic": time.monotonic(),
+            "written": [f.model_dump() for f in written.as_they_are(written.paths(pids))],
             **running.start_again(root.pid),
         }
         return parse(CriuMeta, fields, self.workload.name)
@@ -207,7 +210,8 @@ class Criu:
     def _carry_and_seal(self, meta: CriuMeta, workdir: Path) -> CriuMeta:
         _wait_until_gone(meta.pids)
         carried = carry.take(self._carried_paths(), meta.carried.directories, workdir / "carry")
-        meta = meta.model_copy(update={"carried": carried})
+        files_now = written.as_they_are(file.path for file in meta.written)
+        meta = meta.model_copy(update={"carried": carried, "written": files_now})
         seal.complete(workdir, meta.model_dump(mode="json"))
         return meta
 
@@ -256,6 +260,18 @@ class Criu:
             return []
         problem = cgroups.join(meta.cgroup, meta.pids)
         return [problem] if problem else []
+
+    def _require_unchanged(self, meta: CriuMeta) -> None:
+        """Memory that is older than its files must not go on over them. A state that was never
+        used is not asked: whoever changed its files had the workload's own reasons."""
+        found = written.changed(meta.written) if meta.outrun else []
+        if found:
+            raise WorkloadError(
+                f"it ran on since its state was taken, and has written to {', '.join(found[:3])}",
+                where=self.workload.name,
+                state="nothing was restored",
+                details=tuple(found[:10]),
+            )
 
     def _require_free(self, meta: CriuMeta) -> None:
         taken = proc.taken_pids(sorted({*meta.tasks, *meta.pids}))

@@ -12,7 +12,7 @@ from orchestrator.model.kinds import ChannelName
 from orchestrator.model.seams import Control, Result
 from orchestrator.model.spec.workloads import CriuMigrate, HooksMigrate, Workload
 from orchestrator.model.steps import Inspected
-from orchestrator.workloads import find, hold, preflight
+from orchestrator.workloads import find, hold, preflight, seal
 from orchestrator.workloads.criu_method import Criu
 from orchestrator.workloads.hooks import Hooks
 from orchestrator.workloads.meta import network_of
@@ -99,6 +99,11 @@ class Workloads:
         """Undo `restore`: end what was restored; its state is still in `workdir`. Again is
         fine. An empty `meta`: what is found is ended."""
         return _method(workload).stop(meta, control)
+
+    def begun(self, workdir: Path) -> Result | None:
+        """What was known of a workload when its checkpoint into `workdir` began; None: nothing
+        is left there. For `start_anew` only: the state itself may not be whole."""
+        return seal.read(workdir) or seal.read_plan(workdir)
 
     def start_anew(
         self, workload: Workload, control: Control, meta: Mapping[str, Any] | None = None

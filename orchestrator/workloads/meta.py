@@ -80,6 +80,14 @@ class Carried(_Meta):
     files: list[CarriedFile] = []
 
 
+class WrittenFile(_Meta):
+    """A file that the workload had open for writing, as it was when the workload stopped."""
+
+    path: SafePath
+    size: Annotated[int, Field(ge=0)]
+    mtime_ns: int
+
+
 class HostAddress(_Meta):
     """An address of an interface, e.g. 10.0.2.15/24 on eth0."""
 
@@ -132,9 +140,12 @@ class CriuMeta(_Meta):
     groups: list[Id] = []
     taken_monotonic: float = 0.0
     """CLOCK_MONOTONIC of the source kernel when the dump began, seconds."""
+    written: Annotated[list[WrittenFile], Field(max_length=1 << 16)] = []
+    """Files on disk; those on volatile file systems are carried, or lost."""
     outrun: bool = False
     """It ran on in another kernel after this state was taken: what its connections' peers have
-    seen since is not in it, so that the connections are closed instead of restored."""
+    seen since is not in it, so that the connections are closed instead of restored, and what it
+    has written since is not either, so that it is not restored over changed files."""
 
     @model_validator(mode="after")
     def _sessions_fit(self) -> Self:

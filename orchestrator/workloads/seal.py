@@ -11,6 +11,7 @@ survives the death of the engine, but no reset; below the state directory it sur
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,13 @@ def begin(workdir: Path, meta: Result) -> None:
 
 
 def complete(workdir: Path, meta: Result) -> None:
-    """Write the marker: everything else is there."""
+    """Write the marker: everything else is there, and on the disk.
+
+    That takes a sync of everything: CRIU does not sync its images, nor did the workload sync all
+    that it had written until it stopped. After a cut of power, images without those writes would
+    bring back a process that remembers what its files do not.
+    """
+    os.sync()
     files.write_durably(workdir / "meta.json", canonical_json(meta).encode())
 
 

@@ -36,6 +36,14 @@ def control() -> Control:
     return Control(seconds=20.0)
 
 
+@pytest.fixture(autouse=True)
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """When everything was synced (CLOCK_MONOTONIC): nothing is, since that could take long here."""
+    times: list[float] = []
+    monkeypatch.setattr(os, "sync", lambda: times.append(time.monotonic()))
+    return times
+
+
 @pytest.fixture
 def start() -> Iterator[Start]:
     """Start `python -c CODE MARK…` as a child of PID 1, in a session of its own; returns its pid.

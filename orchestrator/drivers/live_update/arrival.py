@@ -17,6 +17,7 @@ from orchestrator.drivers.live_update.capture import (
     RETRIEVED,
     failed_name,
     may_have_run,
+    may_have_run_home,
     restored_name,
     taken,
 )
@@ -212,8 +213,9 @@ def _fetch(
 
 
 def _entry(job: Job, source: Source, received: Received, name: str) -> dict[str, Any] | None:
-    older = job.context.section is Section.RECOVER and source.taken_in is Section.FORWARD
-    outrun = older and may_have_run(job, name)
+    home = job.context.section is Section.RECOVER
+    older = home and source.taken_in is Section.FORWARD
+    outrun = (older and may_have_run(job, name)) or (home and may_have_run_home(job, name))
     for carried in received.manifest.workloads:
         if carried.name == name and name not in received.damaged:
             directory = received.directories.get(name)

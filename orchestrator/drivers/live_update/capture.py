@@ -8,7 +8,7 @@ memory is taken below /run.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 from orchestrator.drivers.live_update.job import Handler, Job, absent, partial, present, unknown
 from orchestrator.drivers.live_update.records import Records, drop_tree, make_private_directories
 from orchestrator.handover.channels import Channel, Head, Item
-from orchestrator.model.errors import HandoverError, MkupgradeError
+from orchestrator.model.errors import HandoverError, MkupgradeError, NotSupportedError
 from orchestrator.model.kinds import Checkpoint, Preserve
 from orchestrator.model.seams import Result
 from orchestrator.model.spec import Workload
@@ -42,6 +42,7 @@ class CheckpointHandler(Handler[Checkpoint]):
             "spill": params.spill,
             "workdir": str(workdir),
             "taken": datetime.now(UTC).isoformat(timespec="seconds"),
+            "boot_id": job.parts.machine.place().boot_id,
         }
         job.records.write(_name(params.workload.name), record)
         make_private_directories(workdir.parent)
@@ -73,10 +74,8 @@ class CheckpointHandler(Handler[Checkpoint]):
             return {}
         result: Result = {}
         if "reused" not in record:
-            workdir = work_dir(job, params)
-            control = job.context.control
-            result = job.parts.workloads.undo_checkpoint(params.workload, workdir, control)
-            drop_tree(workdir.parent)
+            result = _made_to_run(job, params, record)
+            drop_tree(work_dir(job, params).parent)
         job.records.drop(_name(params.workload.name))
         return result
 
@@ -138,7 +137,18 @@ def may_have_run(job: Job, workload: str) -> bool:
     """Did a workload run on in the new kernel, with the state of the first jump? Told by what is
     durable before and after a restore, so that a restore is not made slower by a record of its
     own: where the kernel dies between retrieval and restore, the answer is yes."""
-    records = job.records_of(Section.FORWARD)
+    return _ran_with(job.records_of(Section.FORWARD), workload)
+
+
+def may_have_run_home(job: Job, workload: str) -> bool:
+    """Did it run on in the old kernel, before another reset? See `may_have_run`."""
+    records = job.records_of(Section.RECOVER)
+    boot_id = (records.read(RETRIEVED) or {}).get("boot_id")
+    here = job.parts.machine.place().boot_id
+    return boot_id not in (None, here) and _ran_with(records, workload)
+
+
+def _ran_with(records: Records, workload: str) -> bool:
     if records.read(restored_name(workload)) is not None:
         return True
     arrived = (records.read(RETRIEVED) or {}).get("workloads", {})
@@ -147,6 +157,41 @@ def may_have_run(job: Job, workload: str) -> bool:
 
 def is_running(job: Job, workload: Workload) -> bool:
     return bool(job.parts.workloads.find(workload).pids)
+
+
+def _made_to_run(job: Job, params: Checkpoint, record: dict[str, Any]) -> Result:
+    """The workload runs again: as it was, or anew where its state cannot be used any more."""
+    workload, workdir, control = params.workload, work_dir(job, params), job.context.control
+    boot_id = job.parts.machine.place().boot_id
+    why = _unusable(job, workload, workdir, record)
+    if why is not None:
+        return _started_after_reset(job, workload, record.get("meta"), workdir, why)
+    # From here on it may run and write to its files: after a reset its state is too old.
+    job.records.write(_name(workload.name), {**record, "undone_in": boot_id})
+    return job.parts.workloads.undo_checkpoint(workload, workdir, control)
+
+
+def _unusable(job: Job, workload: Workload, workdir: Path, record: Mapping[str, Any]) -> str | None:
+    """Why a workload that a reset of the machine has ended cannot go on from this state."""
+    boot_id = job.parts.machine.place().boot_id
+    if record.get("boot_id") in (None, boot_id) or is_running(job, workload):
+        return None
+    if record.get("undone_in") not in (None, boot_id):
+        return "it ran since its state was taken, and the machine was reset again"
+    if job.parts.workloads.inspect_checkpoint(workload, workdir).verdict is Inspection.PRESENT:
+        return None
+    return "the machine was reset before its state was whole"
+
+
+def _started_after_reset(
+    job: Job, workload: Workload, meta: Result | None, workdir: Path, why: str
+) -> Result:
+    known = meta or job.parts.workloads.begun(workdir)
+    try:
+        started = job.parts.workloads.start_anew(workload, job.context.control, known)
+    except NotSupportedError as error:
+        return {"note": f"{workload.name} is left to what starts it at boot: {why}; {error.what}"}
+    return {**started, "text": f"{workload.name} started anew: {why}"}
 
 
 def _keep_log(job: Job, workdir: Path, error: MkupgradeError) -> None:

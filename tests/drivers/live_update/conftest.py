@@ -191,6 +191,9 @@ class Workloads:
         self.running.pop(workload.name, None)
         return {}
 
+    def begun(self, workdir: Path) -> dict[str, Any] | None:
+        return None
+
     def start_anew(self, workload: Workload, control: Control, meta: Any = None) -> Any:
         self.running[workload.name] = 0
         self.anew.append(workload.name)

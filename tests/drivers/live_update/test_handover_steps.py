@@ -9,7 +9,12 @@ from typing import Any
 
 import pytest
 
-from orchestrator.model.errors import HandoverError, MkupgradeError, WorkloadError
+from orchestrator.model.errors import (
+    HandoverError,
+    MkupgradeError,
+    NotSupportedError,
+    WorkloadError,
+)
 from orchestrator.model.kinds import Kind
 from orchestrator.model.steps import Inspection, Section, Step
 
@@ -391,3 +396,69 @@ def test_a_place_where_nothing_was_left_is_no_problem(running: Any, workload: Do
     running.land(OLD, "", carried=False)
     result = running.perform(steps.retrieve(Section.RECOVER))
     assert (list(result["arrived"]), result["problems"]) == (["counter"], [])
+
+
+def test_state_that_was_used_in_the_old_kernel_has_been_outrun_after_another_reset(
+    running: Any, workload: Document
+) -> None:
+    steps = Steps(running, workload(), "disk", spill=False)
+    steps.leave()
+    running.land(OLD, "", carried=False)
+    assert "run on since" not in steps.arrive(Section.RECOVER)["text"]
+    running.die()
+    assert running.verdict(steps.restore(Section.RECOVER)) is Inspection.PRESENT
+    running.land(OLD, "", carried=False)
+    assert "it had run on since" in steps.arrive(Section.RECOVER)["text"]
+
+
+def test_a_reset_before_the_jump_gives_back_whole_state_once(
+    running: Any, workload: Document
+) -> None:
+    steps = Steps(running, workload(), "disk", spill=False)
+    running.perform(steps.checkpoint())
+    running.land(OLD, "", carried=False)
+    assert running.verdict(steps.checkpoint()) is Inspection.PRESENT
+    real = running.workloads.undo_checkpoint
+    running.workloads.undo_checkpoint = lambda *a: (real(*a), _die())[0]
+    with pytest.raises(KeyboardInterrupt):
+        running.revert(steps.checkpoint())
+    del running.workloads.undo_checkpoint
+    assert running.workloads.running == {"counter": 41}
+    running.land(OLD, "", carried=False)
+    told = running.revert(steps.checkpoint())["text"]
+    assert told.endswith("it ran since its state was taken, and the machine was reset again")
+    assert running.workloads.running == {"counter": 0}
+
+
+def test_a_reset_in_the_middle_of_a_checkpoint_ends_in_a_fresh_start(
+    running: Any, workload: Document, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = Steps(running, workload(), "disk", spill=False)
+    monkeypatch.setattr(running.workloads, "checkpoint", lambda *_: _die())
+    with pytest.raises(KeyboardInterrupt):
+        running.perform(steps.checkpoint())
+    running.land(OLD, "", carried=False)
+    assert running.verdict(steps.checkpoint()) is Inspection.PARTIAL
+    told = running.revert(steps.checkpoint())["text"]
+    assert told == "counter started anew: the machine was reset before its state was whole"
+    assert running.verdict(steps.checkpoint()) is Inspection.ABSENT
+    assert not list(running.state_dir.rglob("t-*")), "nothing is left of it"
+
+
+def test_what_nobody_knows_how_to_start_is_left_to_the_boot_after_a_reset(
+    running: Any, workload: Document, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(*_: Any) -> None:
+        raise NotSupportedError("nobody knows how it is started")
+
+    steps = Steps(running, workload(), "kho", spill=False)
+    running.perform(steps.checkpoint())
+    running.land(OLD, "", carried=False)
+    monkeypatch.setattr(running.workloads, "start_anew", unknown)
+    told = running.revert(steps.checkpoint())["note"]
+    assert told.startswith("counter is left to what starts it at boot: the machine was reset")
+
+
+def _die() -> None:
+    """The process ends in the middle of a call."""
+    raise KeyboardInterrupt
