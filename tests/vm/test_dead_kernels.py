@@ -1,0 +1,130 @@
+"""A new kernel that dies or hangs, in every way there is: each time the guest is in the old kernel
+again, the transaction rolled back and saying why, and the workload running."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.rehearsal.client import Client
+from orchestrator.rehearsal.kernels import KernelPair
+from orchestrator.rehearsal.machine import Guest
+from tests.support import upgrades as up
+
+Boot = Callable[..., AbstractContextManager[Guest]]
+WATCHDOG = "/dev/watchdog0"
+FREEZE = Path(__file__).parent / "guest/freeze.py"
+SECONDS = 20
+"""The watchdog's limit: longer than a kernel takes until mkupgrade feeds it, on two busy cores."""
+
+
+@pytest.fixture(scope="module")
+def guest(boot: Boot) -> Iterator[Guest]:
+    """One guest for all: each of them must leave the next one an old kernel that works."""
+    with boot(
+        workloads=(up.COUNTER,),
+        forwards=(7777,),
+        watchdog=True,
+        cmdline="watchdog.stop_on_reboot=0",
+    ) as running:
+        running.put("/root/freeze.py", FREEZE.read_bytes())
+        yield running
+
+
+def upgrade(release: str, cmdline: Any = None, **fields: Any) -> dict[str, Any]:
+    """The counter goes to Linux `release`, under the watchdog."""
+    rollback = {"panic_timeout": "1s", "boot_deadline": f"{SECONDS}s", "watchdog": WATCHDOG}
+    return up.document(
+        release, [up.workload("counter")], cmdline, **{"rollback": rollback, **fields}
+    )
+
+
+def deadly(script: str) -> dict[str, Any]:
+    """A check that does this in the first round of the soak, and never returns."""
+    run = ["sh", "-c", script]
+    return {"name": "deadly", "kind": "command", "run": run, "timeout": "600s", "when": ["soak"]}
+
+
+def test_a_kernel_that_hangs_before_userspace_is_ended_by_the_watchdog_that_the_old_one_armed(
+    guest: Guest, kernels: KernelPair
+) -> None:
+    """It waits for a root that never comes, and nothing in it stops or feeds the watchdog, as
+    with drivers that leave a running one alone."""
+    edits = {
+        "remove": ["root=/dev/vda"],
+        "append": ["root=/dev/nope", "rootwait", "initcall_blacklist=esb_driver_init"],
+    }
+    plan = upgrade(kernels.target.release, edits)
+    up.put_plan(guest, plan)
+    told = guest.run(["mkupgrade", "doctor", up.PLAN]).stdout
+    assert "it counts on across the jump (watchdog.stop_on_reboot=0)" in " ".join(told.split())
+    with Client(guest.forwarded(7777)) as client:
+        said = _dies(guest, kernels, plan)
+        _assert_restored(guest, client, kernels)
+    assert "root=/dev/nope" in said
+    assert "panic" not in said
+
+
+def test_a_kernel_whose_init_ends_is_left_by_its_panic(guest: Guest, kernels: KernelPair) -> None:
+    plan = upgrade(kernels.target.release, {"append": ["init=/bin/false"]})
+    with Client(guest.forwarded(7777)) as client:
+        said = _dies(guest, kernels, plan)
+        _assert_restored(guest, client, kernels)
+    assert "Attempted to kill init" in said
+
+
+@pytest.mark.parametrize(
+    ("script", "last_words"),
+    [
+        pytest.param("echo c >/proc/sysrq-trigger", "Kernel panic", id="panic"),
+        pytest.param("kill -STOP $PPID; sleep 600", "", id="mkupgrade-stopped"),
+        pytest.param("exec /usr/bin/python3 /root/freeze.py", "", id="everything-stopped"),
+    ],
+)
+def test_a_kernel_that_dies_behind_the_restore_leaves_a_workload_that_starts_anew(
+    guest: Guest, kernels: KernelPair, script: str, last_words: str
+) -> None:
+    """A panic resets the machine, and where nothing moves any more, the watchdog that the new
+    kernel's mkupgrade holds does. The counter has written to its file in the new kernel, so that
+    its state from before the jump is not used: it would go on over what is newer."""
+    new = kernels.target.release
+    said = _dies(guest, kernels, upgrade(new, checks=[deadly(script)]))
+    report = up.report(guest)
+    told = up.result_of(report, "recover.restore/counter")["text"]
+    assert told.startswith("counter started anew: ")
+    assert "has written to /var/lib/counter/log" in told
+    assert last_words in said
+    assert ("panic" in said) == bool(last_words)
+
+
+def _dies(guest: Guest, kernels: KernelPair, plan: dict[str, Any]) -> str:
+    """Apply this; the host must be as it was, and the journal whole. What the dead kernel said."""
+    before = len(guest.serial())
+    up.apply(guest, plan)
+    report = up.outcome(guest)
+    assert report["outcome"] == "rolled-back", json.dumps(report)
+    assert "came back to the kernel before it" in report["reason"]
+    assert guest.release() == kernels.source.release
+    assert guest.text("/sys/kernel/kexec_loaded").strip() == "0"
+    up.assert_goes_on(guest, "counter")
+    up.assert_gapless(guest, "counter")
+    assert "whole" in guest.run(["mkupgrade", "history", "--verify"]).stdout
+    said = guest.serial()[before:]
+    assert f"Linux version {kernels.target.release}" in said
+    return said.partition(f"Linux version {kernels.target.release}")[2].partition(
+        f"Linux version {kernels.source.release}"
+    )[0]
+
+
+def _assert_restored(guest: Guest, client: Client, kernels: KernelPair) -> None:
+    """From the copy on disk, its connection included."""
+    told = up.result_of(up.report(guest), "recover.restore/counter")["text"]
+    assert told.startswith("counter restored from spilled state of ")
+    assert client.wait_messages(5, 60.0)
+    assert client.seen().whole, client.seen()
+    assert list(client.seen().releases) == [kernels.source.release]
