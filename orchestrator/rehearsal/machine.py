@@ -81,6 +81,8 @@ class Setup:
     watchdog: bool = False
     firmware: Firmware | None = None
     """Boot through it instead of into `kernel`; the command line is then the loader's to give."""
+    extra: tuple[str, ...] = ()
+    """Further arguments for QEMU."""
     boot_seconds: float = BOOT_SECONDS
 
     def command_line(self) -> str:
@@ -188,6 +190,7 @@ class Guest:
             forwards=setup.forwards,
             watchdog=setup.watchdog,
             firmware=setup.firmware,
+            extra=setup.extra,
         )
         how = accelerator(setup.kernel, progress)
         progress(f"guest: booting {setup.kernel.name} ({how[1].partition(',')[0]})")

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.model.errors import RehearsalError
 from orchestrator.rehearsal.client import Client
 from orchestrator.rehearsal.kernels import KernelPair
 from orchestrator.rehearsal.machine import Guest
@@ -105,8 +106,12 @@ def test_a_kernel_that_dies_behind_the_restore_leaves_a_workload_that_starts_ane
 def _dies(guest: Guest, kernels: KernelPair, plan: dict[str, Any]) -> str:
     """Apply this; the host must be as it was, and the journal whole. What the dead kernel said."""
     before = len(guest.serial())
-    up.apply(guest, plan)
-    report = up.outcome(guest)
+    try:
+        up.apply(guest, plan)
+        report = up.outcome(guest, 480.0)
+    except RehearsalError as error:
+        error.add_note(f"end of the guest's serial log:\n{guest.serial()[-4000:]}")
+        raise
     assert report["outcome"] == "rolled-back", json.dumps(report)
     assert "came back to the kernel before it" in report["reason"]
     assert guest.release() == kernels.source.release

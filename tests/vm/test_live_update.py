@@ -16,6 +16,7 @@ from orchestrator.rehearsal.machine import Guest
 from tests.support import upgrades as up
 
 DAMAGE = Path(__file__).parent / "guest/damage.py"
+STRANGER = Path(__file__).parent / "guest/stranger.py"
 Boot = Callable[..., AbstractContextManager[Guest]]
 
 
@@ -76,7 +77,7 @@ def test_a_dead_new_kernel_ends_in_the_old_one_with_the_spilled_state(
 def test_state_that_is_nowhere_left_ends_in_a_fresh_start_that_is_told(
     boot: Boot, kernels: KernelPair
 ) -> None:
-    """Nothing spilled, and once the new kernel is dead, once the state in memory is damaged."""
+    """Nothing spilled, and the new kernel is dead, or the state in memory is damaged or missing."""
     old, new = kernels.source.release, kernels.target.release
     with boot() as guest:
         guest.spawn(up.COUNTER["argv"])
@@ -87,13 +88,35 @@ def test_state_that_is_nowhere_left_ends_in_a_fresh_start_that_is_told(
 
         up.put_plan(guest, up.document(new, counter))
         guest.put("/root/damage.py", DAMAGE.read_bytes())
-        guest.run(["rm", "-f", up.ENDED])
-        _, hello = guest.run_through([up.PYTHON, "/root/damage.py", up.PLAN])
-        assert hello.release == new
-        report = _assert_started_anew(guest, "no state left")
-        assert guest.release() == old
-        assert "no complete state has arrived for counter" in json.dumps(report)
-        assert "digest" in json.dumps(report)
+        for how, why in (("damaged", "digest"), ("missing", "token 1")):
+            guest.run(["rm", "-f", up.ENDED])
+            _, hello = guest.run_through([up.PYTHON, "/root/damage.py", how, up.PLAN])
+            assert hello.release == new
+            report = _assert_started_anew(guest, "no state left")
+            assert guest.release() == old
+            assert "no complete state has arrived for counter" in json.dumps(report)
+            assert why in json.dumps(report)
+
+
+def test_state_of_a_transaction_that_nobody_knows_is_told_and_left_alone(
+    boot: Boot, kernels: KernelPair
+) -> None:
+    """The resume at boot says what waits in memory and touches nothing of it: it is
+    still there."""
+    image = f"/boot/vmlinuz-{kernels.target.release}"
+    with boot() as guest:
+        guest.put("/root/stranger.py", STRANGER.read_bytes())
+        guest.run(["mkdir", "-m", "700", "/var/lib/mkupgrade"])
+        _, hello = guest.run_through([up.PYTHON, "/root/stranger.py", "leave", image])
+        assert hello.release == kernels.target.release
+        guest.wait_for(["test", "-e", up.ENDED], timeout=120.0)
+        told = " ".join(guest.text(up.RESUME_LOG).split())
+        assert "this kernel was entered by transaction 20260101-000000-gone" in told
+        assert "State of its workloads may be waiting in session" in told
+        said = guest.run(["mkupgrade", "status"], check=False).output
+        assert "20260101-000000-gone" in said
+        taken = guest.run([up.PYTHON, "/root/stranger.py", "take"])
+        assert taken.stdout == "state of a workload\n"
 
 
 def _assert_started_anew(guest: Guest, why: str) -> dict[str, Any]:

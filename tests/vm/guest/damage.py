@@ -1,6 +1,7 @@
-"""Runs in the guest: an apply whose state is damaged on its way, after its digest was taken.
+"""Runs in the guest: an apply whose state does not arrive as it was sent.
 
-damage.py PLAN
+damage.py damaged PLAN    changed on its way, after its digest was taken
+damage.py missing PLAN    not among what the kernel preserves, though the manifest says so
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from unittest import mock
 from orchestrator.cli.main import main
 from orchestrator.handover.frame import SIZE, Header
 from orchestrator.handover.payload import write_payload
+from orchestrator.system.luo import LuoSession
 
 
 def write_and_damage(directory: Path, fd: int, token: int, tick: Callable[[int], None]) -> Header:
@@ -25,7 +27,20 @@ def write_and_damage(directory: Path, fd: int, token: int, tick: Callable[[int],
     return header
 
 
+def preserve_manifest_only(session: LuoSession, fd: int, token: int) -> None:
+    """Payloads are left behind."""
+    if token == 0:
+        preserve(session, fd, token)
+
+
+preserve = LuoSession.preserve
+
 if __name__ == "__main__":
-    sys.argv = ["mkupgrade", "apply", sys.argv[1], "--yes"]
-    with mock.patch("orchestrator.handover.kho.write_payload", write_and_damage):
+    how, plan = sys.argv[1:]
+    sys.argv = ["mkupgrade", "apply", plan, "--yes", "--again"]
+    with (
+        mock.patch("orchestrator.handover.kho.write_payload", write_and_damage)
+        if how == "damaged"
+        else mock.patch.object(LuoSession, "preserve", preserve_manifest_only)
+    ):
         sys.exit(main())

@@ -1,0 +1,65 @@
+"""Thirty cuts of power from a fixed seed keep every promise, and broken ones would be seen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from orchestrator.rehearsal.kernels import KernelPair
+from tests.vm.power.cut import carry_out, draw, look, recorded
+from tests.vm.power.recording import Recording
+from tests.vm.power.scene import Scene
+from tests.vm.powercut import cuts, line, looked, table
+
+SEED = "ci"
+RUNS, LOOKS = 30, 300
+pytestmark = pytest.mark.timeout(1500)
+
+
+@pytest.fixture(scope="module")
+def stage(kernels: KernelPair) -> Scene:
+    return Scene(kernels)
+
+
+@pytest.fixture(scope="module")
+def recording(stage: Scene) -> Iterator[Recording]:
+    with recorded(stage) as made:
+        yield made
+
+
+def test_promises_are_kept_whenever_the_power_goes(stage: Scene, recording: Recording) -> None:
+    verdicts = []
+    for verdict in cuts(stage, [draw(SEED, n) for n in range(RUNS)], recording):
+        verdicts.append(verdict)
+        print(line(verdict))
+    print(table(verdicts))
+    broken = [line(v) for v in verdicts if v.judged.broken]
+    assert not broken, "\n".join(broken)
+    assert len(verdicts) == RUNS
+
+
+def test_the_disk_alone_keeps_its_promises_at_three_hundred_moments(recording: Recording) -> None:
+    broken = [found for n in range(LOOKS) if (found := looked(recording, SEED, n))]
+    assert not broken, "\n".join(broken)
+
+
+def test_a_disk_that_does_not_keep_what_it_flushed_is_seen(
+    stage: Scene, recording: Recording
+) -> None:
+    """The last hundred flushes, seconds of the workload, were answered and not carried out."""
+    run = replace(draw(SEED, 1, "recorded"), fraction=0.95, again=False)
+    found = look(recording, run, lost_flushes=100)
+    assert any("had been told of" in broken for broken in found), found
+    verdict = carry_out(stage, run, recording, lost_flushes=100)
+    assert any("had been told of" in broken for broken in verdict.judged.broken), line(verdict)
+
+
+def test_a_workload_that_tells_of_what_it_has_not_synced_is_seen(
+    kernels: KernelPair, recording: Recording
+) -> None:
+    """A kill before the checkpoint costs it what the guest had not written out yet."""
+    run = replace(draw(SEED, 0, "page-cache"), fraction=0.1, again=False)
+    verdict = carry_out(Scene(kernels, honest=False), run, recording)
+    assert any("had been told of" in broken for broken in verdict.judged.broken), line(verdict)
