@@ -14,7 +14,8 @@ from tests.vm.power.scene import Scene
 from tests.vm.powercut import cuts, line, looked, table
 
 SEED = "ci"
-RUNS, LOOKS = 30, 300
+RUNS, LOOKS = 30, 100
+LIE = 30
 pytestmark = pytest.mark.timeout(1500)
 
 
@@ -40,20 +41,18 @@ def test_promises_are_kept_whenever_the_power_goes(stage: Scene, recording: Reco
     assert len(verdicts) == RUNS
 
 
-def test_the_disk_alone_keeps_its_promises_at_three_hundred_moments(recording: Recording) -> None:
+def test_the_disk_alone_keeps_its_promises_at_a_hundred_moments(recording: Recording) -> None:
     broken = [found for n in range(LOOKS) if (found := looked(recording, SEED, n))]
     assert not broken, "\n".join(broken)
 
 
-def test_a_disk_that_does_not_keep_what_it_flushed_is_seen(
-    stage: Scene, recording: Recording
-) -> None:
-    """The last hundred flushes, seconds of the workload, were answered and not carried out."""
-    run = replace(draw(SEED, 1, "recorded"), fraction=0.95, again=False)
-    found = look(recording, run, lost_flushes=100)
-    assert any("had been told of" in broken for broken in found), found
-    verdict = carry_out(stage, run, recording, lost_flushes=100)
-    assert any("had been told of" in broken for broken in verdict.judged.broken), line(verdict)
+def test_a_disk_that_does_not_keep_what_it_flushed_is_seen(recording: Recording) -> None:
+    """The last flushes were answered and not carried out, seconds of the workload among them.
+    Luck may leave all of it on the disk once, and not thrice of five times."""
+    runs = [replace(draw(SEED, n, "recorded"), fraction=0.0) for n in range(5)]
+    found = [look(recording, run, lost_flushes=LIE) for run in runs]
+    assert sum(any("had been told of" in b for b in broken) for broken in found) >= 3, found
+    assert not any(look(recording, run) for run in runs)
 
 
 def test_a_workload_that_tells_of_what_it_has_not_synced_is_seen(

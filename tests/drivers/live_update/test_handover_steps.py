@@ -66,6 +66,12 @@ class Steps:
             self._host.perform(self.retrieve(section))
         return self._host.perform(self.restore(section))
 
+    def jump(self) -> None:
+        """To the new kernel, where the workload goes on."""
+        self.leave()
+        self._host.land(NEW, FORWARD_MARK, carried=True)
+        self.arrive()
+
 
 @pytest.fixture
 def running(host: Any) -> Any:
@@ -93,9 +99,7 @@ def test_the_way_back_by_a_jump_carries_what_happened_in_the_new_kernel(
     running: Any, workload: Document, channel: str, spill: bool
 ) -> None:
     steps = Steps(running, workload(), channel, spill)
-    steps.leave()
-    running.land(NEW, FORWARD_MARK, carried=True)
-    steps.arrive()
+    steps.jump()
     running.workloads.running["counter"] = 50
     steps.leave(Section.RETURN)
     running.land(OLD, RETURN_MARK, carried=True)

@@ -64,7 +64,7 @@ class Verdict:
 
 
 def draw(seed: str, number: int, variant: Variant | None = None) -> Run:
-    """What a run is made of: of five, two are live, and one is followed by a second update.
+    """What a run is made of: of six, two are live; every tenth is followed by a second update.
 
     Args:
         variant: this one, whatever its turn.
@@ -72,10 +72,17 @@ def draw(seed: str, number: int, variant: Variant | None = None) -> Run:
     source = random.Random(f"{seed}/{number}")
     variant = variant or _VARIANTS[number % len(_VARIANTS)]
     beyond = 1.0 if variant == "recorded" else BEYOND
-    return Run(seed, number, variant, source.random() * beyond, number % 5 == 4)
+    return Run(seed, number, variant, source.random() * beyond, number % 10 == 9)
 
 
-_VARIANTS: tuple[Variant, ...] = ("page-cache", "recorded", "disk-cache", "recorded", "recorded")
+_VARIANTS: tuple[Variant, ...] = (
+    "page-cache",
+    "recorded",
+    "recorded",
+    "disk-cache",
+    "recorded",
+    "recorded",
+)
 
 
 @contextmanager
@@ -92,8 +99,10 @@ def recorded(stage: scene.Scene) -> Iterator[Recording]:
         sampler = Sampler(disk.log, lambda: client.seen().last)
         with sampler.running():
             client.wait_messages(10, 60.0)
-            begun, began = len(sampler.samples), time.monotonic()
+            began = time.monotonic()
             scene.begin(guest)
+            guest.wait_for(["test", "-e", scene.JOURNAL], timeout=_PATIENCE)
+            begun = len(sampler.samples)
             guest.next_kernel(_PATIENCE)
             scene.settle(guest)
             seconds = time.monotonic() - began

@@ -28,7 +28,7 @@ class Recording:
     log: Path
     requests: int
     begun: int
-    """Requests when the update began."""
+    """Requests when its transaction was put on the disk."""
     samples: tuple[tuple[int, int], ...]
     """(requests carried out, last number told by then), in order."""
     boots: frozenset[str]

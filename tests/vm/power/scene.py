@@ -20,6 +20,9 @@ from tests.vm.power.disk import INIT, MOUNT
 
 PORT = 7777
 LEDGER = f"{MOUNT}/ledger/log"
+JOURNAL = f"{MOUNT}/mkupgrade/journal.db"
+_INTERVAL = "0.25"
+"""Seconds between two numbers: each is a few requests among those of the update."""
 _PROGRAMS = Path(__file__).parents[1] / "guest"
 _HOME = "/usr/lib/mkupgrade-test"
 JUDGE = f"{_HOME}/judge.py"
@@ -29,7 +32,7 @@ _SETTLED = f"test -e {up.ENDED} || {{ test ! -d {MOUNT}/mkupgrade && test -s {_P
 
 def ledger(*, honest: bool = True) -> dict[str, Any]:
     """The workload, for `Setup.workloads`."""
-    argv = [up.PYTHON, f"{_HOME}/ledger.py", str(PORT), LEDGER]
+    argv = [up.PYTHON, f"{_HOME}/ledger.py", str(PORT), LEDGER, _INTERVAL]
     return {"argv": argv if honest else [*argv, "--no-sync"], "pid_file": _PID_FILE}
 
 
