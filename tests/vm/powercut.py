@@ -95,14 +95,14 @@ def main(runs: int, seed: str, looks: int, only: str | None, guests: int) -> Non
     with recorded(stage) as recording:
         requests = recording.requests - recording.begun
         click.echo(f"a whole update: {recording.seconds:.1f} s, {requests} requests of its disk")
+        wrong = [found for n in range(looks) if (found := looked(recording, seed, n))]
+        if looks:
+            click.echo(
+                "\n".join([*wrong, f"{looks} looks at a disk, {len(wrong)} with a promise broken"])
+            )
         for verdict in cuts(stage, chosen, recording, guests):
             verdicts.append(verdict)
             click.echo(line(verdict))
-        wrong = [found for n in range(looks) if (found := looked(recording, seed, n))]
-    if looks:
-        click.echo(
-            "\n".join([*wrong, f"{looks} looks at a disk, {len(wrong)} with a promise broken"])
-        )
     click.echo(table(verdicts))
     click.echo(f"{time.monotonic() - began:.0f} s in all")
     sys.exit(1 if wrong or any(v.judged.broken for v in verdicts) else 0)
