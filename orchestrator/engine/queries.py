@@ -39,6 +39,17 @@ def unfinished(journal: Journal) -> str | None:
     return None
 
 
+def unsettled(journal: Journal) -> str | None:
+    """The last transaction, if it ended unknown or with an incomplete rollback: resumed by an
+    operator who has looked, it is tried on. None: it ended well, or has not ended."""
+    stored = journal.transactions()[-1:]
+    ended = _ended(journal, stored[0].id) if stored else None
+    if ended is None or not isinstance(ended.event, events.Ended):
+        return None
+    left_open = ended.event.outcome in {Outcome.UNKNOWN, Outcome.ROLLBACK_INCOMPLETE}
+    return stored[0].id if left_open else None
+
+
 def history(journal: Journal) -> list[Summary]:
     """All transactions, oldest first."""
     summaries = []

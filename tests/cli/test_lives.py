@@ -262,6 +262,18 @@ def test_an_effect_that_nobody_can_tell_is_never_a_success(mkupgrade: Any) -> No
     assert not mkupgrade.json("status")["will_act"]
 
 
+def test_resume_goes_on_with_the_last_transaction_if_its_outcome_is_unknown(mkupgrade: Any) -> None:
+    """It is the command that the error names; at boot, with nobody to look, it stands still."""
+    mkupgrade.change_host(faults={"load-kernel/host": {"kind": "unknown"}})
+    mkupgrade("apply", mkupgrade.spec, "--yes", code=8)
+    assert "outcome" not in mkupgrade("resume", "--boot", code=0).stdout
+    mkupgrade("resume", code=8)
+    mkupgrade.change_host(in_doubt=[])
+    assert "Rolled back" in mkupgrade("resume", code=3).stdout
+    assert running(mkupgrade) == "7.2.13"
+    assert "No transaction is unfinished" in mkupgrade("resume", code=0).stdout
+
+
 def test_a_reset_that_loses_the_new_kernel_ends_in_the_old_one(mkupgrade: Any) -> None:
     mkupgrade("plan", mkupgrade.spec)
     image = mkupgrade.state / "boot" / "vmlinuz-7.3.4"

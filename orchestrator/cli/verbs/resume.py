@@ -42,14 +42,15 @@ html_option = click.option(
 def resume(
     call: Call, transaction: str | None, state_dir: Path, boot: bool, report_html: Path | None
 ) -> ExitCode:
-    """Go on with an unfinished transaction, after a crash, a jump or an interrupt.
+    """Go on with an unfinished transaction, after a crash, a jump or an interrupt; else with the
+    last one, if its outcome is unknown or its rollback incomplete.
 
     What the journal believes is looked at before anything goes on. With --boot a transaction
     that waits for the operator is left alone (exit code 6).
     """
     from orchestrator.cli.verbs.apply import refuse_by_policy, refuse_if_not_permitted
 
-    found = _unfinished(state_dir, transaction)
+    found = _unfinished(state_dir, transaction, or_unsettled=not boot)
     if found is None:
         return _nothing(call, state_dir, boot=boot)
     name, graph, report = found
@@ -180,14 +181,20 @@ def waiting(name: str, report: TransactionReport) -> MkupgradeError:
 
 
 def _unfinished(
-    state_dir: Path, given: str | None
+    state_dir: Path, given: str | None, *, or_unsettled: bool = False
 ) -> tuple[str, StepGraph, TransactionReport] | None:
-    """The transaction that was named, else the unfinished one, with its plan and how it stands."""
+    """The transaction that was named, else the unfinished one, with its plan and how it stands.
+
+    Args:
+        or_unsettled: else the last one, if it ended without an end that holds.
+    """
     from orchestrator.cli.journals import find, reading
-    from orchestrator.engine.queries import report_of, unfinished
+    from orchestrator.engine.queries import report_of, unfinished, unsettled
 
     with reading(state_dir) as journal:
         default = unfinished(journal) if journal is not None else None
+        if default is None and or_unsettled and journal is not None:
+            default = unsettled(journal)
         if given is None and default is None:
             return None
         name = find(journal, given or default, state_dir)
