@@ -205,7 +205,7 @@ def test_grub_starts_the_old_kernel_until_commit_and_the_new_one_behind_it(
         # Fails behind the jump: home by another jump, with the loader as it was.
         fails = [recorder(look), up.kernel_check("none-such")]
         assert upgraded(guest, plan(old, checks=fails))["outcome"] == "rolled-back"
-        assert guest.text(SEEN).splitlines() == [old, f"saved_entry={second}"]
+        assert guest.text(SEEN).splitlines()[:2] == [old, f"saved_entry={second}"]
         assert (guest.release(), boot_state(guest)["default"]) == (new, second)
 
         # Not in the menu any more.
