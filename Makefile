@@ -29,7 +29,7 @@ demo: ## Linux 7.2 -> 7.3 in a VM under a living TCP connection (CHANNEL=disk, K
 .PHONY: test
 test: lint crash guest-kernels ## Everything: fast suite, real kernels in the VM, types, style, import arrows
 	@scripts/bootstrap checks
-	$(PY) -m pytest -n $(VM_JOBS) --dist worksteal
+	$(PY) -m pytest -n $(VM_JOBS) --dist worksteal -m "not power"
 
 .PHONY: fast-test
 fast-test: environment ## The fast suite, under a minute
@@ -46,7 +46,11 @@ crash: environment ## Crash schedules of the engine, known and fresh ones, and t
 
 .PHONY: vm-test
 vm-test: guest-kernels ## The VM suite: real kernels in QEMU
-	$(PY) -m pytest -n $(VM_JOBS) --dist worksteal -m vm
+	$(PY) -m pytest -n $(VM_JOBS) --dist worksteal -m "vm and not power"
+
+.PHONY: power-cuts
+power-cuts: guest-kernels ## 30 cuts of a guest's power in an update, and what would be seen if they cost anything
+	$(PY) -m pytest -s -m power
 
 .PHONY: smoke
 smoke: guest-kernels ## One guest, one boot, under three minutes

@@ -16,7 +16,7 @@ from tests.vm.powercut import cuts, line, looked, table
 SEED = "ci"
 RUNS, LOOKS = 30, 100
 LIE = 30
-pytestmark = pytest.mark.timeout(1500)
+pytestmark = [pytest.mark.power, pytest.mark.timeout(3600)]
 
 
 @pytest.fixture(scope="module")
