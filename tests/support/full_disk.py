@@ -60,6 +60,7 @@ def go(host: Host, random: Random, seconds: float) -> dict[str, Any]:
         "full": {"code": full.code, "stderr": full.stderr[-2000:]},
         "resumed": {"code": life.code, "stderr": life.stderr[-2000:], "tries": tries},
         "outcome": host.outcome(),
+        "reason": host.reason(),
         "left_behind": host.left_behind(),
         "whole": host.verified(),
     }

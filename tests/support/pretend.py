@@ -67,6 +67,14 @@ class Host:
             assert not found or found[0].outcome is not None, "it has not ended"
             return found[0].outcome if found else None
 
+    def reason(self) -> str:
+        """Why the one transaction ended as it did; empty: it never began."""
+        journal = Journal.open_readonly(self.state)
+        if journal is None:
+            return ""
+        with journal:
+            return "".join(found.reason for found in history(journal))
+
     def transactions(self) -> list[str]:
         """Of which there is at most one."""
         journal = Journal.open_readonly(self.state)
