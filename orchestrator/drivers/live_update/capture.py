@@ -166,8 +166,10 @@ def _made_to_run(job: Job, params: Checkpoint, record: dict[str, Any]) -> Result
     why = _unusable(job, workload, workdir, record)
     if why is not None:
         return _started_after_reset(job, workload, record.get("meta"), workdir, why)
-    # From here on it may run and write to its files: after a reset its state is too old.
-    job.records.write(_name(workload.name), {**record, "undone_in": boot_id})
+    if not is_running(job, workload):
+        # From here on it may run and write to its files: after a reset its state is too old. One
+        # that runs never stopped, for want of room perhaps: then there is none for this either.
+        job.records.write(_name(workload.name), {**record, "undone_in": boot_id})
     return job.parts.workloads.undo_checkpoint(workload, workdir, control)
 
 
