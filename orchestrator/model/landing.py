@@ -15,6 +15,9 @@ from orchestrator.model.steps import Inspected, Inspection, Section
 MARK = "mkupgrade.transaction="
 """Kernel parameter; ignored by the kernel (it has a dot and names no module), kept in
 /proc/cmdline. Value: <transaction id>/<section>."""
+FIRST_PID = "sysctl.kernel.ns_last_pid="
+"""Kernel parameter: after which id the first process that init starts gets its own. The kernel
+writes it just before it runs init (fs/proc/proc_sysctl.c, do_sysctl_args)."""
 
 
 @dataclass(frozen=True)
@@ -44,14 +47,19 @@ def mark_for(transaction: str, section: Section) -> str:
     return f"{MARK}{transaction}/{section.value}"
 
 
+def first_pid(number: int) -> str:
+    """The parameter that `load-kernel` adds beside the mark."""
+    return f"{FIRST_PID}{number}"
+
+
 def marks(cmdline: str) -> list[str]:
     """Values of every mark on a command line, in order."""
     return [word[len(MARK) :] for word in cmdline.split() if word.startswith(MARK)]
 
 
 def without_marks(cmdline: str) -> str:
-    """The command line free of marks: an inherited one still holds that of the last jump."""
-    return " ".join(word for word in cmdline.split(" ") if not word.startswith(MARK))
+    """The command line free of what is added for one jump: an inherited one still holds it."""
+    return " ".join(word for word in cmdline.split(" ") if not word.startswith((MARK, FIRST_PID)))
 
 
 def landing(expected: Expected, place: Place) -> Inspected:

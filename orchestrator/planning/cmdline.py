@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from orchestrator.model.landing import MARK
+from orchestrator.model.landing import FIRST_PID, MARK
 from orchestrator.model.spec import CommandLine
 
 LIMIT = 2047
 """Characters the kernel keeps: COMMAND_LINE_SIZE is 2048 on x86-64 and arm64."""
 MARK_ROOM = 96
-"""Characters left for the mark that the driver adds: name, transaction id, section."""
+"""Characters left for what the driver adds: the mark (name, transaction id, section), and where
+process ids begin."""
 KHO_NAMES = ("kho", "liveupdate")
 """Both must be on, in both kernels: either alone hands nothing over."""
-_LOADERS_OWN = ("BOOT_IMAGE=", "initrd=", MARK)
+_LOADERS_OWN = ("BOOT_IMAGE=", "initrd=", MARK, FIRST_PID)
 """Added by a boot loader or by us for one boot; never inherited."""
 
 

@@ -1,4 +1,4 @@
-"""/proc, read: the running kernel, processes and their trees. Read-only but for one sysctl.
+"""/proc, read: the running kernel, processes and their trees. Read-only.
 
 Whatever is read here may be gone or changed in the next moment, and processes choose their own
 names: no function trusts a pid without its start time, nor splits a line at a space that a
@@ -7,7 +7,6 @@ process may have put there. Sources: proc(5), Documentation/filesystems/proc.rst
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 from collections.abc import Iterable
@@ -15,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.model.errors import WorkloadError
-from orchestrator.system import call_errors, guard
 
 PROC = Path("/proc")
+_KTHREADD = 2
 _MACHINE_ID = Path("/etc/machine-id")
 
 
@@ -106,6 +105,25 @@ def processes(proc: Path = PROC) -> list[Process]:
     return [found for pid in pids if (found := process(pid, proc)) is not None]
 
 
+def task_ids(proc: Path = PROC) -> list[int]:
+    """The ids of all threads of all processes but the kernel's own."""
+    found: list[int] = []
+    for process in processes(proc):
+        if _KTHREADD in (process.pid, process.parent):
+            continue
+        found += thread_ids(process.pid, proc)
+    return found
+
+
+def thread_ids(pid: int, proc: Path = PROC) -> list[int]:
+    """The ids of all threads of a process; empty: it is gone."""
+    try:
+        entries = list((proc / str(pid) / "task").iterdir())
+    except OSError:
+        return []
+    return [int(entry.name) for entry in entries if entry.name.isdigit()]
+
+
 def alive(known: Process, proc: Path = PROC) -> bool:
     """Does this very process still run (not ended, not a zombie, pid not used again)?"""
     now = process(known.pid, proc)
@@ -186,21 +204,6 @@ def ns_last_pid(proc: Path = PROC) -> int:
     """The pid given out last; the next process gets a higher free one."""
     text = _line(proc / "sys/kernel/ns_last_pid")
     return int(text) if text.isdigit() else 0
-
-
-def set_ns_last_pid(host: guard.HostGuard, value: int) -> None:
-    """Let the next process get the first free pid above `value` (CAP_CHECKPOINT_RESTORE).
-
-    Raises:
-        GuardError, SystemCallError
-    """
-    guard.require(host, "move the next process id")
-    path = PROC / "sys/kernel/ns_last_pid"
-    try:
-        path.write_text(str(value), encoding="ascii")
-    except OSError as error:
-        number = error.errno or errno.EIO
-        raise call_errors.call_error(number, "write", call_errors.PATH, str(path)) from error
 
 
 def pid_max(proc: Path = PROC) -> int:

@@ -75,14 +75,7 @@ def label(find: Find) -> str:
 
 def task_ids(pids: list[int], root: Path = proc.PROC) -> list[int]:
     """The ids of all threads of these processes, sorted: what must be free for a restore."""
-    found = set(pids)
-    for pid in pids:
-        try:
-            entries = list((root / str(pid) / "task").iterdir())
-        except OSError:
-            continue
-        found.update(int(entry.name) for entry in entries if entry.name.isdigit())
-    return sorted(found)
+    return sorted({*pids, *(thread for pid in pids for thread in proc.thread_ids(pid, root))})
 
 
 def _root(find: Find) -> int:

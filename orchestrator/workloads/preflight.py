@@ -23,9 +23,8 @@ from orchestrator.system import files, open_files, proc, subprocesses, systemd
 from orchestrator.workloads import criu, find, hold, journal, seal, sockets, unix_diag
 from orchestrator.workloads.criu_method import Criu
 
-_LOW_PID = 300
-"""A fresh boot hands out ids from 2 on to kernel threads and early services."""
 _EARLY_SECONDS = 2.0
+"""Until then a kernel has started the threads that are there before init is."""
 _TRIAL_SHARE = 0.5
 """Part of the time limit that a trial may take."""
 _ROOM = 2
@@ -133,22 +132,17 @@ def _tools(scene: Scene, migrate: CriuMigrate) -> Iterator[Finding]:
 
 
 def _process_ids(scene: Scene, _migrate: CriuMigrate) -> Iterator[Finding]:
-    """The next kernel boots like this one: what its own threads took at once, they take again."""
+    """The next kernel boots like this one: what its own threads took at once, they take again.
+    Everything that starts later gets higher ids (`load-kernel`)."""
     tasks = find.task_ids(scene.pids)
     kernel_threads = [
         p.pid for p in proc.processes() if p.parent == 2 and p.started < _EARLY_SECONDS * _ticks()
     ]
     certain = [t for t in tasks if t <= max(kernel_threads, default=0)]
-    low = [t for t in tasks if t < _LOW_PID and t not in certain]
     if certain:
         yield scene.error(
             f"process ids {_some(certain)} will be taken by threads of the next kernel: start it "
             "later, or with a higher id (/proc/sys/kernel/ns_last_pid)"
-        )
-    if low:
-        yield scene.warning(
-            f"process ids {_some(low)} are so low that a service of the next boot may have taken "
-            "them: start the workload with a higher id, or restore before other services start"
         )
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
+from orchestrator.model.landing import FIRST_PID
 from orchestrator.rehearsal.client import Client
 from orchestrator.rehearsal.image import LayerFile
 from orchestrator.rehearsal.kernels import KernelPair
@@ -27,13 +29,15 @@ WantedBy=multi-user.target
 
 def test_a_service_is_carried_over_and_stays_a_service(boot: Boot, kernels: KernelPair) -> None:
     """Its process is the main process of its unit again, nothing of it is started twice, and
-    mkupgrade-resume.service is done when the boot goes on."""
+    mkupgrade-resume.service is done when the boot goes on; though the unit's process is killed
+    with the only copy of the state in its hands, and started again by systemd."""
     old, new = kernels.source.release, kernels.target.release
     files = {
         f"{UNITS}/counter.service": LayerFile(COUNTER_UNIT.encode()),
         f"{UNITS}/multi-user.target.wants/counter.service": f"{UNITS}/counter.service",
+        **up.dying("and stay dead"),
     }
-    service = up.workload("counter", find={"unit": "counter.service"})
+    service = up.workload("counter", spill=False, find={"unit": "counter.service"})
     check = {"name": "unit", "kind": "systemd", "unit": "counter.service"}
     plan = up.document(new, [service], checks=[check])
     with boot(systemd=True, forwards=(7777,), files=files) as guest:
@@ -44,7 +48,11 @@ def test_a_service_is_carried_over_and_stays_a_service(boot: Boot, kernels: Kern
             guest.wait_for(["systemctl", "is-active", "mkupgrade-resume.service"], timeout=180.0)
             guest.wait_for(["systemctl", "is-active", "multi-user.target"], timeout=120.0)
             _wait_until_nothing_runs(guest)
-            assert up.report(guest)["outcome"] == "committed"
+            report = up.report(guest)
+            assert report["outcome"] == "committed"
+            _assert_ids_are_kept_apart(guest, pid)
+            assert up.result_of(report, "restore/counter")["from"] == "memory"
+            _assert_killed_and_restarted(guest)
             assert client.wait_messages(5, 60.0)
             assert client.seen().whole, client.seen()
             assert list(client.seen().releases) == [old, new]
@@ -53,9 +61,28 @@ def test_a_service_is_carried_over_and_stays_a_service(boot: Boot, kernels: Kern
         assert guest.run(["systemctl", "--failed", "--plain", "--no-legend"]).stdout == ""
 
 
+def _assert_killed_and_restarted(guest: Guest) -> None:
+    """By systemd, while the boot still waited."""
+    assert not guest.exists(up.DIES_ONCE)
+    assert _property(guest, up.RESUME_UNIT, "NRestarts") == "1"
+    again = int(_property(guest, up.RESUME_UNIT, "ExecMainStartTimestampMonotonic"))
+    assert again < int(_property(guest, "basic.target", "ActiveEnterTimestampMonotonic"))
+
+
+def _assert_ids_are_kept_apart(guest: Guest, workload: int) -> None:
+    """What the new boot started has ids above those of the workload, though it booted alike."""
+    [begin] = re.findall(rf"{FIRST_PID}(\d+)", guest.text("/proc/cmdline"))
+    assert int(begin) > workload
+    assert int(_property(guest, "systemd-journald.service", "MainPID")) > int(begin)
+
+
+def _property(guest: Guest, unit: str, name: str) -> str:
+    shown = guest.run(["systemctl", "show", "--value", f"--property={name}", unit])
+    return shown.stdout.strip()
+
+
 def _main_pid(guest: Guest) -> int:
-    shown = guest.run(["systemctl", "show", "--value", "--property=MainPID", "counter.service"])
-    return int(shown.stdout)
+    return int(_property(guest, "counter.service", "MainPID"))
 
 
 def _wait_until_nothing_runs(guest: Guest) -> None:

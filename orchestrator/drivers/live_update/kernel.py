@@ -9,7 +9,7 @@ from orchestrator.drivers.live_update.job import Handler, Job, absent, partial, 
 from orchestrator.model.base import digest
 from orchestrator.model.errors import ErrorClass, MkupgradeError, NotSupportedError
 from orchestrator.model.kinds import ArmFallback, LoadKernel
-from orchestrator.model.landing import mark_for, without_marks
+from orchestrator.model.landing import first_pid, mark_for, without_marks
 from orchestrator.model.seams import Result
 from orchestrator.model.steps import Inspected
 
@@ -40,7 +40,8 @@ class LoadKernelHandler(Handler[LoadKernel]):
         machine = job.parts.machine
         if machine.kexec_loaded() and not _loaded_by_us(job, params):
             raise foreign_kernel()
-        cmdline = marked(params.cmdline, mark_for(job.context.transaction, job.context.section))
+        mark = mark_for(job.context.transaction, job.context.section)
+        cmdline = marked(params.cmdline, mark, first_pid(machine.unused_pid()))
         record = _record(job, params)
         job.records.write(KERNEL, {**record, "phase": "intended"})
         job.say(f"loading {params.image}")
@@ -106,11 +107,11 @@ class ArmFallbackHandler(Handler[ArmFallback]):
         return "no boot loader found: a reset starts whatever the firmware or hypervisor starts"
 
 
-def marked(cmdline: str, mark: str) -> str:
-    """The command line with this mark and no other; what follows "--" is for init and stays."""
+def marked(cmdline: str, *marks: str) -> str:
+    """The command line with these marks and no other; what follows "--" is for init and stays."""
     words = without_marks(cmdline).split(" ")
     at = words.index("--") if "--" in words else len(words)
-    return " ".join(word for word in [*words[:at], mark, *words[at:]] if word)
+    return " ".join(word for word in [*words[:at], *marks, *words[at:]] if word)
 
 
 def _record(job: Job, params: LoadKernel) -> dict[str, Any]:

@@ -30,6 +30,10 @@ class Machine(Protocol):
         """Why the guard would refuse to change this machine; empty: it would not."""
         ...
 
+    def unused_pid(self) -> int:
+        """Where the next kernel can begin to give out process ids, far from those in use."""
+        ...
+
     def kexec_loaded(self) -> bool:
         """Is any kernel loaded for kexec?"""
         ...

@@ -14,7 +14,7 @@ from orchestrator.handover.kho import Session
 from orchestrator.model.errors import ErrorClass, MkupgradeError
 from orchestrator.model.host import BootState
 from orchestrator.model.landing import Place
-from orchestrator.system import boot_loaders, calls, files, keeper, luo, watchdog
+from orchestrator.system import boot_loaders, calls, files, keeper, luo, pids, proc, watchdog
 from orchestrator.system.call_errors import BusyError
 from orchestrator.system.guard import HostGuard
 from orchestrator.workloads.facade import Workloads
@@ -48,6 +48,9 @@ class RealMachine:
 
     def objections(self) -> list[str]:
         return self._guard.objections()
+
+    def unused_pid(self) -> int:
+        return pids.unused([*proc.task_ids(), proc.ns_last_pid()])
 
     def kexec_loaded(self) -> bool:
         with suppress(FileNotFoundError):

@@ -60,6 +60,9 @@ class Machine:
     def objections(self) -> list[str]:
         return self.forbidden
 
+    def unused_pid(self) -> int:
+        return 20000
+
     def kexec_loaded(self) -> bool:
         return self.loaded is not None
 

@@ -20,7 +20,7 @@ def load(host: Any) -> Step:
         instance="host",
         image=str(host.image),
         image_sha256="00" * 32,
-        cmdline="root=/dev/vda mkupgrade.transaction=old/forward -- -s",
+        cmdline="root=/dev/vda mkupgrade.transaction=old/forward sysctl.kernel.ns_last_pid=9 -- -s",
         release="7.3.4",
     )
 
@@ -39,10 +39,11 @@ def arm(host: Any) -> Step:
     )
 
 
-def test_the_loaded_command_line_carries_the_mark_of_this_jump_alone(host: Any, load: Step) -> None:
+def test_the_loaded_command_line_carries_what_is_for_this_jump_alone(host: Any, load: Step) -> None:
     host.perform(load)
     assert host.machine.loaded[1] == (
-        "root=/dev/vda mkupgrade.transaction=t-20260901-ab12cd/forward -- -s"
+        "root=/dev/vda mkupgrade.transaction=t-20260901-ab12cd/forward "
+        "sysctl.kernel.ns_last_pid=20000 -- -s"
     )
     assert host.verdict(load) is Inspection.PRESENT
 
