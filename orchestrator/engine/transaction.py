@@ -22,6 +22,7 @@ from orchestrator.engine.queries import (
     RolledBack,
     rolled_back_before,
     unfinished,
+    unsettled,
 )
 from orchestrator.engine.report import Story, TransactionReport
 from orchestrator.engine.runner import Runner, Surroundings
@@ -112,7 +113,8 @@ class Engine:
         """Record a new transaction, durably; nothing is performed yet.
 
         Args:
-            again: allow a plan that was rolled back before.
+            again: allow a plan that was rolled back before, and a host where the last
+                transaction ended unknown or with an incomplete rollback.
 
         Returns:
             The transaction id: sortable by time, safe in file names.
@@ -120,11 +122,14 @@ class Engine:
         Raises:
             LockedError: another transaction is being run on this host.
             PlanError: the graph cannot be executed.
-            MkupgradeError: one is unfinished, or this plan was rolled back before.
+            MkupgradeError: one is unfinished or left the host unsettled, or this plan was rolled
+                back before.
         """
         start(graph, parallel=self._parallel)
         self._take_lock("apply")
         self._refuse_if_unfinished()
+        if not again:
+            self._refuse_if_unsettled()
         before = rolled_back_before(self._journal, graph.intent_digest)
         if before is not None and not again:
             raise _rolled_back_before(before)
@@ -233,6 +238,22 @@ class Engine:
                 state="nothing was changed by this command",
                 next_command=f"mkupgrade resume {other}",
                 error_class=ErrorClass.BUSY,
+            )
+
+    def _refuse_if_unsettled(self) -> None:
+        """What a transaction left behind must not be taken for the host as it was."""
+        other = unsettled(self._journal)
+        if other is not None:
+            raise MkupgradeError(
+                f"the last transaction {other} left the host as nobody knows, or half-way back",
+                where=str(self._journal.path),
+                state="nothing was changed by this command",
+                next_command=f"mkupgrade resume {other}",
+                details=(
+                    "mkupgrade resume inspects it again and goes on; if you have looked, and the "
+                    "host is as you want it, `mkupgrade apply --again` begins all the same",
+                ),
+                error_class=ErrorClass.REFUSED,
             )
 
     def _refuse_if_over(self, state: TransactionState, transaction: str) -> None:

@@ -273,6 +273,20 @@ def test_what_was_rolled_back_is_not_applied_again_by_itself(
     assert lines[0].transaction == first.transaction
 
 
+def test_a_host_that_was_left_unsettled_is_not_upgraded_over(
+    engine: Engine, driver: Any, tools: Any
+) -> None:
+    driver.on["perform", "a"] = fails(times=1)
+    driver.on["inspect", "a"] = lambda _: Inspection.UNKNOWN
+    report = run(engine, tools.graph(["a"]))
+    assert report.outcome is Outcome.UNKNOWN
+    another = tools.graph(["b"])
+    with pytest.raises(MkupgradeError, match="as nobody knows") as refused:
+        engine.begin(another)
+    assert refused.value.next_command == f"mkupgrade resume {report.transaction}"
+    assert engine.run(engine.begin(another, again=True)).outcome is Outcome.COMMITTED
+
+
 def test_an_unfinished_transaction_bars_a_new_one(
     engine: Engine, journal: Journal, tools: Any
 ) -> None:

@@ -37,7 +37,11 @@ UNCHANGED = "nothing was changed"
 )
 @plan_argument
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--again", is_flag=True, help="Even if this upgrade was rolled back before.")
+@click.option(
+    "--again",
+    is_flag=True,
+    help="Even if it was rolled back before, or the last transaction ended unknown.",
+)
 @click.option(
     "--report-html",
     metavar="FILE",
