@@ -29,7 +29,7 @@ demo: ## Linux 7.2 -> 7.3 in a VM under a living TCP connection (CHANNEL=disk, K
 .PHONY: test
 test: lint crash guest-kernels ## Everything: fast suite, real kernels in the VM, types, style, import arrows
 	@scripts/bootstrap checks
-	$(PY) -m pytest -n $(VM_JOBS) --dist worksteal -m "not power"
+	$(PY) -m pytest -n $(VM_JOBS) --dist worksteal --durations=25 --durations-min=10 -m "not power"
 
 .PHONY: fast-test
 fast-test: environment ## The fast suite, under a minute
