@@ -71,7 +71,7 @@ def standing(state_dir: Path) -> Standing:
             ended = [s for s in history(journal) if s.outcome is not None]
             found.last = ended[-1] if ended else None
             found.entered_by = _entered_by(journal, found.identity.boot_id)
-    found.unclaimed = unclaimed_state(state_dir)
+    found.unclaimed = unclaimed_state(state_dir, on_disk=True)
     found.objections = _objections(found)
     return found
 
@@ -106,33 +106,35 @@ def look_at_plan(found: Standing, path: Path) -> None:
         )
 
 
-def unclaimed_state(state_dir: Path) -> str | None:
-    """What to do if this kernel was entered by a transaction that the journal does not know.
+def unclaimed_state(state_dir: Path, *, on_disk: bool = False) -> str | None:
+    """What to do about state of workloads that belongs to no transaction of the journal.
 
-    Its workloads' state may still be waiting in memory; nobody must drop it by a restart.
+    State in memory comes first: nobody must drop it by a restart.
+
+    Args:
+        on_disk: tell of state on disk, too, which is in no hurry.
     """
-    from orchestrator.cli.journals import reading
     from orchestrator.cli.wiring import SIMULATED_HOST
 
-    if (state_dir / SIMULATED_HOST).exists() or not _marked():
+    cmdline = _cmdline()
+    if (state_dir / SIMULATED_HOST).exists() or not (on_disk or marks(cmdline)):
         return None
+    from orchestrator.cli.journals import reading
+    from orchestrator.handover.unclaimed import find_unclaimed
+
     with reading(state_dir) as journal:
         known = [t.id for t in journal.transactions()] if journal is not None else []
-    from orchestrator.drivers.live_update import LiveUpdateDriver
+    found = find_unclaimed(state_dir, known, cmdline)
+    told = [state for state in found if on_disk or state.medium == "memory"]
+    return told[0].advice(state_dir) if told else None
 
-    driver = LiveUpdateDriver(state_dir)
+
+def _cmdline() -> str:
+    """Of the running kernel; empty if it cannot be read."""
     try:
-        return driver.unclaimed(known)
-    finally:
-        driver.close()
-
-
-def _marked() -> bool:
-    """Does the kernel's command line carry the mark of a transaction at all?"""
-    try:
-        return bool(marks(Path("/proc/cmdline").read_text(encoding="utf-8")))
+        return Path("/proc/cmdline").read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
-        return False
+        return ""
 
 
 def policy_problem() -> list[str]:

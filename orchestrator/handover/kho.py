@@ -273,7 +273,7 @@ class KhoChannel:
         """What is in the session: the manifest, the frames that fit it by token (the caller
         closes the descriptors), and why the others do not."""
         session = self._retrieved(control)
-        manifest = read_manifest(session, self._name())
+        manifest = _read_manifest(session, self._name())
         check_belongs(manifest, self.transaction, self.section)
         frames: dict[int, int] = {}
 
@@ -296,7 +296,7 @@ class KhoChannel:
         return manifest, frames, damaged
 
 
-def read_manifest(session: Session, name: str) -> Manifest:
+def _read_manifest(session: Session, name: str) -> Manifest:
     """The manifest under token 0 of a retrieved session.
 
     Raises:

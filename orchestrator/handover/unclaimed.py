@@ -1,30 +1,23 @@
 """State that arrived for a transaction that nobody knows: reported, never dropped.
 
 On disk it is found by listing. In memory LUO lists nothing, and a session that is retrieved is
-given up by its close; so `find_unclaimed` touches no session. It names the one that the kernel's
-command line speaks of, and `rescue` copies that one to disk, where the rest of mkupgrade finds it.
+given up by its close; so no session is touched. The one that the kernel's command line speaks of
+is named, and stays where it is for a `resume` with that transaction's journal.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from orchestrator.handover.disk import DiskChannel
 from orchestrator.handover.frame import SIZE
-from orchestrator.handover.kho import OpenDevice, Session, read_manifest, session_name
+from orchestrator.handover.kho import session_name
 from orchestrator.handover.manifest import MAX_BYTES, Manifest
-from orchestrator.handover.payload import verify_payload
-from orchestrator.handover.transfer import header_of
-from orchestrator.model.errors import HandoverError, MkupgradeError
+from orchestrator.model.errors import MkupgradeError
 from orchestrator.model.landing import marks
-from orchestrator.model.seams import Control
 from orchestrator.system import files
-from orchestrator.system.call_errors import NotPreservedError
 
 
 @dataclass(frozen=True)
@@ -44,6 +37,21 @@ class Unclaimed:
         what = ", ".join(self.workloads) or "workloads unknown"
         text = f"state of unknown transaction {self.transaction} in {self.where} ({what})"
         return f"{text}: {self.problem}" if self.problem else text
+
+    def advice(self, state_dir: Path) -> str:
+        """For the operator: what this is, and what to do.
+
+        Args:
+            state_dir: whose journal does not know the transaction.
+        """
+        if self.medium == "disk":
+            return f"{self}; bring its journal back, or remove the directory if nobody needs it"
+        return (
+            f"this kernel was entered by transaction {self.transaction}, which the journal in "
+            f"{state_dir} does not know. State of its workloads may be waiting in {self.where} "
+            "until the next restart: do not restart, bring that transaction's state directory "
+            "back and run `mkupgrade resume`"
+        )
 
 
 def find_unclaimed(state_dir: Path, known: Collection[str], cmdline: str = "") -> list[Unclaimed]:
@@ -66,62 +74,6 @@ def find_unclaimed(state_dir: Path, known: Collection[str], cmdline: str = "") -
             if transaction_dir.name not in known:
                 found += _on_disk(transaction_dir)
     return found
-
-
-def rescue(
-    open_device: OpenDevice, state_dir: Path, transaction: str, control: Control
-) -> Unclaimed | None:
-    """Copy a session that nobody claims to disk, durably, and only then finish it.
-
-    Returns:
-        What is on disk now; None: no such session came from the previous kernel.
-
-    Raises:
-        HandoverError: it cannot be copied whole. The session stays open, in this process, and
-            its state with it: nothing is given up before it ends.
-    """
-    with open_device() as device:
-        try:
-            session = device.retrieve_session(session_name(transaction))
-        except NotPreservedError:
-            return None
-    try:
-        disk = _copied(session, state_dir, transaction, control)
-    except MkupgradeError as error:
-        _KEPT.append(session)
-        raise HandoverError(
-            f"unclaimed state could not be copied to disk: {error}",
-            where=f"session {session_name(transaction)}",
-            state=f"it is still in memory, held by process {os.getpid()}: do not end that process",
-            next_command=f"df -h {state_dir}",
-            error_class=error.error_class,
-        ) from error
-    session.finish()
-    session.close()
-    return _described(disk.dir, transaction)
-
-
-_KEPT: list[Session] = []
-"""Sessions that could not be rescued: their close would be their end."""
-
-
-def _copied(session: Session, state_dir: Path, transaction: str, control: Control) -> DiskChannel:
-    name = session_name(transaction)
-    manifest = read_manifest(session, name)
-    if manifest.transaction != transaction:
-        raise HandoverError(f"the session holds transaction {manifest.transaction}", where=name)
-    frames: dict[int, int] = {}
-    with ExitStack() as stack:
-        for workload in manifest.workloads:
-            if workload.payload:
-                token = workload.payload.token
-                frames[token] = session.retrieve(token)
-                stack.callback(os.close, frames[token])
-                where = f"session {name}, token {token}"
-                verify_payload(frames[token], header_of(workload.payload), where)
-        disk = DiskChannel(state_dir, transaction, manifest.section, "received")
-        disk.copy_in(manifest, frames, control)
-    return disk
 
 
 def _on_disk(transaction_dir: Path) -> list[Unclaimed]:

@@ -54,6 +54,13 @@ def test_a_group_without_a_verb_names_its_verbs(run: Any) -> None:
     assert "\\n" not in found.stderr
 
 
+def test_status_tells_of_state_on_disk_that_no_transaction_knows(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "handover/20260101-000000-gone/forward").mkdir(parents=True)
+    told = " ".join(run("status", "--state-dir", tmp_path).output.split())
+    assert "state of unknown transaction 20260101-000000-gone" in told
+    assert "bring its journal back" in told
+
+
 def test_status_says_where_it_found_nothing(run: Any, tmp_path: Path) -> None:
     nowhere = tmp_path / "mistyped"
     assert f"no transaction has ended here yet ({nowhere})" in (

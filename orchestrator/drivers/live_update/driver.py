@@ -6,7 +6,7 @@ watchdog) is held by the parts.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,6 @@ from orchestrator.drivers.live_update.watch import keep_watch, let_boot_go_on
 from orchestrator.model.errors import NotSupportedError, PlanError
 from orchestrator.model.host import HostState
 from orchestrator.model.kinds import PARAMS, Kind
-from orchestrator.model.landing import marks
 from orchestrator.model.outcomes import Outcome
 from orchestrator.model.seams import Result, StepContext
 from orchestrator.model.spec import UpgradeSpec
@@ -96,25 +95,6 @@ class LiveUpdateDriver:
         self._parts.channels.close()
         self._parts.watchdog.close()
 
-    def unclaimed(self, known: Collection[str] = ()) -> str | None:
-        """State of a transaction that nobody knows may be waiting in this kernel: what to do.
-
-        Looks at the command line's mark only. A session cannot be looked at without being
-        taken, and one that is taken and let go is lost.
-
-        Args:
-            known: ids of the transactions in the journal.
-        """
-        strangers = [m for m in marks(self._parts.machine.place().cmdline) if _id(m) not in known]
-        if not strangers:
-            return None
-        return (
-            f"this kernel was entered by transaction {_id(strangers[0])}, which the journal in "
-            f"{self._state_dir} does not know. State of its workloads may be waiting in session "
-            f"mkupgrade:{_id(strangers[0])} until the next restart: do not restart, bring that "
-            "transaction's state directory back and run `mkupgrade resume`"
-        )
-
     def prune(self, over: Sequence[tuple[str, Outcome]]) -> list[str]:
         """Remove what transactions that are over have left; see `pruning.prune`."""
         return prune(self._state_dir, over)
@@ -135,7 +115,3 @@ class LiveUpdateDriver:
                 details=tuple(str(problem["msg"]) for problem in error.errors()[:10]),
             ) from error
         return HANDLERS[kind], Job(step, context, self._parts), params
-
-
-def _id(mark: str) -> str:
-    return mark.partition("/")[0]

@@ -69,15 +69,6 @@ def test_an_image_with_another_digest_is_not_loaded(tmp_path: Path) -> None:
         RealMachine(no_guard).load_kernel(image, "00" * 32, None, "")
 
 
-def test_state_of_a_transaction_that_nobody_knows_is_reported(host: Any) -> None:
-    assert host.driver.unclaimed() is None
-    host.land("7.3.4", "quiet mkupgrade.transaction=t-9/forward", carried=True)
-    assert host.driver.unclaimed(known=["t-9"]) is None
-    text = host.driver.unclaimed(known=["t-1"])
-    assert "t-9" in text
-    assert "do not restart" in text
-
-
 def test_closing_the_driver_lets_go_of_sessions_and_watchdog(host: Any, workload: Any) -> None:
     host.workloads.running = {"counter": 1}
     host.perform(host.step(Kind.CHECKPOINT, workload=workload(), channel="kho", spill=False))
