@@ -42,7 +42,9 @@ CREATE INDEX events_by_transaction ON events (tx, seq);
 def ensure_file(path: Path) -> None:
     """Make an empty journal at `path` unless there is one; check the one that is there.
 
-    It is made under another name and then renamed, so that a crash leaves all or nothing.
+    It is made under another name and then renamed, so that a crash leaves all or nothing. It is in
+    WAL mode before that: the change of mode goes through a rollback journal, and a reader cannot
+    open a file beside which a cut of power has left one of those.
     """
     if path.is_symlink() or path.exists():
         own_file(path)
@@ -54,6 +56,7 @@ def ensure_file(path: Path) -> None:
     connection = sqlite3.connect(fresh, isolation_level=None)
     try:
         make_tables(connection)
+        connection.execute("PRAGMA journal_mode=WAL")
     finally:
         connection.close()
     fresh.rename(path)

@@ -379,3 +379,12 @@ def test_whoever_takes_the_lock_writes_again_what_a_failed_fsync_may_have_left_u
     journal.take_over()
     assert b"".join(written) == before
     assert synced == [log]
+
+
+def test_no_cut_of_power_leaves_a_rollback_journal_beside_a_journal(state_dir: Path) -> None:
+    """A reader cannot open such a file: taking the rollback journal in would be writing."""
+    state_dir.mkdir(mode=0o700)
+    path = state_dir / "journal.db"
+    schema.ensure_file(path)
+    assert path.read_bytes()[18:20] == b"\2\2", "it is in WAL mode under its name"
+    assert [p.name for p in state_dir.iterdir()] == ["journal.db"]
