@@ -7,10 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from heapq import heappop, heappush
+from typing import Literal
 
 from orchestrator.model.steps import Step
 
 Neighbours = Mapping[str, Sequence[str]]
+Fitness = Literal["start", "alone", "skip", "wait"]
+"""What may be done with a step as things are: hand it out; hand it out when no other is left and
+none is in flight; nothing, for it needs no work and only hands on the order of those around it;
+nothing, and those behind it wait until it is put back and may be handed out."""
 
 
 class Resources:
@@ -25,7 +30,10 @@ class Resources:
 
     def lacking(self, step: Step) -> str | None:
         """A resource that has no unit left for the step, or None."""
-        return next((name for name in step.resources if self.spent(name)), None)
+        for name in step.resources:
+            if self.spent(name):
+                return name
+        return None
 
     def spent(self, name: str) -> bool:
         return self._used.get(name, 0) >= self._limits.get(name, 1)
@@ -58,10 +66,7 @@ class Agenda:
         steps: all that may be left to do, in the order of preference.
         before: step id -> ids that must be finished first; ids not in `steps` do not count.
         after: the same edges the other way round.
-        startable: whether a step may be handed out as things are. One that may not keeps back
-            those behind it, until it is put back and may.
-        alone: such a step is handed out only when no other is left and none is in flight.
-        skip: such a step needs no work: it only hands on the order of those around it.
+        fitness: asked of a step when all before it are finished.
     """
 
     def __init__(
@@ -69,15 +74,12 @@ class Agenda:
         steps: Iterable[Step],
         before: Neighbours,
         after: Neighbours,
-        *,
-        startable: Callable[[Step], bool],
-        alone: Callable[[Step], bool],
-        skip: Callable[[Step], bool] = lambda _: False,
+        fitness: Callable[[Step], Fitness],
     ) -> None:
         self._steps = list(steps)
         self._index = {step.id: i for i, step in enumerate(self._steps)}
         self._after = after
-        self._startable, self._alone, self._skip = startable, alone, skip
+        self._fitness = fitness
         self._waits = {s: sum(b in self._index for b in before.get(s, ())) for s in self._index}
         self._ready = [i for i, s in enumerate(self._steps) if not self._waits[s.id]]
         self._blocked: dict[str, list[int]] = {}
@@ -113,12 +115,13 @@ class Agenda:
         while self._ready and not resources.full:
             index = heappop(self._ready)
             step = self._steps[index]
-            if self._is_over(step, resources):
+            fitness = self._fitness_of(step, resources)
+            if fitness == "wait":
                 # It was in here twice. What it may have been woken for is for the next one.
                 self.freed(n for n in step.resources if not resources.spent(n))
-            elif self._skip(step):
+            elif fitness == "skip":
                 self.finish(step.id)
-            elif self._alone(step):
+            elif fitness == "alone":
                 heappush(self._exclusive, index)
             elif (name := resources.lacking(step)) is not None:
                 heappush(self._blocked.setdefault(name, []), index)
@@ -128,13 +131,12 @@ class Agenda:
                 taken.append(step)
         while self._exclusive and idle and not self._ready and not resources.holders:
             step = self._steps[heappop(self._exclusive)]
-            if not self._is_over(step, resources):
+            if self._fitness_of(step, resources) == "alone":
                 resources.take(step)
                 taken.append(step)
         return taken
 
-    def _is_over(self, step: Step, resources: Resources) -> bool:
-        """Finished, in flight, or not to be started as things are."""
+    def _fitness_of(self, step: Step, resources: Resources) -> Fitness:
         if step.id in self._finished or step.id in resources.holders:
-            return True
-        return not (self._startable(step) or self._skip(step))
+            return "wait"
+        return self._fitness(step)

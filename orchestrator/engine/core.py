@@ -24,8 +24,15 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 
 from orchestrator.engine import events
-from orchestrator.engine.agenda import Agenda
-from orchestrator.engine.state import Status, StepState, TransactionState
+from orchestrator.engine.agenda import Agenda, Fitness
+from orchestrator.engine.state import (
+    PARTIAL,
+    PENDING,
+    PERFORMED,
+    STUCK,
+    StepState,
+    TransactionState,
+)
 from orchestrator.model.outcomes import Outcome
 from orchestrator.model.steps import Section, Step
 
@@ -97,7 +104,7 @@ def _repairs(state: TransactionState, now: float) -> list[Command]:
         entry = heappop(state.repairs)
         s = state.steps[entry[1]]
         s.waits = False
-        if s.status is not Status.PARTIAL or s.step.id in state.resources.holders:
+        if s.status is not PARTIAL or s.step.id in state.resources.holders:
             continue
         if state.reverting:
             state.put_back(s.step.id)
@@ -133,39 +140,29 @@ def _reverts(state: TransactionState) -> list[Command]:
 
 
 def _agenda_of_starts(state: TransactionState) -> Agenda:
-    def alone(step: Step) -> bool:
+    def fitness(step: Step) -> Fitness:
         s = state.steps[step.id]
-        return s.is_pivot or s.is_commit
+        if s.status is PERFORMED:
+            # Skipped, not left out: what comes behind one waits for those before it, too, if
+            # their effects have lapsed.
+            return "skip"
+        if s.status is not PENDING or s.waits:
+            return "wait"
+        return "alone" if s.is_pivot or s.is_commit else "start"
 
-    return Agenda(
-        (s.step for s in state.of_section()),
-        state.before,
-        state.after,
-        startable=lambda step: _startable(state.steps[step.id]),
-        alone=alone,
-        # Skipped, not left out: what comes behind one waits for those before it, too, if
-        # their effects have lapsed.
-        skip=lambda step: state.steps[step.id].status is Status.PERFORMED,
-    )
+    steps = (s.step for s in state.of_section())
+    return Agenda(steps, state.before, state.after, fitness)
 
 
 def _agenda_of_reverts(state: TransactionState) -> Agenda:
-    return Agenda(
-        (s.step for s in reversed(state.of_section())),
-        state.after,
-        state.before,
-        startable=lambda step: not state.steps[step.id].waits,
-        alone=lambda _: False,
-        skip=lambda step: not _revertible(state.steps[step.id]),
-    )
+    steps = (s.step for s in reversed(state.of_section()))
+    return Agenda(steps, state.after, state.before, lambda step: _of_revert(state.steps[step.id]))
 
 
-def _startable(s: StepState) -> bool:
-    return s.status is Status.PENDING and not s.waits
-
-
-def _revertible(s: StepState) -> bool:
-    return s.has_effect and not (s.is_pivot or s.behind)
+def _of_revert(s: StepState) -> Fitness:
+    if not s.has_effect or s.is_pivot or s.behind:
+        return "skip"
+    return "wait" if s.waits else "start"
 
 
 # -- rules 5 to 8, by 1.6: the section is over, one way or another
@@ -204,7 +201,7 @@ def _forward_over(
 
 
 def _committed(state: TransactionState) -> events.Ended:
-    left = [s.step.id for s in state.of_section() if s.status is not Status.PERFORMED]
+    left = [s.step.id for s in state.of_section() if s.status is not PERFORMED]
     reason = f"committed; not done behind it: {', '.join(left)}" if left else "committed"
     return events.Ended(outcome=Outcome.COMMITTED, reason=reason)
 
@@ -224,14 +221,14 @@ def _return_over(
 
 
 def _recover_over(state: TransactionState) -> events.Ended:
-    left = [s.step.id for s in state.of_section() if s.status is not Status.PERFORMED]
+    left = [s.step.id for s in state.of_section() if s.status is not PERFORMED]
     if left:
         return _incomplete(state, f"not recovered: {', '.join(left)}")
     return events.Ended(outcome=Outcome.ROLLED_BACK, reason=state.cause)
 
 
 def _reverting_over(state: TransactionState) -> events.Ended:
-    stuck = [s.step.id for s in state.of_section() if s.status is Status.STUCK]
+    stuck = [s.step.id for s in state.of_section() if s.status is STUCK]
     if stuck:
         return _incomplete(state, f"could not be reverted: {', '.join(stuck)}")
     if state.section is Section.RETURN:

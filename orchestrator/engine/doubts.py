@@ -8,10 +8,24 @@ nobody looked.
 from __future__ import annotations
 
 from orchestrator.engine.events import Envelope
-from orchestrator.engine.state import Status, StepState, TransactionState
+from orchestrator.engine.state import (
+    FAILED,
+    GIVEN_UP,
+    INTENDED,
+    LOST,
+    PARTIAL,
+    PENDING,
+    PERFORMED,
+    REVERT_FAILED,
+    REVERTED,
+    REVERTING,
+    STUCK,
+    StepState,
+    TransactionState,
+)
 from orchestrator.model.steps import Section
 
-_UNANSWERED = frozenset({Status.INTENDED, Status.FAILED, Status.REVERTING, Status.REVERT_FAILED})
+_UNANSWERED = frozenset({INTENDED, FAILED, REVERTING, REVERT_FAILED})
 
 
 def forget(state: TransactionState) -> None:
@@ -36,7 +50,7 @@ def raise_all(state: TransactionState, boot_id: str, *, crashed: bool) -> None:
     state.unknown = None  # the process that did not know is gone; we look for ourselves
     if crashed:
         for s in state.of_section():
-            s.crashes += s.status in {Status.INTENDED, Status.REVERTING}
+            s.crashes += s.status is INTENDED or s.status is REVERTING
     if state.lost is not None and state.section is not Section.RECOVER:
         return
     landmark = _doubtful_landmark(state, boot_id)
@@ -83,13 +97,13 @@ def reopen(state: TransactionState) -> None:
         state.reverting = False
     for s in state.of_section():
         s.tries = s.reverts = s.crashes = 0
-        if s.status is Status.STUCK:
-            s.status = Status.REVERT_FAILED
+        if s.status is STUCK:
+            s.status = REVERT_FAILED
             s.revert_error = None
-        elif s.status is Status.LOST:
-            s.status = Status.INTENDED
-        elif s.status is Status.GIVEN_UP or (s.status is Status.REVERTED and not state.reverting):
-            s.status, s.error = Status.PENDING, None
+        elif s.status is LOST:
+            s.status = INTENDED
+        elif s.status is GIVEN_UP or (s.status is REVERTED and not state.reverting):
+            s.status, s.error = PENDING, None
 
 
 def _doubtful_landmark(state: TransactionState, boot_id: str) -> StepState | None:
@@ -105,7 +119,7 @@ def _doubtful_landmark(state: TransactionState, boot_id: str) -> StepState | Non
             return s
     if state.crossed is None or state.section is Section.RECOVER:
         return None
-    if state.section is Section.RETURN and any(s.status is Status.PERFORMED for s in pivots):
+    if state.section is Section.RETURN and any(s.status is PERFORMED for s in pivots):
         return None
     if state.committed and (state.section is Section.FORWARD or boot_id == state.section_boot_id):
         return None
@@ -116,10 +130,10 @@ def _raise_steps(state: TransactionState, now: float, *, but: StepState | None =
     for s in state.of_section():
         if s is but:
             continue
-        performed = s.status is Status.PERFORMED and not (s.behind or s.is_pivot or s.is_commit)
+        performed = s.status is PERFORMED and not (s.behind or s.is_pivot or s.is_commit)
         if performed or s.status in _UNANSWERED:
             _doubt(state, s)
-        elif s.status is Status.PARTIAL and not state.reverting:
+        elif s.status is PARTIAL and not state.reverting:
             state.try_again_at(state.repairs, now, s)
 
 

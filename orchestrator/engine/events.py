@@ -10,18 +10,18 @@ Read back from the journal, which may be damaged, they are validated (`parse`).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
-from orchestrator.model.base import Plain, canonical_json, json_string
+from orchestrator.model.base import Flat, Plain, canonical_json, json_string
 from orchestrator.model.outcomes import Outcome
 from orchestrator.model.steps import Inspection, Section
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Began(Plain):
+class Began(Flat):
     """The plan itself is stored once, beside the events; its digest ties it to them."""
 
     type: Literal["began"] = "began"
@@ -32,14 +32,14 @@ class Began(Plain):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SectionEntered(Plain):
+class SectionEntered(Flat):
     type: Literal["section_entered"] = "section_entered"
     section: Section
     reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StepIntended(Plain):
+class StepIntended(Flat):
     """Durable before the driver is asked to perform."""
 
     type: Literal["intended"] = "intended"
@@ -52,7 +52,7 @@ class StepIntended(Plain):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StepPerformed(Plain):
+class StepPerformed(Flat):
     type: Literal["performed"] = "performed"
     step: str
     attempt: int
@@ -69,7 +69,7 @@ class StepPerformed(Plain):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StepFailed(Plain):
+class StepFailed(Flat):
     type: Literal["failed"] = "failed"
     step: str
     attempt: int
@@ -79,7 +79,7 @@ class StepFailed(Plain):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StepInspected(Plain):
+class StepInspected(Flat):
     """What the driver found. On a step that counted as performed, ABSENT means that its
     effect has lapsed."""
 
@@ -91,7 +91,7 @@ class StepInspected(Plain):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TurnedBack(Plain):
+class TurnedBack(Flat):
     """From here on the section's performed steps are reverted, last first."""
 
     type: Literal["turned_back"] = "turned_back"
@@ -100,7 +100,7 @@ class TurnedBack(Plain):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RevertIntended(Plain):
+class RevertIntended(Flat):
     """Durable before the driver is asked to revert."""
 
     type: Literal["revert_intended"] = "revert_intended"
@@ -110,7 +110,7 @@ class RevertIntended(Plain):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StepReverted(Plain):
+class StepReverted(Flat):
     type: Literal["reverted"] = "reverted"
     step: str
     attempt: int
@@ -119,7 +119,7 @@ class StepReverted(Plain):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RevertFailed(Plain):
+class RevertFailed(Flat):
     type: Literal["revert_failed"] = "revert_failed"
     step: str
     attempt: int
@@ -131,14 +131,14 @@ RequestedBy = Literal["operator", "interrupt", "abort", "deadline"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RollbackRequested(Plain):
+class RollbackRequested(Flat):
     type: Literal["rollback_requested"] = "rollback_requested"
     reason: str
     by: RequestedBy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Interrupted(Plain):
+class Interrupted(Flat):
     """The transaction stands still and can be resumed."""
 
     type: Literal["interrupted"] = "interrupted"
@@ -148,7 +148,7 @@ class Interrupted(Plain):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Resumed(Plain):
+class Resumed(Flat):
     """Another process took over: whatever was in flight before is in doubt."""
 
     type: Literal["resumed"] = "resumed"
@@ -156,7 +156,7 @@ class Resumed(Plain):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ended(Plain):
+class Ended(Flat):
     type: Literal["ended"] = "ended"
     outcome: Outcome
     reason: str
@@ -182,7 +182,7 @@ Event = Annotated[
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stamp(Plain):
+class Stamp(Flat):
     """When and where an event was written."""
 
     time: float
@@ -193,10 +193,15 @@ class Stamp(Plain):
     pid: int
 
     def canonical(self) -> str:
-        return (
-            f'{{"boot_id":{json_string(self.boot_id)},"pid":{self.pid},'
-            f'"release":{json_string(self.release)},"time":{self.time!r}}}'
-        )
+        return f"{_origin(self.boot_id, self.release, self.pid)}{self.time!r}}}"
+
+
+@lru_cache(maxsize=16)
+def _origin(boot_id: str, release: str, pid: int) -> str:
+    """The part of a stamp's text that is the same in all events of a process."""
+    return (
+        f'{{"boot_id":{json_string(boot_id)},"pid":{pid},"release":{json_string(release)},"time":'
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

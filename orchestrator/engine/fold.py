@@ -11,7 +11,21 @@ from typing import Any
 from orchestrator.engine import doubts, events
 from orchestrator.engine.agenda import Resources
 from orchestrator.engine.retry import for_revert, pause_before_next
-from orchestrator.engine.state import Status, StepState, TransactionState
+from orchestrator.engine.state import (
+    FAILED,
+    GIVEN_UP,
+    INTENDED,
+    LOST,
+    PARTIAL,
+    PENDING,
+    PERFORMED,
+    REVERT_FAILED,
+    REVERTED,
+    REVERTING,
+    STUCK,
+    StepState,
+    TransactionState,
+)
 from orchestrator.model.errors import JournalError, PlanError
 from orchestrator.model.steps import Inspection, Section, StepGraph
 
@@ -139,7 +153,7 @@ def _ended(state: TransactionState, event: events.Ended, at: events.Envelope) ->
 
 def _intended(state: TransactionState, event: events.StepIntended, at: events.Envelope) -> None:
     s = _step(state, event.step)
-    s.status, s.attempt, s.error = Status.INTENDED, event.attempt, None
+    s.status, s.attempt, s.error = INTENDED, event.attempt, None
     s.tries += 1
     s.intended_boot_id = at.stamp.boot_id
 
@@ -151,7 +165,7 @@ def _performed(state: TransactionState, event: events.StepPerformed, at: events.
 
 
 def _now_performed(state: TransactionState, s: StepState, result: dict[str, Any]) -> None:
-    s.status, s.crashes, s.reverts = Status.PERFORMED, 0, 0
+    s.status, s.crashes, s.reverts = PERFORMED, 0, 0
     state.results[s.step.id] = result
     state.finish(s.step.id)
     if s.is_pivot and s.step.section is Section.FORWARD:
@@ -160,13 +174,13 @@ def _now_performed(state: TransactionState, s: StepState, result: dict[str, Any]
         state.committed = True
     if s.is_pivot or s.is_commit:
         for other in state.of_section():
-            other.behind = other.behind or other.status is Status.PERFORMED
+            other.behind = other.behind or other.status is PERFORMED
 
 
 def _failed(state: TransactionState, event: events.StepFailed, at: events.Envelope) -> None:
     s = _step(state, event.step)
     state.release(event.step)
-    s.status, s.error = Status.FAILED, event.error
+    s.status, s.error = FAILED, event.error
     state.to_inspect[event.step] = None
 
 
@@ -177,7 +191,7 @@ def _revert_intended(
     state: TransactionState, event: events.RevertIntended, at: events.Envelope
 ) -> None:
     s = _step(state, event.step)
-    s.status, s.revert_error = Status.REVERTING, None
+    s.status, s.revert_error = REVERTING, None
     s.reverts += 1
 
 
@@ -192,7 +206,7 @@ def _revert_failed(
 ) -> None:
     s = _step(state, event.step)
     state.release(event.step)
-    s.status, s.revert_error = Status.REVERT_FAILED, event.error
+    s.status, s.revert_error = REVERT_FAILED, event.error
     state.to_inspect[event.step] = None
 
 
@@ -215,8 +229,8 @@ def _inspected(state: TransactionState, event: events.StepInspected, at: events.
     if verdict is Inspection.LOST:
         _now_lost(state, s)
     elif verdict is Inspection.ABSENT:
-        _now_absent(state, s, at, lapsed=s.status is Status.PERFORMED, at_once=doubted)
-    elif verdict is Inspection.PRESENT and s.status is Status.PERFORMED:
+        _now_absent(state, s, at, lapsed=s.status is PERFORMED, at_once=doubted)
+    elif verdict is Inspection.PRESENT and s.status is PERFORMED:
         state.results[s.step.id] = event.result or state.results[s.step.id]
     elif verdict is Inspection.PRESENT and not state.reverting:
         _now_performed(state, s, event.result)
@@ -229,13 +243,13 @@ def _inspected(state: TransactionState, event: events.StepInspected, at: events.
 def _makes_no_sense(s: StepState, verdict: Inspection) -> bool:
     """Answers that a driver must not give; taken as unknown rather than interpreted."""
     if s.is_pivot:
-        gone = verdict is Inspection.ABSENT and s.status is Status.PERFORMED
+        gone = verdict is Inspection.ABSENT and s.status is PERFORMED
         return gone or verdict is Inspection.PARTIAL
     return verdict is Inspection.LOST
 
 
 def _now_lost(state: TransactionState, s: StepState) -> None:
-    s.status = Status.LOST
+    s.status = LOST
     state.lost = s.step.id
     state.failure = state.failure or f"{s.step.id}: the host came back to the kernel before it"
 
@@ -251,10 +265,10 @@ def _now_absent(
     """The effect is not there: is the step to be performed again? `at_once`: without a pause."""
     state.results.pop(s.step.id, None)
     if state.reverting:
-        s.status = Status.REVERTED
+        s.status = REVERTED
         state.finish(s.step.id)
         return
-    s.status = Status.PENDING
+    s.status = PENDING
     if lapsed:
         s.tries = s.reverts = 0
         state.put_back(s.step.id)
@@ -287,15 +301,15 @@ def _still_there(
 ) -> None:
     """An effect that must be taken back; not for the first time if a revert failed."""
     pause: float | None = 0.0
-    if s.status is Status.REVERT_FAILED and s.revert_error is not None:
+    if s.status is REVERT_FAILED and s.revert_error is not None:
         seed = f"{at.transaction}/{s.step.id}/revert/{s.reverts}"
         error_class = str(s.revert_error.get("class"))
         pause = pause_before_next(for_revert(s.step.retry), s.reverts, error_class, seed=seed)
-    elif s.status is Status.REVERTING and s.crashes >= MOST_CRASHES:
+    elif s.status is REVERTING and s.crashes >= MOST_CRASHES:
         pause = None
-    elif s.status is Status.PERFORMED:
+    elif s.status is PERFORMED:
         s.tries, s.reverts, s.error = 0, 0, None
-    s.status = Status.PARTIAL
+    s.status = PARTIAL
     if pause is None:
         _stuck(state, s)
     else:
@@ -303,7 +317,7 @@ def _still_there(
 
 
 def _stuck(state: TransactionState, s: StepState) -> None:
-    s.status = Status.STUCK
+    s.status = STUCK
     why = (s.revert_error or {}).get("what", "the process died each time")
     if state.reverting:
         state.finish(s.step.id)
@@ -312,7 +326,7 @@ def _stuck(state: TransactionState, s: StepState) -> None:
 
 
 def _give_up(state: TransactionState, s: StepState, why: str) -> None:
-    s.status = Status.GIVEN_UP
+    s.status = GIVEN_UP
     if not state.best_effort:
         state.failure = state.failure or f"{s.step.id}: {why}"
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 
 from orchestrator.engine.workers import Answer, Mail, Progress
 
@@ -24,11 +24,12 @@ class Mailbox:
     after it. Everything else wakes the thread that waits in `get`."""
 
     def __init__(self) -> None:
-        self._mail: deque[Answer | Progress | None] = deque()
+        self._mail: deque[Answer | Progress] = deque()
         self._bell: SimpleQueue[None] = SimpleQueue()
 
     def put(self, item: Answer | Progress | None) -> None:
-        self._mail.append(item)
+        if item is not None:
+            self._mail.append(item)
         if not isinstance(item, Answer):
             self._bell.put(None)
 
@@ -36,11 +37,8 @@ class Mailbox:
         """Wait until woken; the mail itself is for the one whose turn it is."""
         self._bell.get(block, timeout)
 
-    def get_nowait(self) -> Answer | Progress | None:
-        try:
-            return self._mail.popleft()
-        except IndexError:
-            raise Empty from None
+    def take(self) -> Answer | Progress | None:
+        return self._mail.popleft() if self._mail else None
 
 
 class ThreadPool:

@@ -5,8 +5,8 @@ Works on a journal that is opened for reading only, while the transaction still 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import Field
@@ -19,9 +19,9 @@ from orchestrator.model.outcomes import ExitCode, Outcome
 from orchestrator.model.steps import Inspection, Section, Step, StepGraph
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Attempt(Plain):
-    """One call of the driver: to perform, or to revert."""
+    """One call of the driver: to perform, or to revert. Complete once the story is told."""
 
     number: int
     kind: str
@@ -145,44 +145,73 @@ class Story:
         self.started, self.ended = self.started or stamp.time, stamp.time
         release, first, _ = self.boots.get(stamp.boot_id, (stamp.release, stamp.time, 0.0))
         self.boots[stamp.boot_id] = release, first, stamp.time
-        match event:
-            case events.StepIntended() | events.RevertIntended():
-                kind = "perform" if isinstance(event, events.StepIntended) else "revert"
-                attempt = Attempt(
-                    number=event.attempt,
-                    kind=kind,
-                    started=stamp.time,
-                    boot_id=stamp.boot_id,
-                    release=stamp.release,
-                )
-                self.attempts.setdefault(event.step, []).append(attempt)
-            case events.StepPerformed() | events.StepReverted():
-                self._answer(event.step, answer="done", seconds=event.seconds)
-            case events.StepFailed() | events.RevertFailed():
-                self._answer(event.step, answer="failed", seconds=event.seconds, error=event.error)
-            case events.StepInspected():
-                self._inspected(state, event, stamp.time)
-            case _:
-                pass
+        tell = _TELL.get(event.type)
+        if tell is not None:
+            tell(self, state, event, stamp)
 
-    def _inspected(self, state: TransactionState, event: events.StepInspected, time: float) -> None:
+    def _begun(
+        self,
+        state: TransactionState,
+        event: events.StepIntended | events.RevertIntended,
+        stamp: events.Stamp,
+    ) -> None:
+        attempt = Attempt(
+            number=event.attempt,
+            kind="perform" if event.type == "intended" else "revert",
+            started=stamp.time,
+            boot_id=stamp.boot_id,
+            release=stamp.release,
+        )
+        self.attempts.setdefault(event.step, []).append(attempt)
+
+    def _done(
+        self,
+        state: TransactionState,
+        event: events.StepPerformed | events.StepReverted,
+        stamp: events.Stamp,
+    ) -> None:
+        attempts = self.attempts.get(event.step)
+        if attempts:
+            last = attempts[-1]
+            last.answer, last.seconds = "done", event.seconds
+
+    def _failed(
+        self,
+        state: TransactionState,
+        event: events.StepFailed | events.RevertFailed,
+        stamp: events.Stamp,
+    ) -> None:
+        attempts = self.attempts.get(event.step)
+        if attempts:
+            last = attempts[-1]
+            last.answer, last.seconds, last.error = "failed", event.seconds, event.error
+
+    def _inspected(
+        self, state: TransactionState, event: events.StepInspected, stamp: events.Stamp
+    ) -> None:
         s, verdict = state.steps[event.step], event.verdict
         attempts = self.attempts.get(event.step)
         if s.status is Status.PERFORMED:
             if verdict in {Inspection.ABSENT, Inspection.PARTIAL}:
                 self.lapses[event.step] = self.lapses.get(event.step, 0) + 1
-        elif attempts and attempts[-1].answer == "none":
-            update: dict[str, Any] = {"answer": verdict.value, "reason": event.reason}
-            if s.is_pivot:
-                update["seconds"] = time - attempts[-1].started
-            self._answer(event.step, **update)
-        else:
-            self._answer(event.step, reason=event.reason)
+        elif attempts:
+            last = attempts[-1]
+            last.reason = event.reason
+            if last.answer == "none":
+                last.answer = verdict.value
+                if s.is_pivot:
+                    last.seconds = stamp.time - last.started
 
-    def _answer(self, step_id: str, **update: Any) -> None:
-        attempts = self.attempts.get(step_id)
-        if attempts:
-            attempts[-1] = replace(attempts[-1], **update)
+
+_TELL: dict[str, Callable[..., None]] = {
+    "intended": Story._begun,
+    "revert_intended": Story._begun,
+    "performed": Story._done,
+    "reverted": Story._done,
+    "failed": Story._failed,
+    "revert_failed": Story._failed,
+    "inspected": Story._inspected,
+}
 
 
 def report(

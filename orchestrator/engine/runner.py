@@ -190,7 +190,7 @@ class Runner:
             if not (decided and isinstance(decided[0], Note)):  # a note comes alone
                 commands += decided
                 break
-        if self.state.turning_back or self.state.unknown is not None:
+        if self._flights and (self.state.turning_back or self.state.unknown is not None):
             for flight in self._flights:
                 flight.stopped = flight.stopped or self._should_stop(flight)
         return commands
@@ -217,9 +217,12 @@ class Runner:
         apply(self.state, envelope)
 
     def _commit(self) -> None:
+        tell = self._around.reporter.event
         for envelope in self._around.journal.commit():
-            with suppress(Exception):
-                self._around.reporter.event(envelope)
+            try:  # noqa: SIM105 - a context for each event costs more than the telling
+                tell(envelope)
+            except Exception:  # noqa: S110
+                pass
 
     # -- calling the driver
 
@@ -259,10 +262,10 @@ class Runner:
 
     def _collect(self, first: Answer | Progress | None) -> None:
         """Take what has arrived."""
-        self._take(first)
-        with suppress(Empty):
-            while True:
-                self._take(self._mail.get_nowait())
+        mail = first if first is not None else self._mail.take()
+        while mail is not None:
+            self._take(mail)
+            mail = self._mail.take()
 
     def _time_until_due(self) -> float:
         due = self.state.due()
@@ -271,13 +274,13 @@ class Runner:
         now = self._around.clock()
         return min(POLL, due - now) if due > now else POLL
 
-    def _take(self, mail: Answer | Progress | None) -> None:
+    def _take(self, mail: Answer | Progress) -> None:
         if isinstance(mail, Progress):
             with suppress(Exception):
                 self._around.reporter.progress(mail.flight.step, mail.text, mail.fraction)
-        elif mail is not None and mail.flight in self._left_alone:
+        elif mail.flight in self._left_alone:
             self._left_alone.remove(mail.flight)
-        elif mail is not None and mail.flight in self._flights:
+        elif mail.flight in self._flights:
             del self._flights[mail.flight]
             if mail.crash is not None:
                 raise mail.crash
@@ -292,7 +295,8 @@ class Runner:
             self._next_poll = time.monotonic() + POLL
             self._poll_abort()
             self._check_deadlines()
-        self._roll_back_on_request()
+        if self._wish is not None:
+            self._roll_back_on_request()
 
     def _interrupt(self) -> None:
         if self._heard < 2:
@@ -364,11 +368,11 @@ class Runner:
         last = max((f.deadline for f in self._flights), default=0.0)
         while self._flights and time.monotonic() < last and self._around.interrupts.count < 2:
             with suppress(Empty):
-                mail = self._mail.get(timeout=POLL)
-                while True:
+                mail = self._mail.get(timeout=POLL) or self._mail.take()
+                while mail is not None:
                     if isinstance(mail, Answer):
                         self._flights.pop(mail.flight, None)
-                    mail = self._mail.get_nowait()
+                    mail = self._mail.take()
 
 
 def _event_of(answer: Answer) -> events.Event:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 from heapq import heappush
-from typing import Any
+from typing import Any, Final
 
 from orchestrator.engine.agenda import Agenda, Resources
 from orchestrator.model.outcomes import Outcome
@@ -37,10 +37,27 @@ class Status(StrEnum):
     """A pivot that happened and was undone by a reset."""
 
 
+# Bound once: Python 3.11 takes five times as long to find a member in its class, and these are
+# asked for some twenty times an event.
+PENDING: Final = Status.PENDING
+INTENDED: Final = Status.INTENDED
+FAILED: Final = Status.FAILED
+PARTIAL: Final = Status.PARTIAL
+PERFORMED: Final = Status.PERFORMED
+REVERTING: Final = Status.REVERTING
+REVERT_FAILED: Final = Status.REVERT_FAILED
+REVERTED: Final = Status.REVERTED
+GIVEN_UP: Final = Status.GIVEN_UP
+STUCK: Final = Status.STUCK
+LOST: Final = Status.LOST
+_FORWARD, _RECOVER = Section.FORWARD, Section.RECOVER
+_WITH_EFFECT = frozenset({PERFORMED, PARTIAL})
+
+
 @dataclass(slots=True)
 class StepState:
     step: Step
-    status: Status = Status.PENDING
+    status: Status = PENDING
     attempt: int = 0
     """Number of the last attempt to perform."""
     tries: int = 0
@@ -59,18 +76,16 @@ class StepState:
     waits: bool = False
     """In `retries` or `repairs`: not to be touched before its time."""
     intended_boot_id: str | None = None
+    is_pivot: bool = field(init=False)
+    is_commit: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.is_pivot = self.step.reversibility is Reversibility.PIVOT
+        self.is_commit = self.step.reversibility is Reversibility.COMMIT
 
     @property
     def has_effect(self) -> bool:
-        return self.status in {Status.PERFORMED, Status.PARTIAL}
-
-    @property
-    def is_pivot(self) -> bool:
-        return self.step.reversibility is Reversibility.PIVOT
-
-    @property
-    def is_commit(self) -> bool:
-        return self.step.reversibility is Reversibility.COMMIT
+        return self.status in _WITH_EFFECT
 
 
 @dataclass(slots=True)
@@ -125,16 +140,17 @@ class TransactionState:
     doubts: int = 0
 
     def of_section(self) -> list[StepState]:
-        return [s for s in self.steps.values() if s.step.section is self.section]
+        here = self.section
+        return [s for s in self.steps.values() if s.step.section is here]
 
     @property
     def best_effort(self) -> bool:
         """A failure here keeps back only what depends on it."""
-        return self.section is Section.RECOVER or self.cleaning_up
+        return self.section is _RECOVER or self.cleaning_up
 
     @property
     def cleaning_up(self) -> bool:
-        return self.section is Section.FORWARD and self.committed and self.requested is None
+        return self.committed and self.requested is None and self.section is _FORWARD
 
     @property
     def turning_back(self) -> bool:
@@ -144,7 +160,7 @@ class TransactionState:
     @property
     def lost_here(self) -> bool:
         """The kernel that this section worked in is gone: nothing of it is touched any more."""
-        return self.lost is not None and self.section is not Section.RECOVER
+        return self.lost is not None and self.section is not _RECOVER
 
     @property
     def in_flight(self) -> bool:
@@ -157,16 +173,14 @@ class TransactionState:
 
     def due(self) -> float | None:
         """When something that waits is to be done, unix seconds."""
-        if self.lost_here:
-            return None
-        if not (self.repairs or self.retries):
+        if not (self.repairs or self.retries) or self.lost_here:
             return None
         heaps = [self.repairs] if self.turning_back else [self.repairs, self.retries]
         return min((heap[0][0] for heap in heaps if heap), default=None)
 
     def deadline(self) -> float | None:
         """When the transaction must be committed, unix seconds; None: no longer limited."""
-        if self.section is not Section.FORWARD or self.committed or self.reverting:
+        if self.section is not _FORWARD or self.committed or self.reverting:
             return None
         if self.failure or self.requested:
             return None

@@ -26,7 +26,9 @@ class Mail(Protocol):
 
     def get(self, block: bool = True, timeout: float | None = None) -> Answer | Progress | None: ...
 
-    def get_nowait(self) -> Answer | Progress | None: ...
+    def take(self) -> Answer | Progress | None:
+        """The next that is there; None: nothing is."""
+        ...
 
 
 class Pool(Protocol):

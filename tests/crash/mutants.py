@@ -11,7 +11,7 @@ from typing import Any
 from orchestrator.drivers.simulated import kernels, states
 from orchestrator.drivers.simulated.jobs import absent
 from orchestrator.engine import core, doubts, events, fold, transaction
-from orchestrator.engine.agenda import Agenda
+from orchestrator.engine.agenda import Agenda, Fitness
 from orchestrator.engine.journal import Journal
 from orchestrator.engine.runner import Runner
 from orchestrator.engine.state import Status
@@ -167,13 +167,9 @@ def _failed_believed_to_be_done() -> Any:
 @_mutant()
 def _revert_order_reversed() -> Any:
     def agenda(state: Any) -> Agenda:
+        steps = (s.step for s in state.of_section())
         return Agenda(
-            (s.step for s in state.of_section()),
-            state.before,
-            state.after,
-            startable=lambda step: not state.steps[step.id].waits,
-            alone=lambda _: False,
-            skip=lambda step: not core._revertible(state.steps[step.id]),
+            steps, state.before, state.after, lambda step: core._of_revert(state.steps[step.id])
         )
 
     return ((core, "_agenda_of_reverts", agenda),)
@@ -183,15 +179,17 @@ def _agenda_of_starts(alone: Callable[[Any], bool]) -> Callable[[Any], Agenda]:
     """As `core._agenda_of_starts`, but for what must run alone."""
 
     def agenda(state: Any) -> Agenda:
-        return Agenda(
-            (s.step for s in state.of_section()),
-            state.before,
-            state.after,
-            startable=lambda step: core._startable(state.steps[step.id]),
-            alone=lambda step: alone(state.steps[step.id]),
-            skip=lambda step: state.steps[step.id].status is Status.PERFORMED,
-        )
+        made = real(state)
+        fitness = made._fitness
 
+        def changed(step: Any) -> Fitness:
+            found = fitness(step)
+            return "start" if found == "alone" and not alone(state.steps[step.id]) else found
+
+        made._fitness = changed
+        return made
+
+    real = core._agenda_of_starts
     return agenda
 
 

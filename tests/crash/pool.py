@@ -115,13 +115,16 @@ class VirtualPool:
             raise Empty
         return self._mail.popleft()
 
-    def get_nowait(self) -> Any:
+    def take(self) -> Any:
         """At times an answer comes just now, so that several share a commit."""
-        if not self._mail and self._calls and self.sim.choices.chance(0.3):
+        mail = self._mail
+        if not mail and self._calls and self.sim.choices.chance(0.3):
             self._run_one()
-        if not self._mail:
-            raise Empty
-        return self._mail.popleft()
+        while mail:
+            item = mail.popleft()
+            if item is not None:
+                return item
+        return None
 
     def _run_one(self) -> None:
         index = self.sim.choices.below(len(self._calls)) if len(self._calls) > 1 else 0

@@ -43,9 +43,7 @@ def test_every_step_once_in_order_within_limits_and_none_waits_without_cause(dat
     limits = {"x": data.draw(st.integers(1, 3))}
     resources = Resources(limits, parallel=data.draw(st.integers(1, 6)))
     alone = set(data.draw(st.lists(st.sampled_from([s.id for s in steps]), max_size=2)))
-    agenda = Agenda(
-        steps, before, after, startable=lambda _: True, alone=lambda step: step.id in alone
-    )
+    agenda = Agenda(steps, before, after, lambda step: "alone" if step.id in alone else "start")
     done: list[str] = []
     running: list[Step] = []
     while len(done) < count:
