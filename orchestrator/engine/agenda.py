@@ -5,13 +5,13 @@ Each step and each edge is touched once, so that graphs of 100,000 steps stay ne
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from heapq import heappop, heappush
 from typing import Literal
 
+from orchestrator.engine.order import Neighbours
 from orchestrator.model.steps import Step
 
-Neighbours = Mapping[str, Sequence[str]]
 Fitness = Literal["start", "alone", "skip", "wait"]
 """What may be done with a step as things are: hand it out; hand it out when no other is left and
 none is in flight; nothing, for it needs no work and only hands on the order of those around it;

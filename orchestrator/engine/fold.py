@@ -10,6 +10,7 @@ from typing import Any
 
 from orchestrator.engine import doubts, events
 from orchestrator.engine.agenda import Resources
+from orchestrator.engine.order import order_of
 from orchestrator.engine.retry import for_revert, pause_before_next
 from orchestrator.engine.state import (
     FAILED,
@@ -26,9 +27,10 @@ from orchestrator.engine.state import (
     StepState,
     TransactionState,
 )
-from orchestrator.model.errors import JournalError, PlanError
-from orchestrator.model.steps import Inspection, Section, StepGraph
+from orchestrator.model.errors import JournalError
+from orchestrator.model.steps import Inspection, Reversibility, Section, StepGraph
 
+_PIVOT, _COMMIT = Reversibility.PIVOT, Reversibility.COMMIT
 MOST_CRASHES = 3
 """A step under which the process died this often is not tried again by itself: it may be what
 kills the machine, and resuming at every boot would go on for ever."""
@@ -44,36 +46,13 @@ def start(graph: StepGraph, *, parallel: int = 16) -> TransactionState:
     Raises:
         PlanError: the graph cannot be executed.
     """
-    steps = {s.id: StepState(s) for s in graph.steps}
-    before: dict[str, list[str]] = {s: [] for s in steps}
-    after: dict[str, list[str]] = {s: [] for s in steps}
-    if len(steps) != len(graph.steps):
-        raise PlanError("two steps of the plan have the same id", where=graph.name)
-    for a, b in dict.fromkeys(graph.edges):
-        if a not in steps or b not in steps:
-            raise PlanError(f"the edge {a} -> {b} names no step", where=graph.name)
-        if steps[a].step.section is not steps[b].step.section:
-            raise PlanError(f"the edge {a} -> {b} leaves its section", where=graph.name)
-        before[b].append(a)
-        after[a].append(b)
-    _refuse_cycles(graph.name, before, after)
-    for name, units in graph.limits.items():
-        if units < 1:
-            raise PlanError(f'the limit of resource "{name}" is {units}', where=graph.name)
-    return TransactionState(graph, steps, before, after, Resources(graph.limits, parallel))
-
-
-def _refuse_cycles(name: str, before: dict[str, list[str]], after: dict[str, list[str]]) -> None:
-    waits = {s: len(b) for s, b in before.items()}
-    free = [s for s, n in waits.items() if not n]
-    for step in free:  # grows while it is walked
-        for later in after[step]:
-            waits[later] -= 1
-            if not waits[later]:
-                free.append(later)
-    if len(free) < len(waits):
-        stuck = sorted(s for s, n in waits.items() if n)
-        raise PlanError("the plan has a cycle", where=name, details=(" -> ".join(stuck[:10]),))
+    order = order_of(graph)
+    steps = {
+        s.id: StepState(s, s.reversibility is _PIVOT, s.reversibility is _COMMIT)
+        for s in graph.steps
+    }
+    resources = Resources(graph.limits, parallel)
+    return TransactionState(graph, steps, order.before, order.after, resources)
 
 
 def fold(state: TransactionState, log: Iterable[events.Envelope]) -> TransactionState:
@@ -84,10 +63,11 @@ def fold(state: TransactionState, log: Iterable[events.Envelope]) -> Transaction
 
 def apply(state: TransactionState, envelope: events.Envelope) -> None:
     """Take one event into account."""
-    if envelope.stamp.boot_id != state.seen_boot or state.stopped_at is not None:
-        state.limited_from += envelope.time - state.seen_at
-    state.seen_boot, state.seen_at = envelope.stamp.boot_id, envelope.time
-    _APPLY[envelope.event.type](state, envelope.event, envelope)
+    stamp, event = envelope.stamp, envelope.event
+    if stamp.boot_id != state.seen_boot or state.stopped_at is not None:
+        state.limited_from += stamp.time - state.seen_at
+    state.seen_boot, state.seen_at = stamp.boot_id, stamp.time
+    _APPLY[event.type](state, event, envelope)
 
 
 # -- the transaction

@@ -11,7 +11,6 @@ from __future__ import annotations
 import shlex
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
 from hashlib import sha256
 from itertools import chain, islice
 from pathlib import Path
@@ -440,18 +439,27 @@ def _envelope(path: Path, transaction: str, seq: int, body: str, digest: str) ->
     return envelope
 
 
-@contextmanager
-def _translated(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
+class _translated:  # noqa: N801 - used like a function
+    """Errors of SQLite and of files as ours."""
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         # UnicodeDecodeError: sqlite3 stumbles over its own message about text that is no UTF-8.
-        raise JournalError(
-            f"the journal cannot be used: {error}",
-            where=str(path),
-            state="nothing was changed by this command",
-            next_command=df(path) if is_full(path) else "mkupgrade history --verify",
-        ) from error
+        if isinstance(error, (sqlite3.Error, OSError, UnicodeDecodeError)):
+            path = self._path
+            raise JournalError(
+                f"the journal cannot be used: {error}",
+                where=str(path),
+                state="nothing was changed by this command",
+                next_command=df(path) if is_full(path) else "mkupgrade history --verify",
+            ) from error
 
 
 def _damaged(path: Path, what: str) -> JournalError:

@@ -12,8 +12,9 @@ from heapq import heappush
 from typing import Any, Final
 
 from orchestrator.engine.agenda import Agenda, Resources
+from orchestrator.engine.order import Neighbours
 from orchestrator.model.outcomes import Outcome
-from orchestrator.model.steps import Reversibility, Section, Step, StepGraph
+from orchestrator.model.steps import Section, Step, StepGraph
 
 
 class Status(StrEnum):
@@ -57,6 +58,8 @@ _WITH_EFFECT = frozenset({PERFORMED, PARTIAL})
 @dataclass(slots=True)
 class StepState:
     step: Step
+    is_pivot: bool
+    is_commit: bool
     status: Status = PENDING
     attempt: int = 0
     """Number of the last attempt to perform."""
@@ -76,12 +79,6 @@ class StepState:
     waits: bool = False
     """In `retries` or `repairs`: not to be touched before its time."""
     intended_boot_id: str | None = None
-    is_pivot: bool = field(init=False)
-    is_commit: bool = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.is_pivot = self.step.reversibility is Reversibility.PIVOT
-        self.is_commit = self.step.reversibility is Reversibility.COMMIT
 
     @property
     def has_effect(self) -> bool:
@@ -94,8 +91,8 @@ class TransactionState:
 
     graph: StepGraph
     steps: dict[str, StepState]
-    before: dict[str, list[str]]
-    after: dict[str, list[str]]
+    before: Neighbours
+    after: Neighbours
     resources: Resources
 
     limited_from: float = 0.0

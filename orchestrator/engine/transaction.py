@@ -17,6 +17,7 @@ from orchestrator.engine.identity import Clock, IdentityProvider, local_identity
 from orchestrator.engine.interrupts import Interrupts
 from orchestrator.engine.journal import Journal
 from orchestrator.engine.lock import HostLock, current_holder
+from orchestrator.engine.order import order_of
 from orchestrator.engine.pool import ThreadPool
 from orchestrator.engine.queries import (
     RolledBack,
@@ -125,7 +126,7 @@ class Engine:
             MkupgradeError: one is unfinished or left the host unsettled, or this plan was rolled
                 back before.
         """
-        start(graph, parallel=self._parallel)
+        order_of(graph)  # or it cannot be executed
         self._take_lock("apply")
         self._refuse_if_unfinished()
         if not again:

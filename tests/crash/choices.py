@@ -6,11 +6,16 @@ schedule is its seed, or the list of its decisions, and a list is made simpler b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+
+SEEDS_EACH = 10
+_MADE: dict[Any, Any] = {}
+"""What was shared last, and what was drawn for it."""
 
 
 class Choices:
@@ -24,7 +29,22 @@ class Choices:
     def __init__(self, seed: int | None = None, stream: Sequence[int] | None = None) -> None:
         self.drawn: list[int] = []
         self._replayed = stream
+        self._seed = seed
         self._random = Random(seed if stream is None else 0).random
+
+    def shared(self, make: Callable[[Choices], T]) -> T:
+        """What `make` draws, the same for `SEEDS_EACH` seeds in a row, and so made once for them.
+        In the stream its decisions stand like all others."""
+        if self._replayed is not None or self._seed is None:
+            return make(self)
+        group = self._seed // SEEDS_EACH
+        if (make, group) not in _MADE:
+            _MADE.clear()
+            other = Choices(group)
+            _MADE[make, group] = make(other), other.drawn
+        made, drawn = _MADE[make, group]
+        self.drawn += drawn
+        return made
 
     def below(self, n: int) -> int:
         """0 ... n-1, each as likely."""

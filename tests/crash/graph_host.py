@@ -25,7 +25,7 @@ class GraphHost(Host):
     deadline = graphs.DEADLINE
 
     def __init__(self, sim: Simulation) -> None:
-        super().__init__(sim, graphs.random_graph(sim.choices))
+        super().__init__(sim, sim.choices.shared(graphs.random_graph))
         self.effects = {s.id: ABSENT for s in self.graph.steps}
         self._of_process = [s for s in self.effects if s.endswith("-held")]
         self._of_kernel = [s for s in self.effects if s.endswith(("-held", "-kernel"))]

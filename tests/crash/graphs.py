@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
 from itertools import pairwise
+
+from pydantic import PrivateAttr
 
 from orchestrator.model.host import HostState, KernelState
 from orchestrator.model.spec.policy import RetryPolicy
@@ -21,6 +24,17 @@ HELD_BY = ("", "-held", "-kernel")
 """What an effect lives in: the disk, the process, the kernel."""
 RESOURCES: tuple[tuple[str, ...], ...] = ((), (), ("disk",), ("kexec",), ("disk", "kexec"))
 DEADLINE = 2.0
+
+
+class WrittenOnce(StepGraph):
+    """A plan that many schedules begin: its canonical text is made for the first of them only."""
+
+    _text: str = PrivateAttr("")
+
+    def pieces(self) -> Iterator[str]:
+        if not self._text:
+            self._text = "".join(super().pieces())
+        yield self._text
 
 
 @cache
@@ -69,7 +83,7 @@ def random_graph(choices: Choices) -> StepGraph:
         edges.extend((a, "return.jump") for a in part("return.", 3))
         one("return.jump")
         part("recover.", 3)
-    return StepGraph(
+    return WrittenOnce(
         name="random",
         spec_digest="spec",
         intent_digest="intent",

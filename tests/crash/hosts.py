@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 from orchestrator.engine.identity import Identity
+from orchestrator.engine.order import order_of
 from orchestrator.engine.state import Status, TransactionState
 from orchestrator.model.errors import ErrorClass, MkupgradeError
 from orchestrator.model.outcomes import Outcome
@@ -48,11 +49,8 @@ class Host(ABC):
     def __init__(self, sim: Simulation, graph: StepGraph) -> None:
         self.sim, self.graph = sim, graph
         self.steps = {s.id: s for s in graph.steps}
-        self.before: dict[str, list[str]] = {s.id: [] for s in graph.steps}
-        self.after: dict[str, list[str]] = {s.id: [] for s in graph.steps}
-        for a, b in graph.edges:
-            self.before[b].append(a)
-            self.after[a].append(b)
+        order = order_of(graph)
+        self.before, self.after = order.before, order.after
         self.done: set[str] = set()
         """Steps whose whole effect was brought about and not taken back: what the host saw,
         not what the engine was told."""

@@ -22,6 +22,11 @@ def _connection() -> sqlite3.Connection:
     return connection
 
 
+@cache
+def _reader() -> Journal:
+    return Journal(Path("/nowhere/journal.db"), _connection(), readonly=True)
+
+
 class MemoryDisk:
     """A commit that failed at its fsync can be read, and is gone after a reset."""
 
@@ -66,7 +71,7 @@ class MemoryDisk:
         return self.real.execute(ROWS).fetchall()
 
     def reader(self) -> Journal:
-        return Journal(Path("/nowhere/journal.db"), self.real, readonly=True)
+        return _reader()
 
     # -- as the journal's connection
 
@@ -76,12 +81,18 @@ class MemoryDisk:
 
     def execute(self, sql: str, values: tuple[Any, ...] = ()) -> Any:
         if sql == "COMMIT":
-            self._commit()
+            self._commit(self.sim.fault("journal", 0.3))
             return None
         if sql.startswith("INSERT") and not self.real.in_transaction:
-            self.real.execute("BEGIN")  # a statement is a transaction of its own
+            # A statement is a transaction of its own.
+            fault = self.sim.fault("journal", 0.3)
+            if fault is not None:
+                self.real.execute("BEGIN")
             self.real.execute(sql, values)
-            self._commit()
+            if fault is not None:
+                self._commit(fault)
+            else:
+                self._dirty = None
             return None
         return self.real.execute(sql, values)
 
@@ -91,8 +102,8 @@ class MemoryDisk:
     def close(self) -> None:
         pass
 
-    def _commit(self) -> None:
-        match self.sim.fault("journal", 0.3):
+    def _commit(self, fault: str | None) -> None:
+        match fault:
             case "die-before" | "die-lost":
                 self.real.execute("ROLLBACK")
                 self.sim.die()

@@ -202,6 +202,8 @@ def _pivot_not_alone() -> Any:
 def _commit_before_the_checks() -> Any:
     def start(graph: Any, **rest: Any) -> Any:
         state = real(graph, **rest)
+        state.before = dict(state.before)
+        state.after = {s: [*later] for s, later in state.after.items()}
         for s in state.steps.values():
             if s.is_commit:
                 pivots = [b for b in state.before[s.step.id] if state.steps[b].is_pivot]

@@ -18,6 +18,7 @@ from orchestrator.model.base import digest
 from orchestrator.model.host import Artifact
 from orchestrator.model.spec import UpgradeSpec
 from orchestrator.model.steps import StepGraph
+from tests.crash.graphs import WrittenOnce
 from tests.crash.simulation import patched
 
 OLD, NEW = "7.2.13", "7.3.4"
@@ -118,7 +119,8 @@ def scenario(name: str) -> Scenario:
     stateless = frozenset(w.name for w in spec.workloads if w.migrate.method == "restart")
     carried = (w for w in spec.workloads if w.name not in stateless)
     durable = frozenset(w.name for w in carried if w.spill or w.channel == "disk")
-    return Scenario(name, graph, world, durable, stateless)
+    written = WrittenOnce(**{field: getattr(graph, field) for field in StepGraph.model_fields})
+    return Scenario(name, written, world, durable, stateless)
 
 
 def _world(wish: _Wish) -> World:

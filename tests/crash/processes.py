@@ -82,7 +82,9 @@ class Process:
         sim.process += 1
         sim.coverage.lives += 1
         sim.ledger.read(sim.disk.rows(), sim.disk.reader())
-        self.whole = with_report
+        self.whole = sim.with_report = with_report
+        # A process in eight reads the log as a new one does, the others know it by its hashes.
+        sim.read = {} if with_report else {e.hash: e for e in sim.ledger.log}
         self._pools: list[VirtualPool] = []
         self.journal = self._open_journal(sim.process)
         self.journal.parsed = with_report

@@ -7,8 +7,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from orchestrator.engine import anchor, interrupts, journal, reserve, runner, transaction, workers
+from orchestrator.engine import (
+    anchor,
+    events,
+    interrupts,
+    journal,
+    reserve,
+    runner,
+    transaction,
+    workers,
+)
 from orchestrator.engine.lock import Holder
+from orchestrator.engine.report import Story
 from orchestrator.model.errors import LockedError
 from tests.crash.choices import Choices
 from tests.crash.coverage import Coverage
@@ -39,6 +49,10 @@ class Simulation:
         """Number of the process that runs the transaction, from 1; its pid."""
         self.lock_holder: int | None = None
         self.abort_request: str | None = None
+        self.with_report = True
+        """Of the process that runs: it is asked for its report, and reads all of its journal."""
+        self.read: dict[str, events.Envelope] = {}
+        """Events by their hash; see `pretended`."""
         self.anchor: Any = None
         """What `journal.anchor` holds; replaced as a whole, durably."""
 
@@ -48,9 +62,6 @@ class Simulation:
         """The engine's: unix seconds."""
         self.now += 0.001
         return self.offset + self.now
-
-    def monotonic(self) -> float:
-        return self.now
 
     def sleep(self, seconds: float) -> None:
         self.now += max(0.0, seconds)
@@ -85,6 +96,13 @@ class Simulation:
     def say(self, *words: object) -> None:
         if self.trace is not None:
             self.trace.append(" ".join(str(w) for w in words))
+
+
+class Untold(Story):
+    """Of a process whose report nobody asks for."""
+
+    def see(self, state: Any, envelope: Any) -> None:
+        pass
 
 
 class VirtualLock:
@@ -123,8 +141,18 @@ def pretended() -> Iterator[None]:
     def sim() -> Simulation:
         return VirtualLock.simulation
 
+    def parse(body: str, digest: str) -> events.Envelope:
+        """What this schedule wrote or read before, it need not read again: by its hash, to which
+        the journal has just held the text."""
+        known = sim().read
+        if digest not in known:
+            known[digest] = real_parse(body, digest)
+        return known[digest]
+
+    real_parse = events.parse
+
     class Time:
-        monotonic = staticmethod(lambda: sim().monotonic())
+        monotonic = staticmethod(lambda: VirtualLock.simulation.now)
         sleep = staticmethod(lambda seconds: sim().sleep(seconds))
 
     def write_abort(state_dir: Any, tx: str, reason: str) -> None:
@@ -147,6 +175,8 @@ def pretended() -> Iterator[None]:
     with patched(
         (runner, "time", Time),
         (workers, "time", Time),
+        (events, "parse", parse),
+        (transaction, "Story", lambda: Story() if sim().with_report else Untold()),
         (transaction, "HostLock", VirtualLock),
         (transaction, "current_holder", holder),
         (interrupts, "write_abort", write_abort),

@@ -13,10 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.model.steps import StepGraph
 from tests.crash import campaign
 from tests.crash.choices import Choices, decode, encode
 from tests.crash.coverage import Coverage
 from tests.crash.file_disk import FileDisk
+from tests.crash.graphs import random_graph
 from tests.crash.invariants import Invariant
 from tests.crash.shrink import shrunk
 from tests.crash.simulation import Simulation
@@ -70,6 +72,22 @@ def test_the_decisions_of_a_schedule_play_it_again(setup: str) -> None:
         again = campaign.trace(setup, stream=decode(encode(once.stream)))
         assert again.trace == once.trace
         assert again.stream == once.stream
+
+
+def test_the_text_of_a_plan_that_is_written_once_is_that_of_the_plan() -> None:
+    for seed in range(30):
+        graph = random_graph(Choices(seed))
+        text = "".join(StepGraph.pieces(graph))
+        assert "".join(graph.pieces()) == "".join(graph.pieces()) == text
+        assert StepGraph.model_validate_json(text).digest() == graph.digest()
+
+
+def test_seeds_in_a_row_share_a_plan_and_each_stream_holds_its_decisions() -> None:
+    first, second = Choices(20), Choices(29)
+    assert first.shared(random_graph) is second.shared(random_graph)
+    assert first.drawn == second.drawn
+    assert random_graph(Choices(stream=first.drawn)) == Choices(25).shared(random_graph)
+    assert Choices(30).shared(random_graph) != first.shared(random_graph)
 
 
 def test_without_any_fault_every_plan_ends_as_it_should() -> None:

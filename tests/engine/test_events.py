@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from hashlib import sha256
 from typing import Any, get_args, get_type_hints
@@ -66,6 +67,20 @@ def test_what_is_read_back_is_held_to_the_types(what: str, by: str) -> None:
     assert what in body
     with pytest.raises(ValidationError):
         events.parse(body.replace(what, by), "h")
+
+
+@settings(max_examples=examples(60))
+@given(result)
+def test_canonical_json_is_what_the_standard_library_makes_of_it(value: Any) -> None:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    assert canonical_json(value) == text
+
+
+def test_canonical_json_of_a_circle_ends() -> None:
+    circle: list[Any] = []
+    circle.append(circle)
+    with pytest.raises(RecursionError):
+        canonical_json(circle)
 
 
 def test_events_cannot_be_changed() -> None:
