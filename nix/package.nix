@@ -44,8 +44,8 @@ python3Packages.buildPythonApplication {
     click
     networkx
     pydantic
+    pyyaml
     rich
-    ruamel-yaml
     structlog
     tenacity
   ];

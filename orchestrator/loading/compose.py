@@ -1,7 +1,7 @@
 """YAML events -> tree of nodes, without recursion and with limits.
 
-ruamel.yaml's own composer recurses, expands aliases without a limit and stops at the first
-problem; this one goes on after everything that is not a syntax error.
+A composer of a library recurses, expands aliases without a limit and stops at the first problem;
+this one goes on after everything that is not a syntax error.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from typing import Any
 from orchestrator.loading import limits
 from orchestrator.loading.findings import Finding
 from orchestrator.loading.nodes import Entry, Mapping, Node, Place, Scalar, Sequence
-from orchestrator.loading.problems import Path, nearest, quoted
+from orchestrator.loading.problems import Hints, Path, quoted
 from orchestrator.loading.scalars import ScalarError, resolve
 
+NESTED = f"nested too deeply: at most {limits.MAX_DEPTH} levels are read"
 _STRING_TAGS = (None, "!", "tag:yaml.org,2002:str")
 
 
@@ -27,7 +28,7 @@ class StopParsingError(Exception):
         self.message = message
 
 
-@dataclass
+@dataclass(slots=True)
 class _Measure:
     """What a finished node costs each time that an alias repeats it."""
 
@@ -36,7 +37,7 @@ class _Measure:
     height: int
 
 
-@dataclass
+@dataclass(slots=True)
 class _Frame:
     """An open list or mapping."""
 
@@ -53,7 +54,8 @@ class _Frame:
 class Composer:
     """Takes one event at a time; afterwards `root` is the document and `found` its problems."""
 
-    def __init__(self) -> None:
+    def __init__(self, hints: Hints) -> None:
+        self._hints = hints
         self.root: Node | None = None
         self.found: list[Finding] = []
         self._stack: list[_Frame] = []
@@ -78,9 +80,9 @@ class Composer:
         self._charge(place, 1, len(text))
         self._refuse_tag(event.tag, place, scalar=True)
         value = self._value(event, text, place)
-        empty = event.style is None and not text
+        empty = not event.style and not text
         place = self._key_place() or place if empty else place
-        node = Scalar(place, value, text, plain=event.style is None)
+        node = Scalar(place, value, text, plain=not event.style)
         self._finish(node, event.anchor, _Measure(1, len(text), 0))
 
     def start(self, node: Sequence | Mapping, event: Any) -> None:
@@ -88,9 +90,7 @@ class Composer:
         self._charge(node.place, 1, 0)
         self._refuse_tag(event.tag, node.place, scalar=False)
         if len(self._stack) >= limits.MAX_DEPTH:
-            raise StopParsingError(
-                node.place, f"nested too deeply: at most {limits.MAX_DEPTH} levels are read"
-            )
+            raise StopParsingError(node.place, NESTED)
         if event.anchor is not None:
             self._anchors[event.anchor] = None
         self._stack.append(_Frame(node, event.anchor))
@@ -104,7 +104,7 @@ class Composer:
     def alias(self, name: str, place: Place) -> None:
         """A repetition of what was anchored before."""
         if name not in self._anchors:
-            near = nearest(name, self._anchors)
+            near = self._hints.nearest(name, self._anchors)
             self._report(place, f"unknown anchor {quoted(name)}", near)
             self._finish(Scalar(place, None, ""), None, _Measure(1, 0, 0))
             return
@@ -114,9 +114,7 @@ class Composer:
         node, measure = target
         self._charge(place, measure.nodes, measure.characters)
         if len(self._stack) + measure.height > limits.MAX_DEPTH:
-            raise StopParsingError(
-                place, f"nested too deeply: at most {limits.MAX_DEPTH} levels are read"
-            )
+            raise StopParsingError(place, NESTED)
         self._finish(node, None, measure)
 
     def _report(self, place: Place, message: str, near: str | None = None) -> None:
@@ -128,7 +126,7 @@ class Composer:
         if "\0" in text or not _is_unicode(text):
             self._report(place, "expected text without NUL characters and lone surrogates")
             return ""
-        if event.style is not None or event.tag is not None:
+        if event.style or event.tag is not None:
             return text
         try:
             return resolve(text)

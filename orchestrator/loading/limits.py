@@ -1,4 +1,5 @@
-"""How large a document may be. A plan of a hundred workloads stays far below all of it."""
+"""How large a document may be: what is accepted is read, or refused, within a second of the
+processor. A plan of two thousand workloads stays below all of it."""
 
 from __future__ import annotations
 
@@ -8,9 +9,13 @@ MAX_LINE = 1 << 14
 """Characters in one line; the YAML scanner takes quadratic time over some long ones."""
 MAX_DEPTH = 32
 """Nested lists and mappings, aliases followed."""
-MAX_NODES = 20_000
+MAX_NODES = 40_000
 """Values, aliases followed."""
 MAX_TEXT = 4 << 20
 """Characters in all values, aliases followed."""
-MAX_PROBLEMS = 1000
-"""Problems after which the parser gives up."""
+MAX_PROBLEMS = 500
+"""Problems after which no more are looked for."""
+MAX_COMPARED = 20_000
+"""Words compared with others to find what was probably meant."""
+MAX_LISTED = 20
+"""Names of the document listed in one problem."""

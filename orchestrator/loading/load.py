@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+from itertools import islice
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from orchestrator.loading import limits
 from orchestrator.loading.findings import Finding
 from orchestrator.loading.locate import Locator
 from orchestrator.loading.messages import tell
 from orchestrator.loading.nodes import Entry, Mapping, Node, Place, Scalar, child, to_data
 from orchestrator.loading.parse import parse
-from orchestrator.loading.problems import InvalidSpecError, Path
+from orchestrator.loading.problems import Hints, InvalidSpecError, Path
 from orchestrator.loading.references import check_references
 from orchestrator.loading.schema import noun_of, schema
 from orchestrator.loading.source import read_source
@@ -79,7 +81,8 @@ def _load(
         word = "spec" if document is UpgradeSpec else noun
         return InvalidSpecError(problems, filename=filename, next_command=command, noun=word)
 
-    root, findings = parse(text.removeprefix("\ufeff"), noun)
+    hints = Hints()
+    root, findings = parse(text.removeprefix("\ufeff"), noun, hints)
     if root is None:
         raise error()
     if not isinstance(root, Mapping):
@@ -88,8 +91,8 @@ def _load(
         raise error(if_no_mapping)
     unreadable = {finding.place for finding in findings}
     if document is UpgradeSpec:
-        findings += check_references(root)
-    loaded, told = _validate(document, root, told_before=bool(findings))
+        findings += check_references(root, hints)
+    loaded, told = _validate(document, root, hints, told_before=bool(findings))
     if loaded is None or findings:
         findings += [finding for finding in told if finding.place not in unreadable]
         raise error()
@@ -97,7 +100,7 @@ def _load(
 
 
 def _validate(
-    document: type[D], root: Mapping, *, told_before: bool
+    document: type[D], root: Mapping, hints: Hints, *, told_before: bool
 ) -> tuple[D | None, list[Finding]]:
     """The document, or what is wrong.
 
@@ -110,21 +113,22 @@ def _validate(
             # As JSON: "strict" then takes text for paths and enums, but never text for numbers.
             loaded = document.model_validate_json(json.dumps(to_data(root)), strict=True)
         except ValidationError as error:
-            new = _tell(error, Locator(root, schema(document)), told_before=told_before)
+            new = _tell(error, Locator(root, schema(document), hints), told_before=told_before)
         else:
             return (loaded if number == 0 else None), list(told.values())
         for finding in new:
             told.setdefault((finding.place, finding.message), finding)
         repaired = [_repair(root, finding) for finding in new]
-        if not any(repaired):
+        if not any(repaired) or len(told) >= limits.MAX_PROBLEMS:
             break
     return None, list(told.values())
 
 
 def _tell(error: ValidationError, locator: Locator, *, told_before: bool) -> list[Finding]:
+    details = error.errors(include_url=False, include_input=False)
     findings = [
         tell(dict(detail), locator)
-        for detail in error.errors(include_url=False, include_input=False)
+        for detail in islice(details, limits.MAX_PROBLEMS)
         if not (told_before and detail["type"] == "cross_reference")
     ]
     renamed = {(f.path[:-1], f.nearest) for f in findings if f.renames}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.loading.nodes import Mapping, Node, Place, child
-from orchestrator.loading.problems import Path
+from orchestrator.loading.problems import Hints, Path
 from orchestrator.loading.schema import Schema
 
 
@@ -34,7 +34,8 @@ class Locator:
     "criu", "timeout"); it stands for no key and only chooses the schema.
     """
 
-    def __init__(self, root: Node, schema: Schema) -> None:
+    def __init__(self, root: Node, schema: Schema, hints: Hints) -> None:
+        self.hints = hints
         self._root = root
         self._schema = schema
 

@@ -8,7 +8,7 @@ from typing import Any
 from orchestrator.loading.findings import Finding
 from orchestrator.loading.locate import Located, Locator
 from orchestrator.loading.nodes import Mapping, Scalar, text_of
-from orchestrator.loading.problems import nearest, quoted
+from orchestrator.loading.problems import Hints, quoted
 
 YES_NO = frozenset(("yes", "no", "on", "off", "y", "n"))
 
@@ -50,23 +50,23 @@ def _missing(error: dict[str, Any], at: Located, locator: Locator) -> Finding:
     return Finding(around.key_place, around.path, message, missing=key)
 
 
-def _unknown_key(_: dict[str, Any], at: Located, __: Locator) -> Finding:
+def _unknown_key(_: dict[str, Any], at: Located, locator: Locator) -> Finding:
     key = str(at.path[-1])
     known = at.parent_schema.get("properties", {})
     taken = at.parent.entries if isinstance(at.parent, Mapping) else {}
-    near = nearest(key, [k for k in known if k not in taken])
+    near = locator.hints.nearest(key, [k for k in known if k not in taken])
     message = "unknown key" if near else f"unknown key; known here: {', '.join(known)}"
     return Finding(at.key_place, at.path, message, nearest=near, renames=key if near else None)
 
 
-def _one_of(_: dict[str, Any], at: Located, __: Locator) -> Finding:
-    return _choice(at, at.own_schema.get("enum") or [at.own_schema.get("const")])
+def _one_of(_: dict[str, Any], at: Located, locator: Locator) -> Finding:
+    return _choice(at, at.own_schema.get("enum") or [at.own_schema.get("const")], locator.hints)
 
 
-def _choice(at: Located, choices: list[Any]) -> Finding:
+def _choice(at: Located, choices: list[Any], hints: Hints) -> Finding:
     words = [str(c) for c in choices]
     text = text_of(at.node)
-    near = nearest(text, words) if text else None
+    near = hints.nearest(text, words) if text else None
     return _value(at, f"expected {alternatives(words)}", near)
 
 
@@ -76,12 +76,12 @@ def alternatives(words: list[str]) -> str:
     return shown if len(words) == 1 else f"one of {shown}"
 
 
-def _no_tag(error: dict[str, Any], at: Located, _: Locator) -> Finding:
+def _no_tag(error: dict[str, Any], at: Located, locator: Locator) -> Finding:
     key = str(error["ctx"]["discriminator"]).strip("'")
     choices = list(at.own_schema["discriminator"]["mapping"])
     message = f"required key {quoted(key)} is missing: {alternatives(choices)}"
     if isinstance(at.node, Mapping):
-        wrong = nearest(key, at.node.entries)
+        wrong = locator.hints.nearest(key, at.node.entries)
         if wrong is not None and wrong != key:
             entry = at.node.entries[wrong]
             return Finding(entry.place, (*at.path, wrong), "unknown key", None, key, wrong)
@@ -92,7 +92,7 @@ def _bad_tag(error: dict[str, Any], at: Located, locator: Locator) -> Finding:
     key = str(error["ctx"]["discriminator"]).strip("'")
     choices = list(at.own_schema["discriminator"]["mapping"])
     inside = locator.locate((*error["loc"], choices[0], key))
-    return _choice(inside, choices)
+    return _choice(inside, choices, locator.hints)
 
 
 def _text(_: dict[str, Any], at: Located, __: Locator) -> Finding:

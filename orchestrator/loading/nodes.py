@@ -18,7 +18,7 @@ class Place(NamedTuple):
     column: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Scalar:
     """A single value."""
 
@@ -39,7 +39,7 @@ class Scalar:
         return quoted(self.value)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sequence:
     """A list."""
 
@@ -57,7 +57,7 @@ class Entry(NamedTuple):
     value: Node
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Mapping:
     """Keys and values, in the order of the file."""
 

@@ -1,4 +1,9 @@
-"""Text -> tree of nodes: ruamel.yaml's parser feeds our composer; every error gets a place."""
+"""Text -> tree of nodes: libyaml's events feed our composer; every error gets a place.
+
+PyYAML's binding of libyaml, and nothing else of PyYAML: its resolver and constructor read YAML
+1.1, where `no` is false. What a scalar means is decided in `scalars`. The scanner being C is what
+bounds the time that a hostile document takes.
+"""
 
 from __future__ import annotations
 
@@ -7,39 +12,49 @@ from collections.abc import Iterator
 from typing import Any
 
 from orchestrator.loading import limits
-from orchestrator.loading.compose import Composer, StopParsingError
+from orchestrator.loading.compose import NESTED, Composer, StopParsingError
 from orchestrator.loading.findings import Finding
 from orchestrator.loading.nodes import Mapping, Node, Place, Sequence
-from orchestrator.loading.problems import quoted
+from orchestrator.loading.problems import Hints, quoted
+from orchestrator.model.errors import NotSupportedError
 
+_QUOTE = "text cannot begin with this character; put it in quotes"
+_TAB = "a tab is not allowed here; indent with spaces"
 _FRIENDLY = (
-    ("found character '\\t'", "a tab is not allowed here; indent with spaces"),
-    ("that cannot start any token", "text cannot begin with this character; put it in quotes"),
+    ("that cannot start any token", _QUOTE),
+    ("found a tab character", _TAB),
     ("mapping values are not allowed", 'a ":" is not allowed here; indent with care, or quote'),
     ("could not find expected ':'", 'expected ":" after the key'),
-    ("expected <block end>", "the indentation does not fit the lines above"),
+    ("did not find expected key", "the indentation does not fit the lines above"),
+    ("did not find expected '-' indicator", "the indentation does not fit the lines above"),
     ("found unexpected end of stream", "the quoted text is never closed"),
-    ("found unexpected document separator", "the quoted text is never closed"),
-    ("expected ',' or ']'", 'expected "," or "]"'),
-    ("expected ',' or '}'", 'expected "," or "}"'),
-    ("expected the node content", "the document ends inside a list or mapping in brackets"),
-    ("expected '<document start>'", "the document goes on where it should have ended"),
+    ("found unexpected document indicator", "the quoted text is never closed"),
+    ("did not find expected ',' or ']'", 'expected "," or "]"'),
+    ("did not find expected ',' or '}'", 'expected "," or "}"'),
+    ("did not find expected <document start>", "the document goes on where it should have ended"),
     ("found unknown escape character", "unknown escape after the backslash; use single quotes"),
-    ("found duplicate anchor", "the anchor is defined twice"),
+    ("exceeded maximum nesting depth", NESTED),
+    ("found incompatible YAML document", "expected YAML 1.2"),
 )
-_STRANGE = re.compile("[\0\x85\u2028\u2029]")
-"""NUL, and what ruamel.yaml takes for the end of a line as YAML 1.1 did, changing the text."""
+_STRANGE = re.compile(
+    "[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
+)
+"""What YAML does not allow in a text, and what libyaml takes for the end of a line as YAML 1.1 did,
+changing the text (U+0085, U+2028, U+2029)."""
 
 
-def parse(text: str, noun: str = "plan") -> tuple[Node | None, list[Finding]]:
+def parse(
+    text: str, noun: str = "plan", hints: Hints | None = None
+) -> tuple[Node | None, list[Finding]]:
     """The tree of a YAML 1.2 document, as far as it could be read, and what is wrong with it.
 
     Never raises on any text; time and memory are bounded by `limits`.
 
     Args:
         noun: what the document should be, for the message when there is nothing in it.
+        hints: what words are compared by; those of the document, if it is read further.
     """
-    composer = Composer()
+    composer = Composer(hints or Hints())
     try:
         _refuse_text(text)
         _feed(composer, text)
@@ -62,7 +77,7 @@ def _refuse_text(text: str) -> None:
         raise StopParsingError(Place(1, 1), f"too large: at most {limits.MAX_BYTES} characters")
     strange = _STRANGE.search(text)
     if strange:
-        found = _character(ord(strange[0]))
+        found = _character(strange[0])
         raise StopParsingError(place_of(text, strange.start()), f"expected text, found {found}")
     for number, line in enumerate(text.split("\n"), 1):
         if len(line) > limits.MAX_LINE:
@@ -108,31 +123,35 @@ def _refuse_document(event: Any, place: Place, documents: int) -> None:
 
 
 def _events(text: str) -> Iterator[Any]:
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import MarkedYAMLError, YAMLError
-    from ruamel.yaml.reader import ReaderError
+    from yaml.error import MarkedYAMLError, YAMLError
 
-    last = Place(1, 1)
+    parser, last = _parser(text), Place(1, 1)
     try:
-        for event in YAML(typ="safe", pure=True).parse(text):
+        while parser.check_event():
+            event = parser.get_event()
             last = _place(event.start_mark)
             yield event
-    except ReaderError as error:
-        raise StopParsingError(
-            place_of(text, error.position), f"expected text, found {_character(error.character)}"
-        ) from None
     except MarkedYAMLError as error:
-        raise StopParsingError(_mark_of(error), _friendly(error)) from None
-    except StopParsingError:
-        raise
-    except (YAMLError, ValueError, OverflowError, LookupError, TypeError, AttributeError) as error:
-        # The scanner itself stumbles over some input, e.g. "\UFFFFFFFF".
+        raise StopParsingError(_mark_of(error), _friendly(error, text)) from None
+    except YAMLError as error:
         raise StopParsingError(last, f"not valid YAML, behind this place: {error}") from None
 
 
-def _character(character: Any) -> str:
-    code = character if isinstance(character, int) else ord(str(character)[:1] or "\0")
-    return f"the control character U+{code:04X}"
+def _parser(text: str) -> Any:
+    try:
+        from yaml._yaml import CParser
+    except ImportError:
+        raise NotSupportedError(
+            "YAML cannot be read: PyYAML was built without libyaml",
+            state="nothing was changed",
+            next_command="python3 -m pip install --force-reinstall PyYAML",
+        ) from None
+    return CParser(text)
+
+
+def _character(character: str) -> str:
+    kind = "surrogate" if "\ud800" <= character <= "\udfff" else "control character"
+    return f"the {kind} U+{ord(character):04X}"
 
 
 def _place(mark: Any) -> Place:
@@ -141,15 +160,20 @@ def _place(mark: Any) -> Place:
 
 def _mark_of(error: Any) -> Place:
     """Where a quotation begins says more than the end of the file at which it was missed."""
-    unclosed = "end of stream" in str(error.problem) or "separator" in str(error.problem)
+    unclosed = "end of stream" in str(error.problem) or "document indicator" in str(error.problem)
     mark = error.context_mark if unclosed and error.context_mark else error.problem_mark
     mark = mark or error.context_mark
     return _place(mark) if mark else Place(1, 1)
 
 
-def _friendly(error: Any) -> str:
+def _friendly(error: Any, text: str) -> str:
     problem = str(error.problem or error.context or error)
-    for part, text in _FRIENDLY:
-        if part in problem:
-            return f"not valid YAML: {text}"
-    return f"not valid YAML: {quoted(problem)[1:-1]}"
+    mark = error.problem_mark
+    rest = text[mark.index :] if mark else ""
+    if "did not find expected node content" in problem:
+        told = _QUOTE if rest.strip() else "the document ends inside a list or mapping in brackets"
+    elif rest.startswith("\t"):
+        told = _TAB
+    else:
+        told = next((t for part, t in _FRIENDLY if part in problem), quoted(problem)[1:-1])
+    return f"not valid YAML: {told}"

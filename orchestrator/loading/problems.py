@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from typing import Any
 
+from orchestrator.loading import limits
 from orchestrator.model.errors import SpecError
 
 Path = tuple[str | int, ...]
@@ -65,8 +66,9 @@ class InvalidSpecError(SpecError):
         lines = [str(p) for p in self.problems[:SHOWN]]
         if count > SHOWN:
             lines.append(f"… and {count - SHOWN} more")
+        least = "at least " if count >= limits.MAX_PROBLEMS else ""
         super().__init__(
-            f"the {noun} has 1 problem" if count == 1 else f"the {noun} has {count} problems",
+            f"the {noun} has {least}{count} problem{'' if count == 1 else 's'}",
             where=filename,
             state="nothing was changed",
             next_command=next_command or f"mkupgrade validate {shlex.quote(filename)}",
@@ -101,8 +103,25 @@ def format_path(path: Path) -> str:
     return text
 
 
-def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known word that was probably meant, if any is near enough."""
+class Hints:
+    """Finds what was probably meant, for one document.
+
+    A comparison of two words takes some microseconds, and a hostile document asks for any number
+    of them: when `limits.MAX_COMPARED` words have been compared, there are no more hints.
+    """
+
+    def __init__(self) -> None:
+        self._left = limits.MAX_COMPARED
+
+    def nearest(self, word: str, known: Collection[str]) -> str | None:
+        """The known word that was probably meant, if any is near enough."""
+        if len(known) > self._left:
+            return None
+        self._left -= len(known)
+        return _nearest(word, known)
+
+
+def _nearest(word: str, known: Iterable[str]) -> str | None:
     plain = word[:_LONGEST_FOUND].lower().replace("-", "_")
     by_plain = {k.lower().replace("-", "_"): k for k in known}
     matches = get_close_matches(plain, by_plain, n=1, cutoff=0.6)

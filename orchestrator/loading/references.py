@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from graphlib import CycleError, TopologicalSorter
-from itertools import pairwise
+from itertools import chain, islice, pairwise
 
+from orchestrator.loading import limits
 from orchestrator.loading.findings import Finding
 from orchestrator.loading.nodes import Node, Scalar, child, items, text_of
-from orchestrator.loading.problems import Path, nearest, quoted
+from orchestrator.loading.problems import Hints, Path, quoted
 
 _MOST_CYCLES = 10
 
@@ -17,18 +18,41 @@ Named = tuple[Path, Scalar]
 """Where a name stands, and the name."""
 
 
-def check_references(root: Node) -> list[Finding]:
-    """Everything that is wrong between the parts of the document."""
+def check_references(root: Node, hints: Hints) -> list[Finding]:
+    """What is wrong between the parts of the document: the first `limits.MAX_PROBLEMS`."""
     instances, workloads = list(_names(root, "instances")), list(_names(root, "workloads"))
-    found: list[Finding] = []
-    found += _twice(instances, "instance")
-    found += _twice(workloads, "workload")
-    found += _twice(_check_names(root), "check")
-    found += _twice([*_names(root, "hooks", "before"), *_names(root, "hooks", "after")], "hook")
-    found += _unknown_instances(root, instances)
-    found += _after(root, "instances", instances, "instance")
-    found += _after(root, "workloads", workloads, "workload")
-    return found
+    hooks = [*_names(root, "hooks", "before"), *_names(root, "hooks", "after")]
+    found = chain(
+        _twice(instances, "instance"),
+        _twice(workloads, "workload"),
+        _twice(_check_names(root), "check"),
+        _twice(hooks, "hook"),
+        _unknown_instances(root, _Known(instances, "instance", hints)),
+        _after(root, "instances", _Known(instances, "instance", hints)),
+        _after(root, "workloads", _Known(workloads, "workload", hints)),
+    )
+    return list(islice(found, limits.MAX_PROBLEMS))
+
+
+class _Known:
+    """The names that are there."""
+
+    def __init__(self, names: list[Named], noun: str, hints: Hints) -> None:
+        self.noun = noun
+        self.texts = dict.fromkeys(name.text for _, name in names)
+        self._hints = hints
+
+    def unknown(self, path: Path, name: Scalar) -> Finding:
+        """The finding that a name is not among them."""
+        near = self._hints.nearest(name.text, self.texts)
+        listed = "" if near else f"; known here: {self._listed() or 'none'}"
+        message = f"unknown {self.noun} {quoted(name.text)}{listed}"
+        return Finding(name.place, path, message, nearest=near)
+
+    def _listed(self) -> str:
+        listed = ", ".join(quoted(text) for text in islice(self.texts, limits.MAX_LISTED))
+        more = len(self.texts) - limits.MAX_LISTED
+        return f"{listed} and {more} more" if more > 0 else listed
 
 
 def _names(root: Node, *path: str) -> Iterator[Named]:
@@ -55,24 +79,16 @@ def _twice(names: Iterable[Named], noun: str) -> Iterator[Finding]:
             lines[name.text] = name.place.line
 
 
-def _unknown_instances(root: Node, instances: list[Named]) -> Iterator[Finding]:
-    known = [name.text for _, name in instances]
+def _unknown_instances(root: Node, known: _Known) -> Iterator[Finding]:
     for where, workload in items(root, "workloads"):
         name = child(workload, "instance")
         text = text_of(name)
-        if isinstance(name, Scalar) and text and known and text not in known:
-            yield _unknown((*where, "instance"), name, known, "instance")
+        if isinstance(name, Scalar) and text and known.texts and text not in known.texts:
+            yield known.unknown((*where, "instance"), name)
 
 
-def _unknown(path: Path, name: Scalar, known: Iterable[str], noun: str) -> Finding:
-    known = list(known)
-    near = nearest(name.text, known)
-    listed = "" if near else f"; known here: {', '.join(quoted(k) for k in known) or 'none'}"
-    return Finding(name.place, path, f"unknown {noun} {quoted(name.text)}{listed}", nearest=near)
-
-
-def _after(root: Node, room: str, names: list[Named], noun: str) -> Iterator[Finding]:
-    known = {name.text for _, name in names}
+def _after(root: Node, room: str, known: _Known) -> Iterator[Finding]:
+    noun = known.noun
     edges: dict[tuple[str, str], Named] = {}
     for where, item in items(root, room):
         own = text_of(child(item, "name"))
@@ -83,8 +99,8 @@ def _after(root: Node, room: str, names: list[Named], noun: str) -> Iterator[Fin
             here = (*where, *path)
             if text == own:
                 yield Finding(after.place, here, f"{noun} {quoted(text)} cannot be after itself")
-            elif text not in known:
-                yield _unknown(here, after, sorted(known), noun)
+            elif text not in known.texts:
+                yield known.unknown(here, after)
             elif own is not None:
                 edges.setdefault((own, text), (here, after))
     yield from _cycles(edges, noun)

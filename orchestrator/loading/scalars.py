@@ -24,6 +24,7 @@ _FLOAT = re.compile(
 )
 _LEADING_ZERO = re.compile(r"[-+]?0[0-9]+")
 _MOST_DIGITS = 18
+_BEGINS_NUMBERS = frozenset("-+.0123456789")
 
 
 class ScalarError(ValueError):
@@ -40,7 +41,7 @@ def resolve(text: str) -> Value:
         return None
     if text in _BOOL:
         return _BOOL[text]
-    if not text.startswith(("-", "+", ".", *"0123456789")):
+    if text[0] not in _BEGINS_NUMBERS:
         return text
     return _resolve_number(text)
 

@@ -46,7 +46,7 @@ PACKAGES = (
     "python3-cffi-backend",
     "python3-click",
     "python3-rich",
-    "python3-ruamel.yaml",
+    "python3-yaml",
 )
 
 LEFT_OUT = (

@@ -89,7 +89,7 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
         "from orchestrator.cli.main import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
-        "heavy = {'pydantic', 'networkx', 'rich', 'ruamel', 'structlog', 'sqlite3', 'tenacity'}\n"
+        "heavy = {'pydantic', 'networkx', 'rich', 'yaml', 'structlog', 'sqlite3', 'tenacity'}\n"
         "sys.exit(','.join(heavy & set(sys.modules)) or 0)\n"
     )
     root = Path(__file__).parents[2]

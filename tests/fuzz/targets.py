@@ -43,9 +43,6 @@ __all__ = ["TARGETS"]
 
 SMALL = 4 << 20
 """Bytes that unpacking may yield here, in place of 256 MiB: what is tried is the bound itself."""
-YAML = 8.0
-"""ruamel.yaml's scanner is Python: twenty thousand values in 64 KiB take it a second or two, and
-several times as long while every piece of memory is watched."""
 XZ = 200 << 20
 """A header of xz may ask for a dictionary of up to 160 MiB."""
 _JSON = (b'"type":"ended"', b'"step":"', b'"result":{}', b'"time":1e308', b'"time":-1', b'"seq":')
@@ -55,7 +52,7 @@ _YAML = (
 )
 
 
-@target("spec", seeds.specs, tokens=_YAML, examples=12, seconds=YAML)
+@target("spec", seeds.specs, tokens=_YAML, examples=12)
 def _spec(data: bytes, _: Path) -> None:
     load_spec(decode(data, "plan.yaml"))
 
@@ -71,7 +68,7 @@ state: {directories: [/var/lib/mkupgrade]}
 """
 
 
-@target("policy", lambda: [POLICY], tokens=_YAML, examples=40, seconds=YAML)
+@target("policy", lambda: [POLICY], tokens=_YAML, examples=40)
 def _policy(data: bytes, _: Path) -> None:
     load_policy(decode(data, "policy.yaml"))
 

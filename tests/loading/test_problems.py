@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.loading import InvalidSpecError, Problem, load_spec
-from orchestrator.loading.problems import SHOWN, format_path, nearest, quoted
+from orchestrator.loading.problems import SHOWN, Hints, format_path, quoted
 from orchestrator.model.errors import ErrorClass, MkupgradeError, SpecError
 from orchestrator.model.outcomes import ExitCode
 from tests.support.profile import examples
@@ -85,6 +85,7 @@ def test_paths_are_written_as_people_write_them() -> None:
 
 
 def test_hyphens_and_capitals_do_not_keep_a_word_from_being_near() -> None:
+    nearest = Hints().nearest
     assert nearest("boot-Deadline", ["boot_deadline", "deadline"]) == "boot_deadline"
     assert nearest("colour", ["checks", "hooks"]) is None
 

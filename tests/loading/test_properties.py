@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import time
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from ruamel.yaml import YAML
 
 from orchestrator.loading import InvalidSpecError, load_spec
 from orchestrator.model.errors import MkupgradeError
@@ -80,13 +79,19 @@ def paths_of(value: Any, prefix: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return found
 
 
+class Quoting(yaml.SafeDumper):
+    """Text in quotes: PyYAML leaves them out where YAML 1.1 reads text, and 1.2 a number (1e5)."""
+
+
+def quoted_text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"')
+
+
+Quoting.add_representer(str, quoted_text)
+
+
 def dumped(data: Any) -> str:
-    stream, yaml = io.StringIO(), YAML(typ="safe", pure=True)
-    # ruamel.yaml writes [?x] and a bare U+0085, and does not read them back as they were.
-    yaml.default_flow_style = False
-    yaml.allow_unicode = False
-    yaml.dump(data, stream)
-    return stream.getvalue()
+    return str(yaml.dump(data, Dumper=Quoting, default_flow_style=False, allow_unicode=False))
 
 
 @given(data=st.data())

@@ -24,7 +24,9 @@ def names(requirements: list[str]) -> list[str]:
 def test_every_dependency_has_its_reason() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
-    assert listed("Runtime (Python)") == sorted(names(project["dependencies"]))
+    assert listed("Runtime (Python)") == sorted(names(project["dependencies"]), key=str.lower)
     extras = project["optional-dependencies"]
-    assert listed("Development (Python, extra `dev`)") == sorted(names(extras["dev"]))
+    assert listed("Development (Python, extra `dev`)") == sorted(
+        names(extras["dev"]), key=str.lower
+    )
     assert listed("Fuzzing (Python, extra `fuzz`)") == sorted(names(extras["fuzz"]))

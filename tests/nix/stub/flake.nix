@@ -56,7 +56,7 @@
             "pytest-xdist"
             "pytestCheckHook"
             "rich"
-            "ruamel-yaml"
+            "pyyaml"
             "setuptools"
             "structlog"
             "tenacity"
