@@ -16,7 +16,7 @@ from typing import Any
 DOCS = Path(__file__).resolve().parent
 sys.path.insert(0, str(DOCS.parent))
 
-from orchestrator.loading import schema, schema_text  # noqa: E402 -- from this very checkout
+from orchestrator.loading.schema import schema, schema_text  # noqa: E402 -- from this very checkout
 from orchestrator.model.policy import Policy  # noqa: E402
 from orchestrator.model.spec import UpgradeSpec  # noqa: E402
 

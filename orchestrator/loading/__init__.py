@@ -2,12 +2,11 @@
 
 load_spec(text, filename) / load_spec_file(path) -> UpgradeSpec, or InvalidSpecError
 load_policy(text, filename) -> Policy, or InvalidSpecError
-schema() -> the JSON Schema of a plan; schema(Policy) that of a policy
+loading.schema.schema() -> the JSON Schema of a plan; schema(Policy) that of a policy
 """
 
 from orchestrator.loading.load import load_policy, load_spec, load_spec_file
 from orchestrator.loading.problems import InvalidSpecError, Problem
-from orchestrator.loading.schema import schema, schema_text
 
 __all__ = [
     "InvalidSpecError",
@@ -15,6 +14,4 @@ __all__ = [
     "load_policy",
     "load_spec",
     "load_spec_file",
-    "schema",
-    "schema_text",
 ]

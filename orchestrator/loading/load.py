@@ -5,23 +5,23 @@ from __future__ import annotations
 import json
 import os
 from itertools import islice
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
 from orchestrator.loading import limits
 from orchestrator.loading.findings import Finding
-from orchestrator.loading.locate import Locator
-from orchestrator.loading.messages import tell
 from orchestrator.loading.nodes import Entry, Mapping, Node, Place, Scalar, child, to_data
 from orchestrator.loading.parse import parse
 from orchestrator.loading.problems import Hints, InvalidSpecError, Path
 from orchestrator.loading.references import check_references
-from orchestrator.loading.schema import noun_of, schema
 from orchestrator.loading.source import read_source
 from orchestrator.model.base import Strict
-from orchestrator.model.policy import Policy
 from orchestrator.model.spec import UpgradeSpec
+
+if TYPE_CHECKING:
+    from orchestrator.loading.locate import Locator
+    from orchestrator.model.policy import Policy
 
 D = TypeVar("D", bound=Strict)
 """A whole document."""
@@ -46,7 +46,7 @@ def load_spec(text: str, filename: str = "plan.yaml") -> UpgradeSpec:
     Raises:
         InvalidSpecError: everything that is wrong, each with line, column and path.
     """
-    return _load(UpgradeSpec, text, filename, None, "mkupgrade schema")
+    return _load(UpgradeSpec, _Words("plan", "spec", None, "mkupgrade schema"), text, filename)
 
 
 def load_policy(text: str, filename: str = "policy.yaml") -> Policy:
@@ -55,8 +55,10 @@ def load_policy(text: str, filename: str = "policy.yaml") -> Policy:
     Raises:
         InvalidSpecError: as `load_spec`.
     """
+    from orchestrator.model.policy import Policy
+
     command = "mkupgrade schema --policy"
-    return _load(Policy, text, filename, command, command)
+    return _load(Policy, _Words("policy", "policy", command, command), text, filename)
 
 
 def place_of_path(text: str, path: Path) -> Place:
@@ -71,24 +73,29 @@ def place_of_path(text: str, path: Path) -> Place:
     return node.place if node is not None else place
 
 
-def _load(
-    document: type[D], text: str, filename: str, next_command: str | None, if_no_mapping: str
-) -> D:
-    noun = noun_of(document)
+class _Words(NamedTuple):
+    """What a document is called, and what to run when it is refused."""
 
-    def error(command: str | None = next_command) -> InvalidSpecError:
+    noun: str
+    in_errors: str
+    next_command: str | None
+    if_no_mapping: str
+
+
+def _load(document: type[D], words: _Words, text: str, filename: str) -> D:
+    def error(command: str | None = words.next_command) -> InvalidSpecError:
         problems = [finding.problem(filename) for finding in findings]
-        word = "spec" if document is UpgradeSpec else noun
-        return InvalidSpecError(problems, filename=filename, next_command=command, noun=word)
+        noun = words.in_errors
+        return InvalidSpecError(problems, filename=filename, next_command=command, noun=noun)
 
     hints = Hints()
-    root, findings = parse(text.removeprefix("\ufeff"), noun, hints)
+    root, findings = parse(text.removeprefix("\ufeff"), words.noun, hints)
     if root is None:
         raise error()
     if not isinstance(root, Mapping):
-        message = f"expected a mapping with the keys of a {noun}"
+        message = f"expected a mapping with the keys of a {words.noun}"
         findings.append(Finding(root.place, (), message, str(root)))
-        raise error(if_no_mapping)
+        raise error(words.if_no_mapping)
     unreadable = {finding.place for finding in findings}
     if document is UpgradeSpec:
         findings += check_references(root, hints)
@@ -113,6 +120,10 @@ def _validate(
             # As JSON: "strict" then takes text for paths and enums, but never text for numbers.
             loaded = document.model_validate_json(json.dumps(to_data(root)), strict=True)
         except ValidationError as error:
+            # Imported here: a document without problems needs no schema.
+            from orchestrator.loading.locate import Locator
+            from orchestrator.loading.schema import schema
+
             new = _tell(error, Locator(root, schema(document), hints), told_before=told_before)
         else:
             return (loaded if number == 0 else None), list(told.values())
@@ -125,6 +136,8 @@ def _validate(
 
 
 def _tell(error: ValidationError, locator: Locator, *, told_before: bool) -> list[Finding]:
+    from orchestrator.loading.messages import tell
+
     details = error.errors(include_url=False, include_input=False)
     findings = [
         tell(dict(detail), locator)

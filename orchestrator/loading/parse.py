@@ -36,9 +36,7 @@ _FRIENDLY = (
     ("exceeded maximum nesting depth", NESTED),
     ("found incompatible YAML document", "expected YAML 1.2"),
 )
-_STRANGE = re.compile(
-    "[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
-)
+_STRANGE = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
 """What YAML does not allow in a text, and what libyaml takes for the end of a line as YAML 1.1 did,
 changing the text (U+0085, U+2028, U+2029)."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 from fractions import Fraction
+from functools import lru_cache
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
@@ -42,6 +43,9 @@ MAX_SIZE = 2**63 - 1
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(B|kB|MB|GB|TB|KiB|MiB|GiB|TiB)")
 
 
+_NO_DURATION = 'expected a duration such as "500ms", "30s", "5m" or "1h30m"'
+
+
 def parse_duration(text: str) -> float:
     """Seconds in a text such as "500ms", "30s", "5m" or "1h30m".
 
@@ -52,8 +56,15 @@ def parse_duration(text: str) -> float:
     Raises:
         ValueError: the text is not a sequence of number-and-unit pairs, or above MAX_DURATION.
     """
-    if len(text) > _LONGEST or not _DURATION.fullmatch(text):
-        raise ValueError('expected a duration such as "500ms", "30s", "5m" or "1h30m"')
+    if len(text) > _LONGEST:
+        raise ValueError(_NO_DURATION)
+    return _parse_duration(text)
+
+
+@lru_cache(maxsize=1024)  # a plan says the same few durations in every step
+def _parse_duration(text: str) -> float:
+    if not _DURATION.fullmatch(text):
+        raise ValueError(_NO_DURATION)
     parts = _DURATION_PART.findall(text)
     exact = sum((Decimal(n) * _DURATION_UNITS[u] for n, u in parts), Decimal())
     seconds = round(float(exact), 6)

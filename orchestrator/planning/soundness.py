@@ -73,6 +73,9 @@ def _check_times(graph: StepGraph, problems: Problems) -> None:
 def _check_edges(graph: StepGraph, problems: Problems) -> None:
     sections = {s.id: s.section for s in graph.steps}
     for earlier, later in graph.edges:
+        section = sections.get(earlier)
+        if section is not None and section is sections.get(later):
+            continue
         for end in (earlier, later):
             if end not in sections:
                 problems.add(

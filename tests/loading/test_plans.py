@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from orchestrator.loading import load_spec_file, schema
+from orchestrator.loading import load_spec_file
 from orchestrator.loading.nodes import Mapping, Node, Sequence
 from orchestrator.loading.parse import parse
+from orchestrator.loading.schema import schema
 
 ROOT = Path(__file__).resolve().parents[2]
 PLANS = sorted((ROOT / "plans").glob("*.yaml"))

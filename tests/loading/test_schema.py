@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from orchestrator.loading import load_spec_file, schema
-from orchestrator.loading.schema import models, schema_text
+from orchestrator.loading import load_spec_file
+from orchestrator.loading.schema import models, schema, schema_text
 from orchestrator.model.policy import Policy
 from orchestrator.model.spec import UpgradeSpec
 

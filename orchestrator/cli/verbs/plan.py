@@ -113,11 +113,14 @@ def graph_of(target: Target) -> StepGraph:
 def tell_if_unfinished(call: Call, state_dir: Path) -> None:
     """Half-way through a transaction a plan may look finished: say so, as far as it is known."""
     from orchestrator.cli.journals import reading
-    from orchestrator.engine.queries import unfinished
 
     try:
         with reading(state_dir) as journal:
-            name = unfinished(journal) if journal is not None else None
+            if journal is None:
+                return
+            from orchestrator.engine.queries import unfinished
+
+            name = unfinished(journal)
     except MkupgradeError:
         return
     if name is not None:
