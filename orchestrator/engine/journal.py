@@ -8,51 +8,36 @@ connection: a second fsync may report success for pages that are gone.
 
 from __future__ import annotations
 
-import shlex
 import sqlite3
-from collections.abc import Iterator
 from hashlib import sha256
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import Any
-
-from pydantic import ValidationError
 
 from orchestrator.engine import anchor, damage, events, reserve, schema
 from orchestrator.engine.places import (
     Volatile,
     df,
     inodes_of,
-    is_full,
     own_directory,
     own_file,
     require_own_directory,
     write_again,
 )
-from orchestrator.engine.verify import GENESIS, Verified, verify
-from orchestrator.model.base import Record, json_string
-from orchestrator.model.errors import JournalError, MkupgradeError
+from orchestrator.engine.reading import Reading
+from orchestrator.engine.troubles import damaged, gone, translated, unwritable
+from orchestrator.engine.verify import GENESIS
+from orchestrator.model.errors import JournalError
 from orchestrator.model.steps import StepGraph
 
 FILE = "journal.db"
 
-ROWS_AT_ONCE = 256
 MOST_AT_ONCE = 4
 """Events that one statement writes; the usual commit holds two."""
 _INSERT = {
     n: "INSERT INTO events VALUES " + ", ".join(["(?, ?, ?, ?, ?)"] * n)  # noqa: S608 - of marks
     for n in range(1, MOST_AT_ONCE + 1)
 }
-
-
-class StoredTransaction(Record):
-    """A row of `transactions`, without the plan."""
-
-    id: str
-    name: str
-    plan_digest: str
-    intent_digest: str
-    started: float
 
 
 class _Writing:
@@ -72,21 +57,17 @@ class _Writing:
             raise self._journal._break(str(error)) from error
 
 
-class Journal:
+class Journal(Reading):
     """Opened with `open` (one writer, the holder of the host lock) or `open_readonly`."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection, *, readonly: bool) -> None:
-        self.path = path
-        self.state_dir = path.parent
+        super().__init__(path, connection)
         self.readonly = readonly
-        self._connection = connection
         self._staged: list[events.Envelope] = []
         self._rows: list[tuple[int, str, str, str, str]] = []
         self._broken: str | None = None
         self._files = (str(path), f"{path}-wal")
         self._inodes: list[tuple[int, int] | None] | None = None
-        self._known: dict[str, StepGraph] = {}
-        """The plan that was written or read last, by its digest."""
         self._seq, self._head = 0, GENESIS
         self._guard = _Writing(self)
 
@@ -114,7 +95,7 @@ class Journal:
                 ),
             )
         path = state_dir / FILE
-        with _translated(path):
+        with translated(path):
             schema.ensure_file(path)
             connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         return cls.over(path, connection)
@@ -126,7 +107,7 @@ class Journal:
         Raises:
             JournalError: SQLite does not give the durability that we need, or cannot read.
         """
-        with _translated(path):
+        with translated(path):
             try:
                 mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
                 connection.execute("PRAGMA synchronous=FULL")
@@ -166,7 +147,7 @@ class Journal:
             ) from error
         require_own_directory(state_dir)
         own_file(path)
-        with _translated(path):
+        with translated(path):
             schema.check_header(path)
             connection = sqlite3.connect(
                 f"{path.absolute().as_uri()}?mode=ro",
@@ -180,7 +161,7 @@ class Journal:
                 if not damaged:
                     journal.refuse_damage()
                 else:
-                    with _translated(path):
+                    with translated(path):
                         schema.check_tables(connection, path)
             except BaseException:
                 connection.close()
@@ -199,11 +180,11 @@ class Journal:
     def refuse_damage(self) -> None:
         """Raise JournalError unless the tables are ours (`schema.check_tables`) and the file is
         whole (`damage.find`)."""
-        with _translated(self.path):
+        with translated(self.path):
             schema.check_tables(self._connection, self.path)
             found = damage.find(self._connection)
         if found is not None:
-            raise _damaged(self.path, found)
+            raise damaged(self.path, found)
 
     # -- writing
 
@@ -211,13 +192,13 @@ class Journal:
         """Read the chain's head again, once we have the lock: another process may have written
         before. And if an fsync of its failed, what we read would be lost by a reset, whatever
         our own fsyncs say: so its log is written again."""
-        with _translated(self.path):
+        with translated(self.path):
             write_again(self.path.with_name(self.path.name + "-wal"))
         self.reload()
 
     def reload(self) -> None:
         """Read the chain's head."""
-        with _translated(self.path):
+        with translated(self.path):
             row = self._connection.execute(
                 "SELECT seq, hash FROM events ORDER BY seq DESC LIMIT 1"
             ).fetchone()
@@ -297,194 +278,13 @@ class Journal:
         if self.readonly:
             raise JournalError("the journal was opened for reading only", where=str(self.path))
         if self._broken is not None:
-            raise _unwritable(self.path, f"it failed before ({self._broken})")
+            raise unwritable(self.path, f"it failed before ({self._broken})")
         if self._inodes is not None and inodes_of(*self._files) != self._inodes:
             self._broken = "it is no longer in its place"
-            raise _gone(self.path)
+            raise gone(self.path)
         return self._guard
 
     def _break(self, why: str) -> JournalError:
         """From here on nothing more is written."""
         self._broken = why
-        return _unwritable(self.path, why)
-
-    # -- reading
-
-    def transactions(self) -> list[StoredTransaction]:
-        """All transactions, oldest first."""
-        rows = self._read(
-            "SELECT id, name, plan_digest, intent_digest, started FROM transactions"
-            " ORDER BY started, id"
-        )
-        names = ("id", "name", "plan_digest", "intent_digest", "started")
-        return [StoredTransaction(**dict(zip(names, row, strict=True))) for row in rows]
-
-    def plan(self, transaction: str) -> tuple[StepGraph, str]:
-        """The stored plan and its digest. The last one that was written or read is kept; its
-        text is held to the digest again, but not read into a graph again."""
-        rows = self._read("SELECT plan, plan_digest FROM transactions WHERE id = ?", transaction)
-        if not rows:
-            raise MkupgradeError(
-                f'the journal knows no transaction "{transaction}"',
-                where=str(self.path),
-                state="nothing was changed",
-                next_command="mkupgrade history",
-            )
-        text, plan_digest = rows[0]
-        if not damage.is_whole(text, plan_digest):
-            raise _damaged(self.path, f"the plan of transaction {transaction} was changed")
-        if plan_digest not in self._known:
-            try:
-                self._known = {plan_digest: StepGraph.model_validate_json(text)}
-            except ValidationError as error:
-                raise _damaged(
-                    self.path, f"the plan of transaction {transaction} cannot be read{_at(error)}"
-                ) from error
-        return self._known[plan_digest], plan_digest
-
-    def log(self, transaction: str) -> Iterator[events.Envelope]:
-        """The events of one transaction, in order. Each is held to its own hash, to the event
-        before it, whosever that is, and the first to the plan; none may have been put elsewhere.
-
-        Read as they are asked for: those of 100,000 steps are 100 MB.
-        """
-        first = True
-        for seq, body, digest, before, plan_digest in self._rows_of(transaction):
-            if first:
-                self._refuse_strays(transaction, seq)
-                first = False
-            envelope = _envelope(self.path, transaction, seq, body, digest)
-            if envelope.prev_hash != before:
-                raise _damaged(self.path, f"event {seq} does not follow the one before it")
-            began = envelope.event
-            if isinstance(began, events.Began) and began.plan_digest != plan_digest:
-                raise _damaged(self.path, f"the plan of transaction {transaction} was exchanged")
-            yield envelope
-
-    def _rows_of(self, transaction: str) -> Iterator[tuple[int, str, str, str, str]]:
-        """What `log` reads: number, body, hash, hash of the event before, digest of the plan."""
-        with _translated(self.path):
-            rows = self._connection.execute(_LOG, (transaction,))
-        while True:
-            with _translated(self.path):
-                some = list(islice(rows, ROWS_AT_ONCE))
-            if not some:
-                return
-            yield from some
-
-    def _refuse_strays(self, transaction: str, first: int) -> None:
-        """An event whose row names another transaction than its text would not be missed."""
-        end = f'"transaction":{json_string(transaction)}}}'
-        strays = self._read(
-            "SELECT seq FROM events WHERE seq > ? AND tx != ? AND substr(body, ?) = ? LIMIT 1",
-            first, transaction, -len(end), end,
-        )  # fmt: skip
-        if strays:
-            raise _damaged(self.path, f"event {strays[0][0]} stands in the wrong place")
-
-    def last(self, transaction: str) -> events.Envelope | None:
-        """The last event of a transaction."""
-        rows = self._read(
-            "SELECT seq, body, hash FROM events WHERE tx = ? ORDER BY seq DESC LIMIT 1", transaction
-        )
-        return _envelope(self.path, transaction, *rows[0]) if rows else None
-
-    def verify(self) -> Verified:
-        """Walk the whole chain, hold every plan to the digest in its first event, and the end to
-        the anchor.
-
-        Raises:
-            JournalError: journal or anchor cannot be read.
-        """
-        known = anchor.read(self.state_dir)
-        with _translated(self.path):
-            return anchor.hold(verify(self._connection), known, self._hash_of)
-
-    def _hash_of(self, seq: int) -> str | None:
-        query = "SELECT hash FROM events WHERE seq = ?"
-        with _translated(self.path):
-            row = self._connection.execute(query, (seq,)).fetchone()
-        return row[0] if row else None
-
-    def _read(self, query: str, *values: str | int) -> list[Any]:
-        with _translated(self.path):
-            return self._connection.execute(query, values).fetchall()
-
-
-_LOG = (
-    "SELECT seq, body, hash, CASE seq WHEN 1 THEN printf('%064d', 0) ELSE"
-    " (SELECT hash FROM events before WHERE before.seq = here.seq - 1) END,"
-    " (SELECT plan_digest FROM transactions WHERE id = tx)"
-    " FROM events here WHERE tx = ? ORDER BY seq"
-)
-"""Each event, the hash of the one before it in the journal, and the digest of its plan."""
-
-
-def _at(error: ValidationError) -> str:
-    """ " (steps.0.id: Field required)": the first thing that is wrong."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    return f" ({'.'.join(str(part) for part in first['loc'])}: {first['msg']})"
-
-
-def _envelope(path: Path, transaction: str, seq: int, body: str, digest: str) -> events.Envelope:
-    """The event of a row, whose other columns say nothing that its text does not say."""
-    if not damage.is_whole(body, digest):
-        raise _damaged(path, f"event {seq} was changed")
-    try:
-        envelope = events.parse(body, digest)
-    except ValidationError as error:
-        raise _damaged(path, f"event {seq} cannot be read{_at(error)}") from error
-    if (envelope.seq, envelope.transaction) != (seq, transaction):
-        raise _damaged(path, f"event {seq} stands in the wrong place")
-    return envelope
-
-
-class _translated:  # noqa: N801 - used like a function
-    """Errors of SQLite and of files as ours."""
-
-    __slots__ = ("_path",)
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        # UnicodeDecodeError: sqlite3 stumbles over its own message about text that is no UTF-8.
-        if isinstance(error, (sqlite3.Error, OSError, UnicodeDecodeError)):
-            path = self._path
-            raise JournalError(
-                f"the journal cannot be used: {error}",
-                where=str(path),
-                state="nothing was changed by this command",
-                next_command=df(path) if is_full(path) else "mkupgrade history --verify",
-            ) from error
-
-
-def _damaged(path: Path, what: str) -> JournalError:
-    return JournalError(
-        f"the journal is damaged: {what}",
-        where=str(path),
-        state="nothing was changed by this command",
-        next_command="mkupgrade history --verify",
-    )
-
-
-def _unwritable(path: Path, why: str) -> JournalError:
-    return JournalError(
-        f"the journal cannot be written: {why}",
-        where=str(path),
-        state="what was running may have taken effect; `mkupgrade resume` looks before it goes on",
-        next_command="mkupgrade status",
-    )
-
-
-def _gone(path: Path) -> JournalError:
-    return JournalError(
-        "the journal was moved, removed or replaced while a transaction runs",
-        where=str(path),
-        state="nothing more is started; the host is as the last steps left it. Moved back to its "
-        "place, the journal is whole, and `mkupgrade resume` looks before it goes on",
-        next_command=f"ls -la {shlex.quote(str(path.parent))}",
-    )
+        return unwritable(self.path, why)
