@@ -1,7 +1,7 @@
 """Durable steps per second of the engine, against raw SQLite, DBOS and JSON lines on one disk.
 
     python benchmarks/engine.py [--steps 1000] [--rounds 10] [--shape chain|layers]
-        [--dbos-python /path/to/venv/bin/python] [--strace] [--directory DIR]
+        [--dbos-python /path/to/venv/bin/python] [--strace] [--directory DIR] [--within-mb MB]
 
 One fsync here may take ten times as long as another, so that only ratios count: the steps are
 done in chunks, and the contestants take turns chunk by chunk. A step is a no-op whose intention
@@ -146,6 +146,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--dbos-python", type=Path, help="of an environment with dbos in it")
     parser.add_argument("--strace", action="store_true", help="count the syncs, too")
     parser.add_argument("--directory", type=Path, default=Path())
+    parser.add_argument(
+        "--within-mb", type=float, metavar="MB", help="fail if the engine needs more"
+    )
     options = parser.parse_args(arguments)
     work = Path(tempfile.mkdtemp(prefix=".benchmark-", dir=options.directory))
     try:
@@ -154,6 +157,8 @@ def main(arguments: list[str] | None = None) -> None:
             for name, one in found.items():
                 one["syncs"] = syncs(name, options, work)
         show(found, options)
+        if options.within_mb is not None and found["engine"]["peak_mb"] > options.within_mb:
+            raise SystemExit(f"the engine needed more than {options.within_mb:g} MB")
     finally:
         shutil.rmtree(work)
 

@@ -30,7 +30,11 @@ from orchestrator.engine.state import (
 from orchestrator.model.errors import JournalError
 from orchestrator.model.steps import Inspection, Reversibility, Section, StepGraph
 
+# Bound once, as those of `Status` are.
+_FORWARD = Section.FORWARD
 _PIVOT, _COMMIT = Reversibility.PIVOT, Reversibility.COMMIT
+_ABSENT, _PRESENT, _PARTLY = Inspection.ABSENT, Inspection.PRESENT, Inspection.PARTIAL
+_IS_LOST, _UNKNOWN = Inspection.LOST, Inspection.UNKNOWN
 MOST_CRASHES = 3
 """A step under which the process died this often is not tried again by itself: it may be what
 kills the machine, and resuming at every boot would go on for ever."""
@@ -148,7 +152,7 @@ def _now_performed(state: TransactionState, s: StepState, result: dict[str, Any]
     s.status, s.crashes, s.reverts = PERFORMED, 0, 0
     state.results[s.step.id] = result
     state.finish(s.step.id)
-    if s.is_pivot and s.step.section is Section.FORWARD:
+    if s.is_pivot and s.step.section is _FORWARD:
         state.crossed = s.step.id
     if s.is_commit:
         state.committed = True
@@ -197,22 +201,22 @@ def _inspected(state: TransactionState, event: events.StepInspected, at: events.
     s, verdict = _step(state, event.step), event.verdict
     state.looking.discard(event.step)
     state.to_inspect.pop(event.step, None)
-    if verdict is Inspection.UNKNOWN and doubts.ask_the_other_pivot(state, s):
+    if verdict is _UNKNOWN and doubts.ask_the_other_pivot(state, s):
         return
-    if verdict is Inspection.UNKNOWN or _makes_no_sense(s, verdict):
+    if verdict is _UNKNOWN or _makes_no_sense(s, verdict):
         # The doubt stays: resumed by an operator who has looked, we look again.
         state.to_inspect[event.step] = None
         state.unknown = f"{s.step.id}: {event.reason}"
         return
     doubted, s.doubt = s.doubt, False
     state.doubts -= doubted
-    if verdict is Inspection.LOST:
+    if verdict is _IS_LOST:
         _now_lost(state, s)
-    elif verdict is Inspection.ABSENT:
+    elif verdict is _ABSENT:
         _now_absent(state, s, at, lapsed=s.status is PERFORMED, at_once=doubted)
-    elif verdict is Inspection.PRESENT and s.status is PERFORMED:
+    elif verdict is _PRESENT and s.status is PERFORMED:
         state.results[s.step.id] = event.result or state.results[s.step.id]
-    elif verdict is Inspection.PRESENT and not state.reverting:
+    elif verdict is _PRESENT and not state.reverting:
         _now_performed(state, s, event.result)
     else:
         _still_there(state, s, at, at_once=doubted)
@@ -223,9 +227,9 @@ def _inspected(state: TransactionState, event: events.StepInspected, at: events.
 def _makes_no_sense(s: StepState, verdict: Inspection) -> bool:
     """Answers that a driver must not give; taken as unknown rather than interpreted."""
     if s.is_pivot:
-        gone = verdict is Inspection.ABSENT and s.status is PERFORMED
-        return gone or verdict is Inspection.PARTIAL
-    return verdict is Inspection.LOST
+        gone = verdict is _ABSENT and s.status is PERFORMED
+        return gone or verdict is _PARTLY
+    return verdict is _IS_LOST
 
 
 def _now_lost(state: TransactionState, s: StepState) -> None:

@@ -158,7 +158,9 @@ class FileDisk:
     # -- faults of the files (see `_VfsFile`)
 
     def fault(self) -> str | None:
-        return None if self.quiet else self.sim.fault("journal", 0.15)
+        if self.quiet or self.sim.plan.left <= 0:
+            return None
+        return self.sim.fault("journal", 0.15)
 
     def _sync(self, file: File, what: str) -> None:
         if self.lies:

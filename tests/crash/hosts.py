@@ -12,7 +12,7 @@ from typing import Any
 
 from orchestrator.engine.identity import Identity
 from orchestrator.engine.order import order_of
-from orchestrator.engine.state import Status, TransactionState
+from orchestrator.engine.state import PERFORMED, Status, TransactionState
 from orchestrator.model.errors import ErrorClass, MkupgradeError
 from orchestrator.model.outcomes import Outcome
 from orchestrator.model.seams import StepContext
@@ -28,8 +28,11 @@ from tests.crash.invariants import Invariant, Violation, hold
 from tests.crash.simulation import Simulation
 
 ABSENT, PRESENT, PARTIAL = Inspection.ABSENT, Inspection.PRESENT, Inspection.PARTIAL
+UNKNOWN = Inspection.UNKNOWN
 PIVOT, COMMIT = Reversibility.PIVOT, Reversibility.COMMIT
+REVERSIBLE = Reversibility.REVERSIBLE
 CLASSES = tuple(ErrorClass)
+_THERE = frozenset({PRESENT, PARTIAL})
 NOT_THERE = frozenset({Status.PENDING, Status.REVERTED, Status.GIVEN_UP})
 
 
@@ -177,7 +180,7 @@ class Host(ABC):
 
     def _may_perform(self, step: Step, context: StepContext) -> None:
         there = None if self.is_goal(step) else self.truth(step)
-        if there in {PRESENT, PARTIAL}:
+        if there in _THERE:
             raise Violation(Invariant.NO_EFFECT_TWICE, f"{step.id} performed while {there}")
         if step.id in context.results:
             raise Violation(Invariant.KNOWN, f"{step.id} has a result and no effect")
@@ -186,7 +189,7 @@ class Host(ABC):
                 other = self.steps[earlier]
                 reached = self.is_goal(other) and self.truth(other) is PRESENT
                 hold(Invariant.ORDER, reached, f"{step.id} came before {earlier}")
-        if step.reversibility is not Reversibility.REVERSIBLE:
+        if step.reversibility is not REVERSIBLE:
             self._may_decide(step)
 
     def _may_decide(self, step: Step) -> None:
@@ -246,7 +249,7 @@ class Host(ABC):
         return self._seen(step, self.look(step, context))
 
     def _seen(self, step: Step, found: Inspected) -> Inspected:
-        if found.verdict is Inspection.UNKNOWN:
+        if found.verdict is UNKNOWN:
             self.doubted.append(step.id)
         if self.sim.trace is not None:
             self.sim.say("  inspect", step.id, found.verdict.value)
@@ -307,11 +310,11 @@ class Host(ABC):
             truth = self.truth(s.step)
             if truth is None:
                 continue
-            if s.status is Status.PERFORMED and truth is not PRESENT:
+            if s.status is PERFORMED and truth is not PRESENT:
                 raise Violation(
                     Invariant.KNOWN, f"{s.step.id} counts as done, and is {truth.value}"
                 )
-            if s.status in NOT_THERE and truth in {PRESENT, PARTIAL} and not self.is_goal(s.step):
+            if s.status in NOT_THERE and truth in _THERE and not self.is_goal(s.step):
                 what = f"{s.step.id} counts as {s.status.value}, and is {truth.value}"
                 raise Violation(Invariant.KNOWN, what)
 

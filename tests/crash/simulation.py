@@ -69,6 +69,8 @@ class Simulation:
     # -- faults
 
     def fault(self, where: str, times: float = 1.0) -> str | None:
+        if self.plan.left <= 0:
+            return None
         kind = self.plan.draw(where, times)
         if kind is not None:
             self.coverage.faults.add((where, kind))
