@@ -83,6 +83,12 @@ class Setup:
     """Boot through it instead of into `kernel`; the command line is then the loader's to give."""
     extra: tuple[str, ...] = ()
     """Further arguments for QEMU."""
+    disk: Path | None = None
+    """The root's disk, instead of one that is made of the fields above."""
+    disk_kept: bool = False
+    """Changes are written to `disk`."""
+    frozen: Path | None = None
+    """Go on from here instead of booting: what `Qemu.freeze` saved of a guest like this one."""
     boot_seconds: float = BOOT_SECONDS
 
     def command_line(self) -> str:
@@ -90,6 +96,13 @@ class Setup:
         init = "/usr/lib/systemd/systemd" if self.systemd else "/usr/sbin/mkupgrade-init"
         parts = [CMDLINE, f"init={init}", HANDOVER if self.handover else "kho=off", self.cmdline]
         return " ".join(p for p in parts if p)
+
+    def image(self, progress: Progress = quiet) -> Path:
+        """The disk of the root, made now or from the cache."""
+        if self.disk is not None:
+            return self.disk
+        base = base_image(self.recipe, progress)
+        return layered_image(base, self.layer(base, progress), progress)
 
     def layer(self, base: Path, progress: Progress = quiet) -> Layer:
         """Everything that is laid over the Debian tree in the image `base`."""
@@ -173,18 +186,19 @@ class Guest:
     @classmethod
     @contextlib.contextmanager
     def boot(cls, setup: Setup, progress: Progress = quiet) -> Iterator[Self]:
-        """Boot and wait until the agent greets.
+        """Boot, or go on from `Setup.frozen`, and wait until the agent greets.
 
         Raises:
             RehearsalError: it did not come up; `details` holds the end of the serial log.
         """
-        base = base_image(setup.recipe, progress)
-        image = layered_image(base, setup.layer(base, progress), progress)
+        image = setup.image(progress)
         hardware = Hardware(
             kernel=setup.kernel,
             cmdline=setup.command_line(),
             initrd=setup.initrd,
             disk=image,
+            disk_kept=setup.disk_kept,
+            frozen=setup.frozen,
             memory_mib=setup.memory_mib,
             cpus=setup.cpus,
             forwards=setup.forwards,
@@ -199,6 +213,9 @@ class Guest:
             control = Control(qemu.control_socket())
             guest = cls(setup, qemu, control)
             try:
+                if setup.frozen is not None:
+                    qemu.thaw()
+                    control.adopt()
                 guest.next_kernel(setup.boot_seconds)
                 yield guest
             except BaseException as error:

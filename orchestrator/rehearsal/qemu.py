@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -34,7 +35,8 @@ class Hardware:
     cmdline: str
     initrd: Path | None = None
     disk: Path | None = None
-    """Raw image; never written to: changes last as long as the QEMU process."""
+    """Raw image; not written to, unless `disk_kept`: changes last as long as the QEMU process."""
+    disk_kept: bool = False
     memory_mib: int = 1024
     cpus: int = 2
     forwards: tuple[int, ...] = ()
@@ -44,6 +46,8 @@ class Hardware:
     firmware: Firmware | None = None
     """UEFI and a boot loader choose the kernel, at power-on and after every reset."""
     extra: tuple[str, ...] = field(default=())
+    frozen: Path | None = None
+    """Memory and devices of a machine like this one (`Qemu.freeze`): it waits for `thaw`."""
 
 
 def qemu_arguments(hardware: Hardware, accelerator: Sequence[str], room: Path) -> list[str]:
@@ -60,7 +64,8 @@ def qemu_arguments(hardware: Hardware, accelerator: Sequence[str], room: Path) -
         "-device", f"virtserialport,chardev=control,name={PORT_NAME}",
     ]  # fmt: skip
     if hardware.disk is not None:
-        drive = f"file={hardware.disk},if=none,id=root,format=raw,snapshot=on,cache=unsafe"
+        kept = "off" if hardware.disk_kept else "on"
+        drive = f"file={hardware.disk},if=none,id=root,format=raw,snapshot={kept},cache=unsafe"
         # Firmware connects only what has an index, and a loader reads only what is connected.
         arguments += ["-drive", drive, "-device", "virtio-blk-pci,drive=root,bootindex=1"]
     forwards = "".join(f",hostfwd=tcp:127.0.0.1:0-10.0.2.15:{p}" for p in hardware.forwards)
@@ -69,6 +74,8 @@ def qemu_arguments(hardware: Hardware, accelerator: Sequence[str], room: Path) -
     arguments += ["-device", "virtio-net-pci,netdev=net"]
     if hardware.watchdog:
         arguments += ["-device", "i6300esb", "-watchdog-action", "reset"]
+    if hardware.frozen is not None:
+        arguments += ["-incoming", f"exec:cat {shlex.quote(str(hardware.frozen))}"]
     return [*arguments, *hardware.extra]
 
 
@@ -150,6 +157,33 @@ class Qemu:
     def command(self, name: str, **arguments: Any) -> Any:
         """A QMP command, e.g. "system_reset"; its return value."""
         return self._monitor.command(name, **arguments)
+
+    def freeze(self, memory: Path) -> None:
+        """Stop the machine and save its memory and devices; its disks are flushed, and rest.
+
+        Copies of `memory` and of the disks, taken until `command("cont")`, are one moment: see
+        `Hardware.frozen`.
+
+        Raises:
+            RehearsalError: it cannot be saved.
+        """
+        self.command("stop")
+        self.command("migrate", uri=f"exec:cat >{shlex.quote(str(memory))}")
+        self._await_status("postmigrate")
+
+    def thaw(self) -> None:
+        """Go on from `Hardware.frozen`, once it is read."""
+        self._await_status("paused")
+        self.command("cont")
+
+    def _await_status(self, wanted: str, timeout: float = 120.0) -> None:
+        deadline = time.monotonic() + timeout
+        while (status := self.command("query-status")["status"]) != wanted:
+            self.check_alive()
+            if time.monotonic() > deadline:
+                what = f"QEMU is {status}, not {wanted}, after {timeout:g} s"
+                raise RehearsalError(what, error_class=ErrorClass.TIMEOUT, details=self.tail())
+            time.sleep(0.05)
 
     def forwarded(self) -> dict[int, int]:
         """Guest port -> port of 127.0.0.1 on the host."""

@@ -60,10 +60,11 @@ def control(line: Line) -> Iterator[Control]:
     control.close()
 
 
-def start_agent(line: Line) -> agent.Channel:
-    """What the agent's main does, in a thread."""
+def start_agent(line: Line, *, greets: bool = True) -> agent.Channel:
+    """What the agent's main does, in a thread; one that does not greet has done so before."""
     channel = agent.Channel(line.device)
-    channel.send(agent.hello())
+    if greets:
+        channel.send(agent.hello())
 
     def serve() -> None:
         while True:
@@ -159,6 +160,16 @@ def test_a_new_kernel_ends_what_the_old_one_left_unanswered(line: Line, control:
     hello = control.wait_hello(2, 5, alive)
     assert (hello.boot_id, hello.release) == ("another-boot", "7.3.4")
     assert control.run(["echo", "after"], timeout=5).stdout == "after\n"
+
+
+def test_a_kernel_that_has_greeted_somebody_before_is_adopted_and_the_next_one_ends_requests(
+    line: Line, control: Control
+) -> None:
+    channel = start_agent(line, greets=False)
+    control.adopt()
+    assert control.wait_hello(1, 5, alive).boot_id == agent.hello()["hello"]
+    channel.send({**agent.hello(), "hello": "another-boot"})
+    assert control.wait_hello(2, 5, alive).boot_id == "another-boot"
 
 
 def test_garbage_on_the_line_is_skipped(line: Line, control: Control) -> None:

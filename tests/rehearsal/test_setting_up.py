@@ -99,6 +99,18 @@ def test_the_watchdog_and_the_initrd_are_there_only_if_asked_for(tmp_path: Path)
     assert arguments[arguments.index("-initrd") + 1] == "i"
 
 
+def test_a_frozen_machine_is_read_before_it_goes_on_and_keeps_its_changes_only_if_asked(
+    tmp_path: Path,
+) -> None:
+    frozen = Hardware(Path("k"), "c", disk=Path("d"), frozen=Path("a room/memory"))
+    arguments = qemu_arguments(frozen, (), tmp_path)
+    assert arguments[arguments.index("-incoming") + 1] == "exec:cat 'a room/memory'"
+    assert "snapshot=on" in " ".join(arguments)
+    kept = qemu_arguments(Hardware(Path("k"), "c", disk=Path("d"), disk_kept=True), (), tmp_path)
+    assert "-incoming" not in kept
+    assert "snapshot=off" in " ".join(kept)
+
+
 def test_with_firmware_the_loader_chooses_the_kernel_and_nothing_of_ours_is_written(
     tmp_path: Path,
 ) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from orchestrator.rehearsal.kernels import KernelPair
-from tests.vm.power.cut import carry_out, draw, look, recorded
+from tests.vm.power.cut import cut_without_update, draw, look, recorded
 from tests.vm.power.recording import Recording
 from tests.vm.power.scene import Scene
 from tests.vm.powercut import cuts, line, looked, table
@@ -55,10 +55,7 @@ def test_a_disk_that_does_not_keep_what_it_flushed_is_seen(recording: Recording)
     assert not any(look(recording, run) for run in runs)
 
 
-def test_a_workload_that_tells_of_what_it_has_not_synced_is_seen(
-    kernels: KernelPair, recording: Recording
-) -> None:
-    """A kill before the checkpoint costs it what the guest had not written out yet."""
-    run = replace(draw(SEED, 0, "page-cache"), fraction=0.1, again=False)
-    verdict = carry_out(Scene(kernels, honest=False), run, recording)
-    assert any("had been told of" in broken for broken in verdict.judged.broken), line(verdict)
+def test_a_workload_that_tells_of_what_it_has_not_synced_is_seen(kernels: KernelPair) -> None:
+    """A kill costs it what the guest had not written out yet."""
+    judged = cut_without_update(Scene(kernels, honest=False), 10)
+    assert any("had been told of" in broken for broken in judged.broken), judged

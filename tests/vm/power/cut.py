@@ -18,7 +18,7 @@ from orchestrator.rehearsal.client import Client
 from orchestrator.rehearsal.machine import Guest
 from tests.vm.power import disk as disks
 from tests.vm.power import offline, promises, scene
-from tests.vm.power.recording import Recording, Sampler
+from tests.vm.power.recording import Frozen, Recording, Sampler
 from tests.vm.power.write_log import Replay
 
 Variant = Literal["page-cache", "disk-cache", "recorded"]
@@ -26,7 +26,8 @@ _PATIENCE = 600.0
 """Seconds for a jump, on a machine that has other things to do as well."""
 
 BEYOND = 1.1
-"""Cuts come until so many times the length of a whole update after its beginning."""
+"""Cuts come until so many times the length of a whole update after its beginning, which is when its
+transaction was put on the disk."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class Run:
     the one update that was recorded."""
     fraction: float
     """When: in lengths of a whole update; of the recorded one, by requests."""
+    asked: bool
+    """Is the command line asked for its next plan?"""
     again: bool
     """Is the update made once more at the end?"""
 
@@ -64,7 +67,8 @@ class Verdict:
 
 
 def draw(seed: str, number: int, variant: Variant | None = None) -> Run:
-    """What a run is made of: of six, two are live; every tenth is followed by a second update.
+    """What a run is made of: of six, two are live. Of ten, one is asked for its next plan, and one
+    followed by a second update.
 
     Args:
         variant: this one, whatever its turn.
@@ -72,7 +76,7 @@ def draw(seed: str, number: int, variant: Variant | None = None) -> Run:
     source = random.Random(f"{seed}/{number}")
     variant = variant or _VARIANTS[number % len(_VARIANTS)]
     beyond = 1.0 if variant == "recorded" else BEYOND
-    return Run(seed, number, variant, source.random() * beyond, number % 10 == 9)
+    return Run(seed, number, variant, source.random() * beyond, number % 10 == 4, number % 10 == 9)
 
 
 _VARIANTS: tuple[Variant, ...] = (
@@ -92,43 +96,84 @@ def recorded(stage: scene.Scene) -> Iterator[Recording]:
     Raises:
         RehearsalError: it does not end well.
     """
-    with (
-        _disk() as disk,
-        scene.running(stage.setup(disks.logged(disk.image, disk.log))) as (guest, client),
-    ):
-        sampler = Sampler(disk.log, lambda: client.seen().last)
-        with sampler.running():
-            client.wait_messages(10, 60.0)
-            began = time.monotonic()
-            scene.begin(guest)
-            guest.wait_for(["test", "-e", scene.JOURNAL], timeout=_PATIENCE)
-            begun = len(sampler.samples)
-            guest.next_kernel(_PATIENCE)
-            scene.settle(guest)
-            seconds = time.monotonic() - began
-        problems = _second_look(guest)
-        if problems:
-            raise RehearsalError(f"an update without a cut went wrong: {problems}")
-        boots = frozenset(hello.boot_id for hello in guest.control.hellos)
-        guest.qemu.close()
+    with _disk() as disk:
+        disk.prepare()
+        root = disk.room / "root"
+        disks.copy(stage.setup(()).image(), root)
+        setup = stage.setup(disks.logged(disk.image, disk.log), disk=root, disk_kept=True)
+        with scene.running(setup) as (guest, client):
+            sampler = Sampler(disk.log, lambda: client.seen().last)
+            film = _Film(guest, disk, root, client)
+            with sampler.running():
+                client.wait_messages(10, 60.0)
+                scene.begin(guest)
+                guest.wait_for(["test", "-e", scene.JOURNAL], timeout=_PATIENCE, interval=0.05)
+                begun = len(sampler.samples)
+                film.freeze()
+                guest.next_kernel(_PATIENCE)
+                film.freeze()
+                scene.settle(guest)
+                seconds = film.seconds()
+            problems = _second_look(guest)
+            if problems:
+                raise RehearsalError(f"an update without a cut went wrong: {problems}")
+            boots = _boots(guest)
+            guest.qemu.close()
         samples = tuple(sampler.samples)
         requests, at_begin = samples[-1][0], samples[begun - 1][0]
-        yield Recording(disk.empty, disk.log, requests, at_begin, samples, boots, seconds)
+        frozen = tuple(film.frozen)
+        yield Recording(disk.first, disk.log, requests, at_begin, samples, boots, seconds, frozen)
 
 
-def carry_out(
-    stage: scene.Scene, run: Run, recording: Recording, *, lost_flushes: int = 0
-) -> Verdict:
-    """Update, cut, boot again, judge; of a recorded update only what comes behind the cut.
+class _Film:
+    """Freezes the guest of the recording now and then; its time stands still meanwhile."""
 
-    Args:
-        lost_flushes: makes the disk lie; see `write_log.replay`.
-    """
+    def __init__(self, guest: Guest, disk: disks.Disk, root: Path, client: Client) -> None:
+        self.frozen: list[Frozen] = []
+        self._guest, self._disk, self._root, self._client = guest, disk, root, client
+        self._began = 0.0
+
+    def seconds(self) -> float:
+        """Since the first time that it was frozen."""
+        return time.monotonic() - self._began
+
+    def freeze(self) -> None:
+        stopped = time.monotonic()
+        after = stopped - self._began if self.frozen else 0.0
+        room = self._disk.room / f"frozen-{len(self.frozen)}"
+        room.mkdir()
+        frozen = Frozen(room, after, self._client.seen().last, _boots(self._guest))
+        self._guest.qemu.freeze(frozen.memory)
+        disks.copy(self._root, frozen.root)
+        disks.copy(self._disk.image, frozen.disk)
+        self._guest.qemu.command("cont")
+        self._began = time.monotonic() - after
+        self.frozen.append(frozen)
+
+
+def carry_out(stage: scene.Scene, run: Run, recording: Recording) -> Verdict:
+    """Update, cut, boot again, judge; of a recorded update only what comes behind the cut."""
     started = time.monotonic()
     with _disk() as disk:
-        cut, replay = _left(stage, disk, run, recording, lost_flushes)
+        source = random.Random(f"{run.name}/sectors")
+        if run.variant == "recorded":
+            cut, replay = _cut_recorded(disk, run, recording, source)
+        else:
+            cut, replay = _cut_live(stage, disk, run, recording, source)
         judged = _boot_and_judge(stage, disk, run, cut)
     return Verdict(run, cut.after, cut.told, judged, replay, time.monotonic() - started)
+
+
+def cut_without_update(stage: scene.Scene, messages: int) -> promises.Judged:
+    """Kill a guest whose workload has told of so many numbers; the verdict behind the boot."""
+    with _disk() as disk:
+        disk.prepare()
+        with scene.running(stage.setup(disks.plain(disk.image))) as (guest, client):
+            client.wait_messages(messages, 60.0)
+            told = client.seen().last
+            guest.qemu.close()
+        disk.after_plain_kill()
+        return _boot_and_judge(stage, disk, draw("idle", 0), _Cut(0.0, told, frozenset(), None))
 
 
 def look(recording: Recording, run: Run, *, lost_flushes: int = 0) -> list[str]:
@@ -137,28 +182,9 @@ def look(recording: Recording, run: Run, *, lost_flushes: int = 0) -> list[str]:
         requests = recording.at(run.fraction)
         source = random.Random(f"{run.name}/sectors")
         disk.replayed(
-            recording.empty, recording.log, source, requests=requests, lost_flushes=lost_flushes
+            recording.first, recording.log, source, requests=requests, lost_flushes=lost_flushes
         )
         return offline.broken(disk.cut, recording.told(requests))
-
-
-def _left(
-    stage: scene.Scene, disk: disks.Disk, run: Run, recording: Recording, lost_flushes: int
-) -> tuple[_Cut, Replay | None]:
-    """The update up to the cut, and what is on the disk then."""
-    source = random.Random(f"{run.name}/sectors")
-    if run.variant == "recorded":
-        requests = recording.at(run.fraction)
-        replay = disk.replayed(
-            recording.empty, recording.log, source, requests=requests, lost_flushes=lost_flushes
-        )
-        after = recording.seconds * run.fraction
-        return _Cut(after, recording.told(requests), recording.boots, None), replay
-    cut = _update_and_cut(stage, disk, run, recording.seconds)
-    if run.variant == "disk-cache":
-        return cut, disk.after_loss_of_cache(source, lost_flushes=lost_flushes)
-    disk.after_plain_kill()
-    return cut, None
 
 
 @dataclass(frozen=True)
@@ -173,26 +199,55 @@ class _Cut:
     """What the client saw that must not be, power or not."""
 
 
-def _update_and_cut(stage: scene.Scene, disk: disks.Disk, run: Run, length: float) -> _Cut:
-    with scene.running(stage.setup(_arguments(disk, run.variant))) as (guest, client):
-        began = time.monotonic()
-        scene.begin(guest)
-        time.sleep(max(0.0, began + run.fraction * length - time.monotonic()))
-        if run.variant == "disk-cache":
-            # Requests under way are carried out and logged: they are the last ones.
+def _cut_recorded(
+    disk: disks.Disk, run: Run, recording: Recording, source: random.Random
+) -> tuple[_Cut, Replay]:
+    requests = recording.at(run.fraction)
+    replay = disk.replayed(recording.first, recording.log, source, requests=requests)
+    after = recording.seconds * run.fraction
+    return _Cut(after, recording.told(requests), recording.boots, None), replay
+
+
+def _cut_live(
+    stage: scene.Scene, disk: disks.Disk, run: Run, recording: Recording, source: random.Random
+) -> tuple[_Cut, Replay | None]:
+    """From the last frozen guest before the cut up to it; what is on the disk then."""
+    moment = run.fraction * recording.seconds
+    start = recording.before(moment)
+    disk.prepare(start.disk)
+    cached = run.variant == "disk-cache"
+    arguments = disks.logged(disk.image, disk.log) if cached else disks.plain(disk.image)
+    setup = stage.setup(arguments, disk=start.root, frozen=start.memory)
+    requests = 0
+    with Guest.boot(setup) as guest, scene.Watcher(guest.forwarded(scene.PORT)) as watcher:
+        time.sleep(moment - start.after)
+        told = max(start.told, watcher.seen().last)
+        if cached:
+            # The cut is here. What QEMU does until it stops, which ends in a flush, is left out;
+            # requests under way at its end would be half in the log.
+            requests = disk.requests()
             guest.qemu.command("stop")
-        boots = frozenset(hello.boot_id for hello in guest.control.hellos)
+        boots = start.boots | _boots(guest)
         guest.qemu.close()
-        seen = client.seen()
-        harm = None if not (seen.missing or seen.repeated) else f"the client saw {seen}"
-        return _Cut(time.monotonic() - began, seen.last, boots, harm)
+        seen = watcher.seen()
+    harm = None if not (seen.missing or seen.repeated) else f"the client saw {seen}"
+    cut = _Cut(moment, told, boots, harm)
+    if cached:
+        return cut, disk.after_loss_of_cache(source, requests)
+    disk.after_plain_kill()
+    return replace(cut, told=max(told, seen.last)), None
+
+
+def _boots(guest: Guest) -> frozenset[str]:
+    return frozenset(hello.boot_id for hello in guest.control.hellos)
 
 
 def _boot_and_judge(stage: scene.Scene, disk: disks.Disk, run: Run, cut: _Cut) -> promises.Judged:
     try:
         with scene.running(stage.setup(disks.plain(disk.cut))) as (guest, client):
             scene.settle(guest)
-            judged = promises.judge(scene.seen_in(guest), cut.told, cut.boots)
+            seen = scene.seen_in(guest, calls=run.asked)
+            judged = promises.judge(seen, cut.told, cut.boots)
             broken = [*judged.broken, *([cut.harm] if cut.harm else [])]
             if not client.wait_messages(3, 30.0) and not _answers(guest):
                 broken.append("the workload does not go on")
@@ -219,25 +274,17 @@ def _update_again(guest: Guest) -> list[str]:
 
 
 def _second_look(guest: Guest) -> list[str]:
-    judged = promises.judge(scene.seen_in(guest, quick=True), 1, frozenset())
+    judged = promises.judge(scene.seen_in(guest), 1, frozenset())
     wrong = [] if judged.outcome == "committed" else [f"it is {judged.outcome}"]
     return [*wrong, *judged.broken]
 
 
-def _arguments(disk: disks.Disk, variant: Variant) -> tuple[str, ...]:
-    if variant == "disk-cache":
-        return disks.logged(disk.image, disk.log)
-    return disks.plain(disk.image)
-
-
 @contextmanager
 def _disk() -> Iterator[disks.Disk]:
-    """A fresh disk in a directory of its own, in the cache, that goes with the run."""
+    """A disk in a directory of its own, in the cache, that goes with the run."""
     cache_dir().mkdir(parents=True, exist_ok=True)
     room = Path(tempfile.mkdtemp(prefix=".power-", dir=cache_dir()))
     try:
-        disk = disks.Disk(room)
-        disk.prepare()
-        yield disk
+        yield disks.Disk(room)
     finally:
         shutil.rmtree(room, ignore_errors=True)

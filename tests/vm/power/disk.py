@@ -54,30 +54,42 @@ class Disk:
         return self.room / "cut"
 
     @property
-    def empty(self) -> Path:
+    def first(self) -> Path:
         """What it was at first."""
-        return self.room / "empty"
+        return self.room / "first"
 
-    def prepare(self) -> None:
-        """Make image and log anew."""
-        make_empty(self.empty)
-        _copy(self.empty, self.image)
+    def prepare(self, first: Path | None = None) -> None:
+        """Make image and log anew.
+
+        Args:
+            first: what is on it at first; nothing by default.
+        """
+        if first is None:
+            make_empty(self.first)
+        else:
+            copy(first, self.first)
+        copy(self.first, self.image)
         with self.log.open("wb") as log:
             log.truncate(_LOG_SIZE)
 
     def after_plain_kill(self) -> None:
         """All that QEMU had written is there."""
-        _copy(self.image, self.cut)
+        copy(self.image, self.cut)
 
-    def after_loss_of_cache(
-        self, draw: random.Random, *, lost_flushes: int = 0
-    ) -> write_log.Replay:
-        """What was flushed is there, and some of what came later."""
-        return self.replayed(self.empty, self.log, draw, lost_flushes=lost_flushes)
+    def after_loss_of_cache(self, draw: random.Random, requests: int) -> write_log.Replay:
+        """Of so many requests: what was flushed is there, and some of what came later."""
+        return self.replayed(self.first, self.log, draw, requests=requests)
+
+    def requests(self) -> int:
+        """How many are in the log; QEMU begins it with the first flush."""
+        with self.log.open("rb") as log:
+            if not any(log.read(write_log.SECTOR)):
+                return 0
+            return sum(1 for _ in write_log.entries(log))
 
     def replayed(
         self,
-        empty: Path,
+        first: Path,
         log: Path,
         draw: random.Random,
         *,
@@ -85,14 +97,17 @@ class Disk:
         lost_flushes: int = 0,
     ) -> write_log.Replay:
         """What a cut of this recording leaves; see `write_log.replay`."""
-        _copy(empty, self.cut)
+        copy(first, self.cut)
+        if requests == 0:
+            return write_log.Replay(0, 0, 0, 0, 0)
         with log.open("rb") as source, self.cut.open("r+b") as left:
             return write_log.replay(
                 source, left, draw, requests=requests, lost_flushes=lost_flushes
             )
 
 
-def _copy(source: Path, target: Path) -> None:
+def copy(source: Path, target: Path) -> None:
+    """Copy an image, holes and all."""
     argv: list[str | Path] = ["cp", "--sparse=always", "--reflink=auto", source, target]
     run_tool(argv, timeout=60.0, what="copy the disk")
 

@@ -33,7 +33,7 @@ def judge(seen: dict[str, Any], told: int, boots: frozenset[str]) -> Judged:
     """Which promises the host has broken.
 
     Args:
-        seen: what `tests/vm/guest/judge.py` printed.
+        seen: what `scene.seen_in` found.
         told: the last number that the workload had told of before the cut.
         boots: ids of the boots before the cut.
     """
@@ -70,7 +70,7 @@ def _settled(outcome: str, seen: dict[str, Any]) -> list[str]:
     broken = []
     if outcome not in GOOD and outcome != "none":
         broken.append(f"the transaction is {outcome}")
-    if seen["verified"] is not None and "whole" not in seen["verified"]["stdout"]:
+    if seen["verified"] is not None:
         broken.append(f"the journal is not whole: {seen['verified']}")
     return broken
 
@@ -83,16 +83,14 @@ def _ledger(seen: dict[str, Any], told: int) -> list[str]:
     kept = seen["ledger"].count("\n")
     if kept < told:
         broken.append(f"numbers up to {told} had been told of, and the file holds {kept}")
-    if len(seen["ledgers"]) != 1:
-        broken.append(f"processes that write the file: {seen['ledgers']}")
+    if len(seen["writers"]) != 1:
+        broken.append(f"processes that write the file: {seen['writers']}")
     return broken
 
 
 def _plan(seen: dict[str, Any]) -> list[str]:
-    planned = seen["planned"]
-    if planned is None or planned["code"] == 0:
-        return []
-    return [f"the next plan is refused: {planned['stderr']}"]
+    refused = seen["planned"]
+    return [] if refused is None else [f"the next plan is refused: {refused}"]
 
 
 def _at(events: list[dict[str, Any]], boots: frozenset[str]) -> str:

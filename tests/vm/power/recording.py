@@ -2,7 +2,8 @@
 
 Between two requests nothing changes on a disk, so that a cut after each of them is a cut at any
 moment. What the workload had told of by then is known from samples: first the last number told,
-then the number of requests that were carried out.
+then the number of requests that were carried out. At some moments the whole guest is frozen, so
+that others can go on from there.
 """
 
 from __future__ import annotations
@@ -20,10 +21,37 @@ _PAUSE = 0.02
 
 
 @dataclass(frozen=True)
+class Frozen:
+    """The guest of the recording at one moment: files for `Setup.frozen` and `Setup.disk`."""
+
+    room: Path
+    """A directory of its own."""
+    after: float
+    """Seconds of the update until then."""
+    told: int
+    """Last number that the workload had told of."""
+    boots: frozenset[str]
+    """Ids of the boots until then."""
+
+    @property
+    def memory(self) -> Path:
+        return self.room / "memory"
+
+    @property
+    def root(self) -> Path:
+        return self.room / "root"
+
+    @property
+    def disk(self) -> Path:
+        """The disk whose power is cut. It was flushed when the guest was frozen."""
+        return self.room / "disk"
+
+
+@dataclass(frozen=True)
 class Recording:
     """An update that went well."""
 
-    empty: Path
+    first: Path
     """The disk before the guest's first boot."""
     log: Path
     requests: int
@@ -33,7 +61,13 @@ class Recording:
     """(requests carried out, last number told by then), in order."""
     boots: frozenset[str]
     seconds: float
-    """From the beginning of the update to its end."""
+    """From when the transaction was put on the disk to the end of the update."""
+    frozen: tuple[Frozen, ...]
+    """In order; the first when its transaction was put on the disk."""
+
+    def before(self, after: float) -> Frozen:
+        """The last frozen guest that comes before so many seconds of the update."""
+        return [f for f in self.frozen if f.after <= after][-1]
 
     def at(self, fraction: float) -> int:
         """So many requests were carried out when this part of the update's were."""
