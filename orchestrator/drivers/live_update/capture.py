@@ -170,7 +170,25 @@ def _made_to_run(job: Job, params: Checkpoint, record: dict[str, Any]) -> Result
         # From here on it may run and write to its files: after a reset its state is too old. One
         # that runs never stopped, for want of room perhaps: then there is none for this either.
         job.records.write(_name(workload.name), {**record, "undone_in": boot_id})
+        if record.get("boot_id") not in (None, boot_id):
+            return _restored_after_reset(job, workload, workdir)
     return job.parts.workloads.undo_checkpoint(workload, workdir, control)
+
+
+def _restored_after_reset(job: Job, workload: Workload, workdir: Path) -> Result:
+    """As behind a jump: at boot the host has no network yet, and files may have changed since.
+    Where that fails the workload starts anew, since what it ran in is gone."""
+    workloads, control = job.parts.workloads, job.context.control
+    meta = workloads.inspect_checkpoint(workload, workdir).result
+    try:
+        workloads.hold({workload.name: meta}, control)
+        return workloads.restore(workload, workdir, meta, control)
+    except MkupgradeError as error:
+        workloads.stop(workload, meta, control)
+        why = f"its state could not be restored: {error}"
+        return _started_after_reset(job, workload, meta, workdir, why)
+    finally:
+        workloads.release(control)
 
 
 def _unusable(job: Job, workload: Workload, workdir: Path, record: Mapping[str, Any]) -> str | None:

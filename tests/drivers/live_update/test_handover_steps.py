@@ -422,16 +422,30 @@ def test_a_reset_before_the_jump_gives_back_whole_state_once(
     running.perform(steps.checkpoint())
     running.land(OLD, "", carried=False)
     assert running.verdict(steps.checkpoint()) is Inspection.PRESENT
-    real = running.workloads.undo_checkpoint
-    running.workloads.undo_checkpoint = lambda *a: (real(*a), _die())[0]
+    real = running.workloads.restore
+    running.workloads.restore = lambda *a: (real(*a), _die())[0]
     with pytest.raises(KeyboardInterrupt):
         running.revert(steps.checkpoint())
-    del running.workloads.undo_checkpoint
+    del running.workloads.restore
     assert running.workloads.running == {"counter": 41}
     running.land(OLD, "", carried=False)
     told = running.revert(steps.checkpoint())["text"]
     assert told.endswith("it ran since its state was taken, and the machine was reset again")
     assert running.workloads.running == {"counter": 0}
+
+
+def test_whole_state_that_cannot_be_restored_after_a_reset_ends_in_a_fresh_start(
+    running: Any, workload: Document
+) -> None:
+    """What it ran in is gone: to leave it stopped would help nobody."""
+    steps = Steps(running, workload(), "disk", spill=False)
+    running.perform(steps.checkpoint())
+    running.land(OLD, "", carried=False)
+    running.workloads.fail = WorkloadError("a process id is taken")
+    told = running.revert(steps.checkpoint())["text"]
+    assert told.startswith("counter started anew: its state could not be restored: a process id")
+    assert running.workloads.running == {"counter": 0}
+    assert running.workloads.held == set(), "and its ports are open again"
 
 
 def test_a_reset_in_the_middle_of_a_checkpoint_ends_in_a_fresh_start(
