@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-SEEDS_EACH = 10
+SEEDS_EACH = 4
 _MADE: dict[Any, Any] = {}
 """What was shared last, and what was drawn for it."""
 
