@@ -75,7 +75,7 @@ def ask_the_other_pivot(state: TransactionState, s: StepState) -> bool:
 def after_landmark(state: TransactionState, s: StepState, at: Envelope) -> None:
     """It is known: on to the next, or to the steps, unless its verdict made them
     meaningless."""
-    if state.lost is not None:
+    if state.lost_here:
         return
     if s.is_commit:
         pivot = _doubtful_landmark(state, at.stamp.boot_id)
@@ -117,11 +117,12 @@ def _doubtful_landmark(state: TransactionState, boot_id: str) -> StepState | Non
     for s in pivots:
         if s.status in _UNANSWERED:
             return s
-    if state.crossed is None or state.section is Section.RECOVER:
+    returned = any(s.status is PERFORMED for s in pivots if s.step.section is Section.RETURN)
+    restarted = boot_id != state.section_boot_id
+    settled = state.section is Section.RECOVER or state.committed
+    if state.crossed is None or returned or (settled and not restarted):
         return None
-    if state.section is Section.RETURN and any(s.status is PERFORMED for s in pivots):
-        return None
-    if state.committed and (state.section is Section.FORWARD or boot_id == state.section_boot_id):
+    if state.committed and state.section is Section.FORWARD:
         return None
     return state.steps[state.crossed]
 

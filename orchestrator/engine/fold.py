@@ -203,7 +203,7 @@ def _inspected(state: TransactionState, event: events.StepInspected, at: events.
     state.to_inspect.pop(event.step, None)
     if verdict is _UNKNOWN and doubts.ask_the_other_pivot(state, s):
         return
-    if verdict is _UNKNOWN or _makes_no_sense(s, verdict):
+    if verdict is _UNKNOWN or _makes_no_sense(state, s, verdict):
         # The doubt stays: resumed by an operator who has looked, we look again.
         state.to_inspect[event.step] = None
         state.unknown = f"{s.step.id}: {event.reason}"
@@ -224,8 +224,11 @@ def _inspected(state: TransactionState, event: events.StepInspected, at: events.
         doubts.after_landmark(state, s, at)
 
 
-def _makes_no_sense(s: StepState, verdict: Inspection) -> bool:
-    """Answers that a driver must not give; taken as unknown rather than interpreted."""
+def _makes_no_sense(state: TransactionState, s: StepState, verdict: Inspection) -> bool:
+    """Answers that a driver must not give, or after which nothing can be done from here; taken as
+    unknown rather than interpreted."""
+    if s.is_pivot and state.section is Section.RECOVER:
+        return verdict is not _IS_LOST
     if s.is_pivot:
         gone = verdict is _ABSENT and s.status is PERFORMED
         return gone or verdict is _PARTLY

@@ -158,6 +158,9 @@ class Reading(Facts):
     def _makes_no_sense(self, i: str, verdict: str) -> bool:
         if not self.is_pivot(i):
             return verdict == "lost"
+        if self.section is Section.RECOVER:
+            self.seen.add("6.7")
+            return verdict != "lost"
         was_there = self.status[i] == "performed"
         return verdict == "partial" or (verdict == "absent" and was_there)
 
@@ -280,7 +283,9 @@ class Reading(Facts):
     def _forward_pivot(self, boot_id: str) -> str | None:
         returned = any(self.is_pivot(i) and self.status[i] == "performed" for i in self.mine())
         restarted = boot_id != self.section_boot
-        if self.section is Section.RECOVER or (self.section is Section.RETURN and returned):
+        if self.section is Section.RECOVER:
+            return self.crossed if restarted else None
+        if self.section is Section.RETURN and returned:
             return None
         if self.committed and not (self.section is Section.RETURN and restarted):
             return None
@@ -293,7 +298,7 @@ class Reading(Facts):
         return performed | set(self._unanswered(self.mine()))
 
     def _after_landmark(self, i: str, stamp: events.Stamp) -> None:
-        if self.lost is not None:
+        if self.pivot_lost:
             return
         if self.is_commit(i):
             pivot = self._landmark(stamp.boot_id)
@@ -328,6 +333,8 @@ class Reading(Facts):
     def _row_of(self, landmark: str) -> str:
         if self.is_commit(landmark):
             return "R3"
+        if self.section is Section.RECOVER:
+            return "R8"
         if self.status[landmark] not in UNANSWERED:
             return "R6"
         return "R4" if self.section is Section.FORWARD else "R5"
