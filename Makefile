@@ -83,4 +83,5 @@ clean: ## Remove the environment, caches and everything built
 	rm -rf .venv .cache build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name '*.egg-info' -prune -exec rm -rf {} +
 	find . -name __pycache__ -prune -exec rm -rf {} +
-	rm -f orchestrator/system/_native*.so orchestrator/system/_native.c
+	rm -f orchestrator/system/_native*.so orchestrator/system/_native.c \
+		orchestrator/system/_libfdt*.so orchestrator/system/_libfdt.c

@@ -1,7 +1,8 @@
-"""The extension `orchestrator.system._native`: cffi in API mode, for the limited API.
+"""The extensions in `orchestrator.system`: cffi in API mode, for the limited API.
 
-One shared object serves Python 3.11 and every later one. setup.py names `ffi` below; nothing
-else runs this file.
+`_native` is system calls and ioctls. `_libfdt` is libfdt, apart from it: only device trees need
+that library, and a host without it can do all the rest. One shared object each serves Python 3.11
+and every later one. setup.py names `ffi` and `fdt` below; nothing else runs this file.
 """
 
 from pathlib import Path
@@ -21,4 +22,15 @@ ffi.set_source(
     include_dirs=["native"],
     define_macros=[("Py_LIMITED_API", LOWEST_PYTHON)],
     extra_compile_args=["-std=gnu11", "-Wall", "-Wextra", "-Wno-unused-parameter"],
+)
+
+fdt = FFI()
+fdt.cdef((HERE / "flat_tree.h").read_text(encoding="ascii"))
+fdt.set_source(
+    "orchestrator.system._libfdt",
+    "#include <libfdt.h>\n",
+    libraries=["fdt"],
+    depends=["native/flat_tree.h"],
+    define_macros=[("Py_LIMITED_API", LOWEST_PYTHON)],
+    extra_compile_args=["-std=gnu11", "-Wall", "-Wextra"],
 )

@@ -3,6 +3,7 @@
   python3,
   gcc,
   gnumake,
+  dtc,
   e2fsprogs,
   mmdebstrap,
   qemu,
@@ -15,6 +16,7 @@ mkShell {
     python3
     gcc
     gnumake
+    dtc
     e2fsprogs
     mmdebstrap
     qemu

@@ -2,6 +2,7 @@
   lib,
   python3Packages,
   criu,
+  dtc,
   iproute2,
   nftables,
 }:
@@ -38,6 +39,9 @@ python3Packages.buildPythonApplication {
     python3Packages.setuptools
     python3Packages.cffi
   ];
+
+  # libfdt, for device trees
+  buildInputs = [ dtc ];
 
   dependencies = with python3Packages; [
     cffi
@@ -78,6 +82,7 @@ python3Packages.buildPythonApplication {
   pythonImportsCheck = [
     "orchestrator.cli.main"
     "orchestrator.system._native"
+    "orchestrator.system._libfdt"
   ];
 
   meta = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import shutil
 import subprocess
 from pathlib import Path
@@ -102,15 +103,28 @@ def test_a_header_that_differs_stops_the_build(ours: str, theirs: str, tmp_path:
 def test_every_declared_call_is_in_the_extension_and_in_its_types(tripwire: Tripwire) -> None:
     from orchestrator.system import _native
 
-    ffi = FFI()
-    ffi.cdef((NATIVE / "calls.h").read_text())
-    declared = {key.removeprefix("function ") for key in ffi._parser._declarations}
+    declared = _declared("calls.h")
     stub = (Path(_native.__file__).parent / "_native.pyi").read_text()
     assert declared == set(dir(tripwire.real))
     assert not [name for name in declared if f"def {name}(" not in stub]
 
 
-def test_the_extension_is_built_for_the_limited_api() -> None:
-    from orchestrator.system import _native
+def test_every_declared_function_of_libfdt_is_in_its_extension_and_types() -> None:
+    from orchestrator.system import _libfdt
 
-    assert Path(_native.__file__).name == "_native.abi3.so"
+    declared = _declared("flat_tree.h")
+    stub = (Path(_libfdt.__file__).parent / "_libfdt.pyi").read_text()
+    assert declared == set(dir(_libfdt.lib))
+    assert not [n for n in declared if f"def {n}(" not in stub and f"{n}: int" not in stub]
+
+
+def _declared(header: str) -> set[str]:
+    ffi = FFI()
+    ffi.cdef((NATIVE / header).read_text())
+    return {key.split(" ", 1)[1] for key in ffi._parser._declarations}
+
+
+@pytest.mark.parametrize("name", ["_native", "_libfdt"])
+def test_each_extension_is_built_for_the_limited_api(name: str) -> None:
+    module = importlib.import_module(f"orchestrator.system.{name}")
+    assert Path(str(module.__file__)).name == f"{name}.abi3.so"

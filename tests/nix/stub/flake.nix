@@ -66,6 +66,7 @@
           pkgs =
             genAttrs [
               "criu"
+              "dtc"
               "e2fsprogs"
               "gcc"
               "gnumake"
