@@ -20,6 +20,22 @@ from click.testing import CliRunner
 
 from orchestrator import planning
 from orchestrator.cli.main import cli
+from orchestrator.drivers.multikernel.trees.changes import CreateInstance, Tag
+from orchestrator.drivers.multikernel.trees.forms import (
+    Baseline,
+    InstanceTree,
+    MemoryRegion,
+    MemoryRequest,
+    PciDevice,
+    PlatformDevice,
+    PoolTree,
+)
+from orchestrator.drivers.multikernel.trees.overlay import Overlay
+from orchestrator.drivers.multikernel.trees.writing import (
+    baseline_tree,
+    instance_tree,
+    pool_tree,
+)
 from orchestrator.engine.journal import FILE
 from orchestrator.handover import archive
 from orchestrator.handover.frame import SIZE, FrameKind, Header
@@ -204,3 +220,24 @@ def sealed_manifest(body: bytes) -> bytes:
     """A manifest's frame around any body."""
     header = Header(FrameKind.MANIFEST, 0, len(body), hashlib.sha256(body).hexdigest())
     return header.pack() + body
+
+
+CELLS = (
+    b"\xd0\x0d\xfe\xed", b"\0\0\0\1", b"\0\0\0\2", b"\0\0\0\3", b"\0\0\0\4", b"\0\0\0\x09",
+    b"memory@0\0\0\0\0", b"pci@0\0\0\0", b"cpus", b"reg\0", b"/instances/web\0",
+)  # fmt: skip
+
+
+@cache
+def device_trees() -> list[bytes]:
+    """One of each form."""
+    nic = PciDevice("0000:09:00.0", 0x1AF4, 0x1041, "enp9s0")
+    ser = PlatformDevice("ser", "serial8250")
+    memory = MemoryRegion(1 << 32, 1 << 30, 0)
+    change = CreateInstance("web-g2", 7, (2, 3), 1 << 30, 0)
+    return [
+        baseline_tree(Baseline((2, 3), (MemoryRequest(1 << 30, 0),), {"nic": nic}, (ser,))),
+        pool_tree(PoolTree((2, 3), (3,), (memory,), (nic,), (ser,), 1 << 27)),
+        instance_tree(InstanceTree("web", 3, (2,), 1 << 32, 1 << 27, (nic,), (ser,))),
+        Overlay(change, Tag("20261127-024500-ab12", "create-instance/web", 1)).encode(),
+    ]

@@ -17,6 +17,9 @@ from orchestrator.cli.render.html import report_html
 from orchestrator.cli.render.report import report_text
 from orchestrator.cli.render.view import report_json, view_of
 from orchestrator.drivers.live_update import records
+from orchestrator.drivers.multikernel.trees.changes import Tag
+from orchestrator.drivers.multikernel.trees.overlay import read_overlay
+from orchestrator.drivers.multikernel.trees.reading import read_baseline, read_instance, read_pool
 from orchestrator.drivers.simulated.store import Store
 from orchestrator.engine import anchor, fold
 from orchestrator.engine.core import decide
@@ -34,7 +37,15 @@ from orchestrator.loading import load_policy, load_spec
 from orchestrator.loading.source import decode
 from orchestrator.model.errors import MkupgradeError, PolicyError
 from orchestrator.policy import signatures
-from orchestrator.system import decompress, grub, guard, kernel_config, kernel_image, systemd_boot
+from orchestrator.system import (
+    decompress,
+    device_tree,
+    grub,
+    guard,
+    kernel_config,
+    kernel_image,
+    systemd_boot,
+)
 from orchestrator.workloads import meta
 from tests.fuzz import seeds
 from tests.fuzz.target import TARGETS, target
@@ -352,3 +363,19 @@ if shutil.which("ssh-keygen"):
 def _driver_record(data: bytes, _: Path) -> None:
     """What the live-update driver notes down beside the journal."""
     records._parsed(Path("record.json"), data)
+
+
+@target("device-tree", seeds.device_trees, tokens=seeds.CELLS, examples=60)
+def _device_tree(data: bytes, _: Path) -> None:
+    """Any tree; what is read can be written again."""
+    root = device_tree.unflatten(data, "tree")
+    assert device_tree.unflatten(device_tree.flatten(root), "again") == root
+
+
+@target("multikernel-trees", seeds.device_trees, tokens=seeds.CELLS, examples=60)
+def _multikernel_trees(data: bytes, _: Path) -> None:
+    """The same bytes as each tree that the multikernel kernel is given or gives."""
+    for read in (read_baseline, read_pool, read_instance, read_overlay):
+        with suppress(device_tree.DeviceTreeError):
+            read(data, "tree")
+    Tag.parse(data[:300].decode("utf-8", "replace"))
