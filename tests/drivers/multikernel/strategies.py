@@ -96,7 +96,7 @@ BASELINES = st.builds(
 )  # fmt: skip
 POOLS = st.builds(
     lambda members, some, memory, devices, granule: PoolTree(
-        members, members[:some], tuple(memory), *devices, granule
+        members, members[:some], tuple(memory), devices[0], devices[1], granule
     ),
     cpus(),
     st.integers(0, 40),

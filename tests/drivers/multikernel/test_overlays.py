@@ -72,13 +72,14 @@ def test_the_parts_together_ask_for_what_was_asked_for(change: Change, tag: Tag)
             assert parts == [change]
         case CpuChange():
             assert sum((c.cpus for c in parts if isinstance(c, CpuChange)), ()) == change.cpus
-            assert {replace(c, cpus=()) for c in parts} == {replace(change, cpus=())}  # type: ignore[type-var]
+            kept = [c for c in parts if isinstance(c, CpuChange)]
+            assert {(c.target, c.verb) for c in kept} == {(change.target, change.verb)}
         case DeviceChange():
             assert sum((c.pci for c in parts if isinstance(c, DeviceChange)), ()) == change.pci
         case MemoryChange():
-            kept = [c for c in parts if isinstance(c, MemoryChange)]
-            assert sum((c.regions for c in kept), ()) == change.regions
-            assert sum((c.requests for c in kept), ()) == change.requests
+            memory = [c for c in parts if isinstance(c, MemoryChange)]
+            assert sum((c.regions for c in memory), ()) == change.regions
+            assert sum((c.requests for c in memory), ()) == change.requests
 
 
 def test_a_small_change_is_one_overlay() -> None:
