@@ -13,6 +13,9 @@ int sys_kexec_file_load(int kernel_fd, int initrd_fd, const char *cmdline, size_
                         unsigned long flags);
 int sys_reboot_kexec(void);
 int sys_reboot_restart(void);
+int sys_reboot_multikernel(int mk_id);
+int sys_reboot_multikernel_halt(int mk_id);
+int sys_reboot_multikernel_halt_force(int mk_id);
 int sys_memfd_create(const char *name, unsigned int flags);
 int sys_fcntl_add_seals(int fd, unsigned int seals);
 int sys_fcntl_get_seals(int fd);

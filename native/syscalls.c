@@ -44,6 +44,9 @@ _Static_assert(SYS_kexec_file_load == 294 && SYS_reboot == 142, "arm64 system ca
 #define REBOOT_MAGIC2 672274793U
 #define REBOOT_CMD_RESTART 0x01234567U
 #define REBOOT_CMD_KEXEC 0x45584543U
+#define REBOOT_CMD_MULTIKERNEL 0x4D4B4C49U
+#define REBOOT_CMD_MULTIKERNEL_HALT 0x4D4B4C48U
+#define REBOOT_CMD_MULTIKERNEL_HALT_FORCE 0x4D4B4C46U
 #define FILE_UNLOAD 0x00000001UL
 #define FILE_NO_INITRAMFS 0x00000004UL
 
@@ -54,6 +57,12 @@ _Static_assert(REBOOT_MAGIC1 == LINUX_REBOOT_MAGIC1, "magic 1");
 _Static_assert(REBOOT_MAGIC2 == LINUX_REBOOT_MAGIC2, "magic 2");
 _Static_assert(REBOOT_CMD_RESTART == LINUX_REBOOT_CMD_RESTART, "RESTART");
 _Static_assert(REBOOT_CMD_KEXEC == LINUX_REBOOT_CMD_KEXEC, "KEXEC");
+#ifdef LINUX_REBOOT_CMD_MULTIKERNEL
+_Static_assert(REBOOT_CMD_MULTIKERNEL == LINUX_REBOOT_CMD_MULTIKERNEL, "MULTIKERNEL");
+_Static_assert(REBOOT_CMD_MULTIKERNEL_HALT == LINUX_REBOOT_CMD_MULTIKERNEL_HALT, "HALT");
+_Static_assert(REBOOT_CMD_MULTIKERNEL_HALT_FORCE == LINUX_REBOOT_CMD_MULTIKERNEL_HALT_FORCE,
+               "HALT_FORCE");
+#endif
 #endif
 #if __has_include(<linux/kexec.h>)
 #include <linux/kexec.h>
@@ -84,6 +93,30 @@ int sys_reboot_kexec(void)
 int sys_reboot_restart(void)
 {
     return restart(REBOOT_CMD_RESTART);
+}
+
+static int instance(unsigned int command, int mk_id)
+{
+    struct {
+        int mk_id;
+    } argument = {mk_id};
+
+    return syscall(SYS_reboot, REBOOT_MAGIC1, REBOOT_MAGIC2, command, &argument) < 0 ? -errno : 0;
+}
+
+int sys_reboot_multikernel(int mk_id)
+{
+    return instance(REBOOT_CMD_MULTIKERNEL, mk_id);
+}
+
+int sys_reboot_multikernel_halt(int mk_id)
+{
+    return instance(REBOOT_CMD_MULTIKERNEL_HALT, mk_id);
+}
+
+int sys_reboot_multikernel_halt_force(int mk_id)
+{
+    return instance(REBOOT_CMD_MULTIKERNEL_HALT_FORCE, mk_id);
 }
 
 int sys_memfd_create(const char *name, unsigned int flags)

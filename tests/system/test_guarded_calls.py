@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from orchestrator.model.errors import GuardError
 from orchestrator.model.host import BootState
 from orchestrator.system import boot_loaders, calls, guard, luo, proc, subprocesses, watchdog
 from orchestrator.system.guard import HostGuard
+from orchestrator.system.multikernel import MAGIC, FileSystem
 from tests.support.native import DANGEROUS, FakeCalls, Tripwire
 
 
@@ -59,6 +61,14 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     "set_timeout": lambda host: _watchdog(host).set_timeout(60),
     "keepalive": lambda host: _watchdog(host).keepalive(),
     "disarm": lambda host: _watchdog(host).disarm(),
+    "multikernel write": lambda host: FileSystem().write(host, "overlays/new", b"x"),
+    "multikernel load": lambda host: FileSystem().load(
+        host, "web", 7, kernel_fd=-1, initrd_fd=None, cmdline=""
+    ),
+    "multikernel unload": lambda host: FileSystem().unload(host, "web", 7),
+    "multikernel start": lambda host: FileSystem().start(host, "web", 7),
+    "multikernel halt": lambda host: FileSystem().halt(host, "web", 7),
+    "multikernel halt_force": lambda host: FileSystem().halt_force(host, "web", 7),
     "set_default": lambda host: boot_loaders.set_default(
         host, BootState(loader="systemd-boot", entries={"a": "b"}), "a"
     ),
@@ -99,13 +109,22 @@ def test_the_guard_cannot_be_subclassed_into_consent(tripwire: Tripwire) -> None
         calls.kexec_unload(lenient("", None))
 
 
-def test_the_list_of_dangerous_calls_is_complete(fake_calls: FakeCalls) -> None:
+def test_the_list_of_dangerous_calls_is_complete(
+    fake_calls: FakeCalls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With consent and a library that does nothing, the calls above reach all of DANGEROUS: no
     dangerous function lacks a wrapper here."""
-    native = set(CALLS) - {"open_device", "open_watchdog", "disarm", "set_default"}
+    (tmp_path / "instances/web").mkdir(parents=True)
+    (tmp_path / "instances/web/id").write_text("7\n")
+    (tmp_path / "instances/web/status").write_text("loaded\n")
+    monkeypatch.setattr(FileSystem.__init__, "__defaults__", (tmp_path,))
+    fake_calls.answers["sys_fstatfs_type"] = MAGIC
+    native = set(CALLS) - {
+        "open_device", "open_watchdog", "disarm", "set_default", "multikernel write"
+    }  # fmt: skip
     for call in native:
         try:
             CALLS[call](HostGuard.open())
         except Exception as error:
             assert "returned without restarting" in str(error)
-    assert {name for name, *_ in fake_calls.asked} == DANGEROUS
+    assert {name for name, *_ in fake_calls.asked} - {"sys_fstatfs_type"} == DANGEROUS
