@@ -1,0 +1,152 @@
+"""The multikernel kernel as the driver uses it, and the one real implementation.
+
+Everything that changes anything sits behind `Kernel`, so that the driver can be held to its rules
+against a double, on any machine.
+"""
+
+from __future__ import annotations
+
+import socket
+import stat
+from pathlib import Path
+from typing import Protocol
+
+from orchestrator.system.guard import HostGuard
+from orchestrator.system.multikernel import FileSystem
+
+_CONSOLE = Path("/dev/mktty")
+_IMAGES = Path("/proc/kimage")
+_MEMORY = Path("/proc/iomem")
+_MOST_PROC_BYTES = 4 << 20
+# net/vmw_vsock of the multikernel kernel; not in Python's socket module.
+_SO_VM_SOCKETS_TRANSPORT = 9
+_VSOCK_TRANSPORT_MULTIKERNEL = 1
+
+
+class Kernel(Protocol):
+    """Files and calls; errors are those of the error tree."""
+
+    def why_not(self) -> str | None:
+        """Why this is no multikernel kernel with its file system mounted; None: it is."""
+        ...
+
+    def objections(self) -> list[str]:
+        """Why the guard would refuse to change anything; empty: it would not."""
+        ...
+
+    def read(self, path: str, most: int) -> bytes:
+        """A file below the root; `GoneError` where there is none."""
+        ...
+
+    def names(self, path: str) -> list[str]:
+        """What is in a directory below the root."""
+        ...
+
+    def write(self, path: str, data: bytes) -> None:
+        """A tree to `overlays/new` or `device_tree`, in one write."""
+        ...
+
+    def load(
+        self, name: str, number: int, *, kernel_fd: int, initrd_fd: int | None, cmdline: str
+    ) -> None: ...
+
+    def unload(self, name: str, number: int) -> None: ...
+
+    def start(self, name: str, number: int) -> None: ...
+
+    def halt(self, name: str, number: int) -> None: ...
+
+    def halt_force(self, name: str, number: int) -> None: ...
+
+    def images(self) -> str:
+        """/proc/kimage; empty: this kernel has none."""
+        ...
+
+    def memory_map(self) -> str:
+        """/proc/iomem."""
+        ...
+
+    def no_console(self) -> str | None:
+        """Why consoles of instances cannot be read; None: they can."""
+        ...
+
+    def no_vsock(self) -> str | None:
+        """Why instances cannot be reached by vsock; None: they can."""
+        ...
+
+
+class RealKernel:
+    """This very host's. Whether anything may be changed is the guard's to say."""
+
+    def __init__(self, guard: HostGuard) -> None:
+        self._guard = guard
+        self._files = FileSystem()
+
+    def why_not(self) -> str | None:
+        return self._files.why_not()
+
+    def objections(self) -> list[str]:
+        return self._guard.objections()
+
+    def read(self, path: str, most: int) -> bytes:
+        return self._files.read(path, most)
+
+    def names(self, path: str) -> list[str]:
+        return self._files.names(path)
+
+    def write(self, path: str, data: bytes) -> None:
+        self._files.write(self._guard, path, data)
+
+    def load(
+        self, name: str, number: int, *, kernel_fd: int, initrd_fd: int | None, cmdline: str
+    ) -> None:
+        self._files.load(
+            self._guard, name, number, kernel_fd=kernel_fd, initrd_fd=initrd_fd, cmdline=cmdline
+        )
+
+    def unload(self, name: str, number: int) -> None:
+        self._files.unload(self._guard, name, number)
+
+    def start(self, name: str, number: int) -> None:
+        self._files.start(self._guard, name, number)
+
+    def halt(self, name: str, number: int) -> None:
+        self._files.halt(self._guard, name, number)
+
+    def halt_force(self, name: str, number: int) -> None:
+        self._files.halt_force(self._guard, name, number)
+
+    def images(self) -> str:
+        return _text(_IMAGES)
+
+    def memory_map(self) -> str:
+        return _text(_MEMORY)
+
+    def no_console(self) -> str | None:
+        try:
+            if stat.S_ISCHR(_CONSOLE.stat().st_mode):
+                return None
+        except OSError as error:
+            return f"{_CONSOLE}: {error.strerror} (kernel without CONFIG_MKTTY?)"
+        return f"{_CONSOLE} is no device"
+
+    def no_vsock(self) -> str | None:
+        try:
+            with socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM) as probe:
+                probe.setsockopt(
+                    socket.AF_VSOCK, _SO_VM_SOCKETS_TRANSPORT, _VSOCK_TRANSPORT_MULTIKERNEL
+                )
+        except OSError as error:
+            return (
+                f"no vsock between instances ({error.strerror}): kernel without "
+                "CONFIG_MULTIKERNEL_VSOCKETS, which 7.0-mk2 cannot build"
+            )
+        return None
+
+
+def _text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return file.read(_MOST_PROC_BYTES).decode("utf-8", "replace")
+    except FileNotFoundError:
+        return ""

@@ -1,0 +1,130 @@
+"""The double as the driver's `Kernel`: OSErrors become those of the error tree, as for real."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from orchestrator.model.errors import NotSupportedError, SystemCallError
+from orchestrator.system import call_errors
+from orchestrator.system.multikernel_errors import (
+    HALT,
+    ROOT,
+    START,
+    UNLOAD,
+    file_error,
+    load_error,
+    running_error,
+)
+from tests.support.multikernel import calls
+from tests.support.multikernel.double import MAGIC, Double
+
+
+class DoubleKernel:
+    """Implements `orchestrator.drivers.multikernel.kernel.Kernel`."""
+
+    def __init__(self, double: Double) -> None:
+        self.double = double
+        self.refusals: list[str] = []
+        self.writes: list[tuple[str, bytes]] = []
+
+    def why_not(self) -> str | None:
+        if self.double.magic != MAGIC:
+            return f"no multikernel file system is mounted on {ROOT}"
+        return None
+
+    def objections(self) -> list[str]:
+        return self.refusals
+
+    def read(self, path: str, most: int) -> bytes:
+        self._here()
+        with _files(path):
+            handle = self.double.open(path)
+            data = b"".join(iter(handle.read, b""))
+        assert len(data) <= most
+        return data
+
+    def names(self, path: str) -> list[str]:
+        self._here()
+        with _files(path):
+            return self.double.listdir(path)
+
+    def write(self, path: str, data: bytes) -> None:
+        self._here()
+        self.writes.append((path, data))
+        with _files(path):
+            assert self.double.write(path, data) == len(data)
+
+    def load(
+        self, name: str, number: int, *, kernel_fd: int, initrd_fd: int | None, cmdline: str
+    ) -> None:
+        self._here()
+        flags = calls.MULTIKERNEL | number << calls.ID_SHIFT
+        flags |= 0 if initrd_fd is not None else calls.NO_INITRAMFS
+        initrd = None if initrd_fd is None else _content(initrd_fd)
+        try:
+            self.double.calls.kexec_file_load(_content(kernel_fd), initrd, cmdline, flags)
+        except OSError as error:
+            raise load_error(error.errno or 0, str(ROOT / "instances" / name)) from error
+
+    def unload(self, name: str, number: int) -> None:
+        self._here()
+        where = str(ROOT / "instances" / name)
+        if self.double.world.instances[name].status == "active":
+            raise running_error(where)
+        flags = calls.UNLOAD | calls.MULTIKERNEL | number << calls.ID_SHIFT
+        with _call(UNLOAD, "kexec_file_load", where):
+            self.double.calls.kexec_file_load(None, None, "", flags)
+
+    def start(self, name: str, number: int) -> None:
+        self._reboot(calls.START, number, START, name)
+
+    def halt(self, name: str, number: int) -> None:
+        self._reboot(calls.HALT, number, HALT, name)
+
+    def halt_force(self, name: str, number: int) -> None:
+        self._reboot(calls.HALT_FORCE, number, HALT, name)
+
+    def images(self) -> str:
+        return self.double.kimage()
+
+    def memory_map(self) -> str:
+        return self.double.iomem()
+
+    def no_console(self) -> str | None:
+        return None
+
+    def no_vsock(self) -> str | None:
+        return None if self.double.world.variant.vsock else "no vsock between instances"
+
+    def _reboot(self, command: int, number: int, meanings: call_errors.Meanings, name: str) -> None:
+        self._here()
+        with _call(meanings, "reboot", str(ROOT / "instances" / name)):
+            self.double.calls.reboot(calls.MAGIC1, calls.MAGIC2, command, number)
+
+    def _here(self) -> None:
+        reason = self.why_not()
+        if reason is not None:
+            raise NotSupportedError(reason)
+
+
+@contextmanager
+def _files(path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise file_error(error.errno or 0, path) from error
+
+
+@contextmanager
+def _call(meanings: call_errors.Meanings, call: str, where: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        found: SystemCallError = call_errors.call_error(error.errno or 0, call, meanings, where)
+        raise found from error
+
+
+def _content(fd: int) -> bytes:
+    return os.pread(fd, os.fstat(fd).st_size, 0)
