@@ -7,7 +7,7 @@ and instances are read until two pictures in a row are the same.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeVar
@@ -119,25 +119,22 @@ def look(kernel: Kernel) -> Snapshot:
     )
 
 
-def transactions(kernel: Kernel) -> list[SeenTransaction]:
-    """All that the kernel has kept, oldest first. One that is undone meanwhile is left out.
+def transactions(kernel: Kernel) -> Iterator[SeenTransaction]:
+    """All that the kernel has kept, the newest first. One that is undone meanwhile is left out.
 
     Raises:
         NotSupportedError, SystemCallError
     """
-    found = []
-    for name in kernel.names("overlays"):
-        row = _TRANSACTION.fullmatch(name)
-        if row is None:
-            continue
+    rows = (_TRANSACTION.fullmatch(name) for name in kernel.names("overlays"))
+    for number in sorted((int(row[1]) for row in rows if row), reverse=True):
+        path = f"overlays/tx_{number}"
         try:
-            said = _line(kernel, f"overlays/{name}/resources")
-            target = _line(kernel, f"overlays/{name}/instance")
-            status = _one_of(Applied, _line(kernel, f"overlays/{name}/status"), name)
+            said, target, status = (
+                _line(kernel, f"{path}/{name}") for name in ("resources", "instance", "status")
+            )
         except GoneError:
             continue
-        found.append(SeenTransaction(int(row[1]), status, target, Tag.parse(said)))
-    return sorted(found, key=lambda transaction: transaction.id)
+        yield SeenTransaction(number, _one_of(Applied, status, path), target, Tag.parse(said))
 
 
 def ours(kernel: Kernel, tag: Tag) -> SeenTransaction | None:

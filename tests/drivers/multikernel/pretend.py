@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from orchestrator.drivers.multikernel.trees.cells import text
+from orchestrator.drivers.multikernel.trees.cells import text, u64
 from orchestrator.drivers.multikernel.trees.changes import Change, CreateInstance, Tag
 from orchestrator.drivers.multikernel.trees.forms import (
     Baseline,
@@ -58,6 +58,14 @@ def blob(*fragments: Node, tag: str | None = None) -> bytes:
     """An overlay as anybody may write one."""
     root = {} if tag is None else {"mk,resources": text(tag)}
     return flatten(Node("", root, fragments))
+
+
+def cpu(number: int, unit: int = 0, name: str = "cpu") -> Node:
+    return Node(f"{name}@{unit}", {"reg": u64(number)})
+
+
+def add_cpus(*numbers: int) -> Node:
+    return Node("cpu-add", {}, tuple(cpu(n, unit) for unit, n in enumerate(numbers)))
 
 
 @dataclass

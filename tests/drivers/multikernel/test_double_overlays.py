@@ -21,17 +21,19 @@ from orchestrator.drivers.multikernel.trees.forms import Baseline, MemoryRegion,
 from orchestrator.drivers.multikernel.trees.reading import read_instance, read_pool
 from orchestrator.drivers.multikernel.trees.writing import baseline_tree
 from orchestrator.system.device_tree import DeviceTreeError, Node
-from tests.drivers.multikernel.pretend import GIB, NIC, POOL, Client, blob, fragment, refused
+from tests.drivers.multikernel.pretend import (
+    GIB,
+    NIC,
+    POOL,
+    Client,
+    add_cpus,
+    blob,
+    cpu,
+    fragment,
+    refused,
+)
 from tests.support.multikernel.double import Double
 from tests.support.multikernel.settings import GRANULE, MK2, NEWER, PARK_BYTES, Variant
-
-
-def cpu(number: int, unit: int = 0, name: str = "cpu") -> Node:
-    return Node(f"{name}@{unit}", {"reg": u64(number)})
-
-
-def add_cpus(*numbers: int) -> Node:
-    return Node("cpu-add", {}, tuple(cpu(n, unit) for unit, n in enumerate(numbers)))
 
 
 def test_a_write_succeeds_even_when_its_transaction_failed(client: Client) -> None:
