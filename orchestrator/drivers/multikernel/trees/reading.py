@@ -24,6 +24,8 @@ from orchestrator.drivers.multikernel.trees.forms import (
 from orchestrator.system.device_tree import unflatten
 
 COMPATIBLE = "multikernel-v1"
+KERF_BASELINE = "linux,multikernel-host"
+"""What kerf 0.4.0 calls a baseline; nothing that was read of the kernel looks at it."""
 HOST_BRIDGE = "multikernel,pci-host-bridge"
 
 
@@ -35,7 +37,7 @@ def read_baseline(data: bytes, origin: str) -> Baseline:
     """
     root = View(unflatten(data, origin), origin)
     root.only({"compatible"}, {"resources", "aliases"})
-    _compatible(root)
+    _compatible(root, COMPATIBLE, KERF_BASELINE)
     resources = root.child("resources")
     resources.only({"cpus"}, {"memory@", "devices"})
     cpus = resources.u64s("cpus", MOST_CPUS)
@@ -84,7 +86,7 @@ def read_instance(data: bytes, origin: str) -> InstanceTree:
         DeviceTreeError
     """
     root = View(unflatten(data, origin), origin)
-    _compatible(root)
+    _compatible(root, COMPATIBLE)
     resources = root.child("resources")
     base, size = (resources.u64(f"memory-{name}") if resources.has(f"memory-{name}") else 0
                   for name in ("base", "bytes"))  # fmt: skip
@@ -100,9 +102,9 @@ def read_instance(data: bytes, origin: str) -> InstanceTree:
     )
 
 
-def _compatible(root: View) -> None:
+def _compatible(root: View, *known: str) -> None:
     said = root.text("compatible")
-    if said != COMPATIBLE:
+    if said not in known:
         root.refuse(f'compatible is "{said}", not "{COMPATIBLE}"')
 
 
