@@ -17,6 +17,7 @@ from orchestrator.cli.render.html import report_html
 from orchestrator.cli.render.report import report_text
 from orchestrator.cli.render.view import report_json, view_of
 from orchestrator.drivers.live_update import records
+from orchestrator.drivers.multikernel import proc
 from orchestrator.drivers.multikernel.trees.changes import Tag
 from orchestrator.drivers.multikernel.trees.overlay import read_overlay
 from orchestrator.drivers.multikernel.trees.reading import read_baseline, read_instance, read_pool
@@ -379,3 +380,16 @@ def _multikernel_trees(data: bytes, _: Path) -> None:
         with suppress(device_tree.DeviceTreeError):
             read(data, "tree")
     Tag.parse(data[:300].decode("utf-8", "replace"))
+
+
+KIMAGE = b"7      multikernel  0x0000000100000000  4         file  console=mktty0 quiet\n"
+IOMEM = b"  100200000-1401fffff : mk-instance-2-web-region-0\n"
+
+
+@target("multikernel-proc", lambda: [KIMAGE, IOMEM], tokens=(b"multikernel", b" : mk-instance-"))
+def _multikernel_proc(data: bytes, _: Path) -> None:
+    """Lines of /proc/kimage and of /proc/iomem."""
+    text = data.decode("utf-8", "replace")
+    proc.command_lines(text)
+    for owned in proc.owned_regions(text):
+        assert owned.region.size > 0

@@ -1,0 +1,97 @@
+"""The image that an instance boots: on x86 an ELF vmlinux, on arm64 an Image.
+
+A multikernel kernel's bzImage has no entry point for instances; the vmlinux inside it has (facts
+1.1). What was signed is the file that it came in: a kernel that wants signatures refuses what was
+unpacked, and takes a vmlinux that is signed itself.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from orchestrator.model.errors import ErrorClass, MkupgradeError
+from orchestrator.system import calls, decompress, files, image_formats
+from orchestrator.system.kernel_image import IMAGE_LIMIT
+
+_ELF = b"\x7fELF"
+
+
+@contextmanager
+def instance_image(path: Path, sha256: str) -> Iterator[int]:
+    """The very bytes that have this digest, open for reading, as an instance boots them.
+
+    Args:
+        sha256: of the file itself, packed or not.
+
+    Raises:
+        MkupgradeError: another file than was planned with, or none that an instance boots.
+        SystemCallError: it cannot be read.
+        DecompressError: what is inside cannot be unpacked.
+    """
+    with files.open_followed(path) as file:
+        found, _ = files.sha256_file(file)
+        if found != sha256:
+            raise _refused(
+                path, f"sha256 is {found}, and the plan was made for {sha256}", "mkupgrade plan"
+            )
+        kernel = _unpacked(path, file)
+        if kernel is None:
+            os.lseek(file.fileno(), 0, os.SEEK_SET)
+            yield file.fileno()
+            return
+    fd = _read_only(kernel, path.name)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _unpacked(path: Path, file: BinaryIO) -> bytes | None:
+    """The kernel inside; None: the file is as it is booted."""
+    file.seek(0)
+    data = file.read(len(_ELF))
+    if data == _ELF:
+        return None
+    data += file.read(IMAGE_LIMIT)
+    if len(data) > IMAGE_LIMIT:
+        raise _refused(path, f"larger than {IMAGE_LIMIT >> 20} MiB and no ELF file")
+    try:
+        header = image_formats.parse_header(data)
+    except image_formats.ImageFormatError as error:
+        raise _refused(path, str(error)) from error
+    if header.format == "arm64 Image":
+        return None
+    offset, length = header.payload
+    kernel = data[offset : offset + length]
+    if header.compressed:
+        kernel = decompress.decompress(kernel)
+    if header.format == "bzImage" and not kernel.startswith(_ELF):
+        raise _refused(path, "what is inside the bzImage is no ELF file")
+    return kernel
+
+
+def _read_only(kernel: bytes, name: str) -> int:
+    """In memory, sealed. The kernel loads no file that anybody has open for writing (ETXTBSY), so
+    it is opened once more, and the writable descriptor is closed."""
+    fd = calls.memfd(f"mkupgrade {name[:100]}")
+    try:
+        with os.fdopen(os.dup(fd), "wb") as file:
+            file.write(kernel)
+        calls.seal(fd)
+        return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(fd)
+
+
+def _refused(path: Path, what: str, next_command: str | None = None) -> MkupgradeError:
+    return MkupgradeError(
+        what,
+        where=str(path),
+        state="nothing was loaded",
+        next_command=next_command or f"file {path}",
+        error_class=ErrorClass.INVALID,
+    )
