@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from orchestrator.model.spec import UpgradeSpec
     from orchestrator.model.steps import StepGraph
 
-MULTIKERNEL = Path("/sys/fs/multikernel")
 SIMULATED_HOST = "simulated-host.json"
 
 _SAVED_PLAN = b'"mkupgrade-plan/'
@@ -148,11 +147,10 @@ def driver_named(name: str, state_dir: Path) -> Driver:
 
 
 def _runs_multikernel() -> bool:
-    """A multikernel file system is mounted there; the empty directory alone says nothing."""
-    try:
-        return MULTIKERNEL.is_dir() and MULTIKERNEL.is_mount()
-    except OSError:
-        return False
+    """By the file system's magic number: a directory there, or another mount, says nothing."""
+    from orchestrator.system.multikernel import FileSystem
+
+    return FileSystem().why_not() is None
 
 
 def identity_of(driver: Driver) -> IdentityProvider:

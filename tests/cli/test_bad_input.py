@@ -11,8 +11,10 @@ import pytest
 
 from orchestrator.cli.main import as_our_error
 from orchestrator.cli.verbs.apply import refuse_if_not_permitted
-from orchestrator.model.errors import GuardError, LockedError
+from orchestrator.cli.wiring import driver_named
+from orchestrator.model.errors import GuardError, LockedError, NotSupportedError
 from orchestrator.model.outcomes import ExitCode
+from orchestrator.system.multikernel import FileSystem
 
 TAKES_A_SPEC = ["validate", "plan", "graph", "apply", "doctor"]
 
@@ -115,6 +117,18 @@ def test_the_multikernel_driver_says_that_it_is_not_built(mkupgrade: Any) -> Non
     mkupgrade.spec.write_text(text.replace("driver: simulated", "driver: multikernel"))
     refused = mkupgrade("plan", mkupgrade.spec, code=1)
     assert "multikernel driver is not built" in refused.stderr
+
+
+@pytest.mark.parametrize("reason", [None, "no multikernel file system is mounted"])
+def test_a_host_of_the_multikernel_kernel_is_told_by_its_file_system(
+    reason: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FileSystem, "why_not", lambda _: reason)
+    if reason is not None:
+        assert driver_named("auto", tmp_path).name == "live-update"
+        return
+    with pytest.raises(NotSupportedError, match="multikernel driver is not built"):
+        driver_named("auto", tmp_path)
 
 
 def test_unknown_and_ambiguous_transactions(mkupgrade: Any) -> None:

@@ -22,12 +22,12 @@ from orchestrator.drivers.multikernel.trees.changes import (
 )
 from orchestrator.drivers.multikernel.trees.forms import MemoryRegion, MemoryRequest
 from orchestrator.drivers.multikernel.trees.overlay import (
-    MOST_OVERLAY_BYTES,
     Overlay,
     overlays,
     read_overlay,
 )
 from orchestrator.system.device_tree import DeviceTreeError, Node, flatten, unflatten
+from orchestrator.system.multikernel import MOST_OVERLAY_BYTES
 from tests.drivers.multikernel.strategies import TAGS, changes
 from tests.support.profile import examples
 

@@ -36,9 +36,8 @@ from orchestrator.drivers.multikernel.trees.forms import (
     MemoryRequest,
 )
 from orchestrator.system.device_tree import DeviceTreeError, Node, flatten, unflatten
+from orchestrator.system.multikernel import MOST_OVERLAY_BYTES
 
-MOST_OVERLAY_BYTES = 4096
-"""overlays/new takes a page for one write(2) and parses beyond it (facts 1.5, rule 2)."""
 COMPATIBLE = "linux,multikernel-overlay"
 INSTANCES = "/instances"
 POOL = "/resources"
