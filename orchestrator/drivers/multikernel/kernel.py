@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 import stat
+from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
@@ -21,6 +22,16 @@ _MOST_PROC_BYTES = 4 << 20
 # net/vmw_vsock of the multikernel kernel; not in Python's socket module.
 _SO_VM_SOCKETS_TRANSPORT = 9
 _VSOCK_TRANSPORT_MULTIKERNEL = 1
+
+
+class Answer(StrEnum):
+    """What an instance says to a connection by vsock."""
+
+    SILENCE = "silence"
+    """Nothing: it has not booted, hangs, or has stopped."""
+    RESET = "reset"
+    """Its kernel lives, and nobody listens there."""
+    ACCEPTED = "accepted"
 
 
 class Kernel(Protocol):
@@ -72,6 +83,10 @@ class Kernel(Protocol):
 
     def no_vsock(self) -> str | None:
         """Why instances cannot be reached by vsock; None: they can."""
+        ...
+
+    def ask(self, number: int, port: int, seconds: float) -> Answer:
+        """Try to connect to a port of an instance by vsock, for so long at most."""
         ...
 
 
@@ -132,16 +147,35 @@ class RealKernel:
 
     def no_vsock(self) -> str | None:
         try:
-            with socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM) as probe:
-                probe.setsockopt(
-                    socket.AF_VSOCK, _SO_VM_SOCKETS_TRANSPORT, _VSOCK_TRANSPORT_MULTIKERNEL
-                )
+            _vsock().close()
         except OSError as error:
             return (
                 f"no vsock between instances ({error.strerror}): kernel without "
                 "CONFIG_MULTIKERNEL_VSOCKETS, which 7.0-mk2 cannot build"
             )
         return None
+
+    def ask(self, number: int, port: int, seconds: float) -> Answer:
+        with _vsock() as connection:
+            connection.settimeout(seconds)
+            try:
+                connection.connect((number, port))
+            except ConnectionResetError:
+                return Answer.RESET
+            except OSError:
+                return Answer.SILENCE
+        return Answer.ACCEPTED
+
+
+def _vsock() -> socket.socket:
+    """A socket over the transport between instances."""
+    made = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
+    try:
+        made.setsockopt(socket.AF_VSOCK, _SO_VM_SOCKETS_TRANSPORT, _VSOCK_TRANSPORT_MULTIKERNEL)
+    except OSError:
+        made.close()
+        raise
+    return made
 
 
 def _text(path: Path) -> str:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from orchestrator.drivers.multikernel.kernel import Answer
 from orchestrator.model.errors import NotSupportedError, SystemCallError
 from orchestrator.system import call_errors
 from orchestrator.system.multikernel_errors import (
@@ -97,6 +98,14 @@ class DoubleKernel:
 
     def no_vsock(self) -> str | None:
         return None if self.double.world.variant.vsock else "no vsock between instances"
+
+    def ask(self, number: int, port: int, seconds: float) -> Answer:
+        try:
+            said = self.double.devices.connect(number, port)
+        except OSError:
+            self.double.world.clock.advance(seconds)
+            return Answer.SILENCE
+        return Answer.ACCEPTED if said == "agent" else Answer.RESET
 
     def _reboot(self, command: int, number: int, meanings: call_errors.Meanings, name: str) -> None:
         self._here()
