@@ -20,29 +20,12 @@ STRANGER = Path(__file__).parent / "guest/stranger.py"
 Boot = Callable[..., AbstractContextManager[Guest]]
 
 
-NEVER_ANSWERS = {
-    "name": "silent",
-    "kind": "command",
-    "run": ["sh", "-c", "trap '' TERM; while :; do sleep 600; done"],
-    "timeout": "3s",
-    "within": "1s",
-}
-"""A check that hangs, deaf to a request to end."""
-
-
-@pytest.mark.parametrize(
-    ("channel", "check", "seen"),
-    [
-        pytest.param("kho", NEVER_ANSWERS, "did not end within 3.0 s and was killed", id="kho"),
-        pytest.param("disk", up.kernel_check("none-such"), "none-such", id="disk"),
-    ],
-)
+@pytest.mark.parametrize("channel", ["kho", "disk"])
 def test_workloads_live_through_two_kernels_and_a_failed_third_jump(
-    boot: Boot, kernels: KernelPair, channel: str, check: dict[str, Any], seen: str
+    boot: Boot, kernels: KernelPair, channel: str
 ) -> None:
     """There: committed, nothing lost, and a second apply has nothing to do. Then a jump back
-    whose check fails behind it, or is ended by its deadline: the kernel from before returns, and
-    still nothing is lost."""
+    whose check fails behind it: the kernel from before returns, and still nothing is lost."""
     old, new = kernels.source.release, kernels.target.release
     programs = (up.COUNTER, up.SLEEPER, up.TREE)
     names = ("counter", "sleeper", "tree")
@@ -60,12 +43,11 @@ def test_workloads_live_through_two_kernels_and_a_failed_third_jump(
         _assert_unharmed(guest, client, names, [old, new])
         _assert_nothing_to_do(guest)
 
-        plan = up.document(old, workloads, checks=[check])
+        plan = up.document(old, workloads, checks=[up.kernel_check("none-such")])
         assert up.apply(guest, plan).release == old
         report = up.outcome(guest)
         assert (report["outcome"], guest.release()) == ("rolled-back", new)
-        assert seen in json.dumps(report)
-        assert guest.run(["pgrep", "-f", "sleep 600"], check=False).stdout == ""
+        assert "none-such" in json.dumps(report)
         _assert_unharmed(guest, client, names, [old, new])
         refused = guest.run(["mkupgrade", "apply", up.PLAN, "--yes"], check=False)
         assert (refused.code, "--again" in refused.stderr) == (1, True)
