@@ -71,7 +71,7 @@ def standing(state_dir: Path) -> Standing:
             ended = [s for s in history(journal) if s.outcome is not None]
             found.last = ended[-1] if ended else None
             found.entered_by = _entered_by(journal, found.identity.boot_id)
-    found.unclaimed = unclaimed_state(state_dir, on_disk=True)
+        found.unclaimed = _unclaimed(state_dir, journal, {"memory", "disk"})
     found.objections = _objections(found)
     return found
 
@@ -106,35 +106,33 @@ def look_at_plan(found: Standing, path: Path) -> None:
         )
 
 
-def unclaimed_state(state_dir: Path, *, on_disk: bool = False) -> str | None:
-    """What to do about state of workloads that belongs to no transaction of the journal.
+def state_in_memory(state_dir: Path) -> str | None:
+    """What to do if this kernel was entered by a transaction that the journal does not know.
 
-    State in memory comes first: nobody must drop it by a restart.
-
-    Args:
-        on_disk: tell of state on disk, too, which is in no hurry.
+    Its workloads' state may still be waiting in memory; nobody must drop it by a restart.
     """
-    from orchestrator.cli.wiring import SIMULATED_HOST
-
-    cmdline = _cmdline()
-    if (state_dir / SIMULATED_HOST).exists() or not (on_disk or marks(cmdline)):
-        return None
     from orchestrator.cli.journals import reading
-    from orchestrator.handover.unclaimed import find_unclaimed
+    from orchestrator.system import proc
 
+    if not marks(proc.cmdline()):
+        return None
     with reading(state_dir) as journal:
-        known = [t.id for t in journal.transactions()] if journal is not None else []
-    found = find_unclaimed(state_dir, known, cmdline)
-    told = [state for state in found if on_disk or state.medium == "memory"]
-    return told[0].advice(state_dir) if told else None
+        return _unclaimed(state_dir, journal, {"memory"})
 
 
-def _cmdline() -> str:
-    """Of the running kernel; empty if it cannot be read."""
-    try:
-        return Path("/proc/cmdline").read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return ""
+def _unclaimed(state_dir: Path, journal: Journal | None, media: set[str]) -> str | None:
+    """What to do about state that belongs to no transaction of the journal; that in memory comes
+    first."""
+    from orchestrator.cli.wiring import SIMULATED_HOST
+    from orchestrator.handover.unclaimed import find_unclaimed
+    from orchestrator.system import proc
+
+    if (state_dir / SIMULATED_HOST).exists():
+        return None
+    known = [t.id for t in journal.transactions()] if journal is not None else []
+    found = find_unclaimed(state_dir, known, proc.cmdline())
+    told = (state for state in found if state.medium in media)
+    return next((state.advice(state_dir) for state in told), None)
 
 
 def policy_problem() -> list[str]:

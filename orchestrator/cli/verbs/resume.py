@@ -270,9 +270,9 @@ def _as_asked(code: ExitCode) -> ExitCode:
 
 
 def _nothing(call: Call, state_dir: Path, *, boot: bool) -> ExitCode:
-    from orchestrator.cli.standing import unclaimed_state
+    from orchestrator.cli.standing import state_in_memory
 
-    strange = unclaimed_state(state_dir)
+    strange = state_in_memory(state_dir)
     if strange is not None:
         raise UnknownOutcomeError(strange, next_command="mkupgrade status")
     if boot:
