@@ -163,6 +163,24 @@ def sha256_file(file: BinaryIO) -> tuple[str, int]:
     return hasher.hexdigest(), size
 
 
+def hold_to_sha256(file: BinaryIO, sha256: str, path: Path) -> None:
+    """Hold a kernel's file, open at its beginning, to the digest of the plan, and rewind it.
+
+    Raises:
+        MkupgradeError: it is another file than the plan was made for.
+    """
+    found, _ = sha256_file(file)
+    if found != sha256:
+        raise MkupgradeError(
+            f"sha256 is {found}, and the plan was made for {sha256}",
+            where=str(path),
+            state="nothing was loaded",
+            next_command="mkupgrade plan",
+            error_class=ErrorClass.INVALID,
+        )
+    file.seek(0)
+
+
 def sha256_path(path: Path) -> tuple[str, int]:
     """As `sha256_file`. Links are followed: artifacts are named by people.
 

@@ -11,7 +11,7 @@ from typing import NoReturn
 from orchestrator.drivers.live_update.parts import Channels, Parts
 from orchestrator.drivers.live_update.records import make_private_directories
 from orchestrator.handover.kho import Session
-from orchestrator.model.errors import ErrorClass, MkupgradeError
+from orchestrator.model.errors import MkupgradeError
 from orchestrator.model.host import BootState
 from orchestrator.model.landing import Place
 from orchestrator.system import boot_loaders, calls, files, keeper, luo, pids, proc, watchdog
@@ -61,16 +61,7 @@ class RealMachine:
         """The digest is taken over the open file that is then loaded, so that no other file can
         be put in its place in between."""
         with image.open("rb") as kernel:
-            found, _ = files.sha256_file(kernel)
-            if found != sha256:
-                raise MkupgradeError(
-                    f"sha256 is {found}, and the plan was made for {sha256}",
-                    where=str(image),
-                    state="nothing was loaded",
-                    next_command="mkupgrade plan",
-                    error_class=ErrorClass.INVALID,
-                )
-            kernel.seek(0)
+            files.hold_to_sha256(kernel, sha256, image)
             if initrd is None:
                 calls.kexec_file_load(self._guard, kernel.fileno(), None, cmdline)
                 return

@@ -33,11 +33,7 @@ def instance_image(path: Path, sha256: str) -> Iterator[int]:
         DecompressError: what is inside cannot be unpacked.
     """
     with files.open_followed(path) as file:
-        found, _ = files.sha256_file(file)
-        if found != sha256:
-            raise _refused(
-                path, f"sha256 is {found}, and the plan was made for {sha256}", "mkupgrade plan"
-            )
+        files.hold_to_sha256(file, sha256, path)
         kernel = _unpacked(path, file)
         if kernel is None:
             os.lseek(file.fileno(), 0, os.SEEK_SET)
@@ -52,7 +48,6 @@ def instance_image(path: Path, sha256: str) -> Iterator[int]:
 
 def _unpacked(path: Path, file: BinaryIO) -> bytes | None:
     """The kernel inside; None: the file is as it is booted."""
-    file.seek(0)
     data = file.read(len(_ELF))
     if data == _ELF:
         return None
@@ -87,11 +82,11 @@ def _read_only(kernel: bytes, name: str) -> int:
         os.close(fd)
 
 
-def _refused(path: Path, what: str, next_command: str | None = None) -> MkupgradeError:
+def _refused(path: Path, what: str) -> MkupgradeError:
     return MkupgradeError(
         what,
         where=str(path),
         state="nothing was loaded",
-        next_command=next_command or f"file {path}",
+        next_command=f"file {path}",
         error_class=ErrorClass.INVALID,
     )
