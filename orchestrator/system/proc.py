@@ -93,6 +93,11 @@ class Process:
     """Clock ticks since boot."""
     resident_bytes: int
 
+    @property
+    def is_of_kernel(self) -> bool:
+        """Is it a thread of the kernel: kthreadd, or what that one has started?"""
+        return _KTHREADD in (self.pid, self.parent)
+
 
 def process(pid: int, proc: Path = PROC) -> Process | None:
     """The process of this pid, or None when there is none."""
@@ -109,9 +114,8 @@ def task_ids(proc: Path = PROC) -> list[int]:
     """The ids of all threads of all processes but the kernel's own."""
     found: list[int] = []
     for process in processes(proc):
-        if _KTHREADD in (process.pid, process.parent):
-            continue
-        found += thread_ids(process.pid, proc)
+        if not process.is_of_kernel:
+            found += thread_ids(process.pid, proc)
     return found
 
 

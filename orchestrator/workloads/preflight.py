@@ -136,7 +136,7 @@ def _process_ids(scene: Scene, _migrate: CriuMigrate) -> Iterator[Finding]:
     Everything that starts later gets higher ids (`load-kernel`)."""
     tasks = find.task_ids(scene.pids)
     kernel_threads = [
-        p.pid for p in proc.processes() if p.parent == 2 and p.started < _EARLY_SECONDS * _ticks()
+        p.pid for p in proc.processes() if p.is_of_kernel and p.started < _EARLY_SECONDS * _ticks()
     ]
     certain = [t for t in tasks if t <= max(kernel_threads, default=0)]
     if certain:
