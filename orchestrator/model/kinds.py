@@ -61,9 +61,10 @@ class Preflight(Record):
 
 class RunHook(Record):
     hook: Hook
-    if_performed: str | None = None
-    """Id of a step; the hook is run only if that step is in the results, and is nothing to do
-    otherwise. In the sections of the way back: the undoing of a forward hook."""
+    undoes: str | None = None
+    """On the way back: id of the step of `forward` whose hook this undoes. There is nothing to do
+    unless that was performed, or begun when its kernel was lost; nor in `recover` when `return`
+    has done it."""
 
 
 class LoadKernel(Record):

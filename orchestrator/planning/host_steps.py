@@ -133,12 +133,12 @@ def run_hooks(b: SectionBuilder, hooks: Sequence[Hook]) -> None:
         _hook(b, hook, f"Run hook {hook.name}")
 
 
-def _hook(b: SectionBuilder, hook: Hook, title: str, if_performed: str | None = None) -> None:
+def _hook(b: SectionBuilder, hook: Hook, title: str, undoes: str | None = None) -> None:
     b.then(
         Kind.RUN_HOOK,
         hook.name,
         title,
-        kinds.RunHook(hook=hook, if_performed=if_performed),
+        kinds.RunHook(hook=hook, undoes=undoes),
         estimate=1.0,
         deadline=hook.timeout + policies.SLACK,
     )
@@ -150,7 +150,7 @@ def undo_hooks(b: SectionBuilder, hooks: Sequence[Hook]) -> None:
         if hook.undo is not None:
             undo = hook.model_copy(update={"run": hook.undo, "undo": None})
             ran = f"{Kind.RUN_HOOK.value}/{hook.name}"
-            _hook(b, undo, f"Undo hook {hook.name}", if_performed=ran)
+            _hook(b, undo, f"Undo hook {hook.name}", undoes=ran)
 
 
 def preserve(b: SectionBuilder, d: Decisions) -> None:

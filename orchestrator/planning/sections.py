@@ -8,7 +8,8 @@ return (the new kernel works, something else does not):
     restore-boot-default, load-kernel (the old one), hooks after undone, checkpoint of every
     workload, preserve, JUMP back
 recover (in the old kernel, however it got there):
-    retrieve, restore of every workload, check, hooks before undone, clean-up;
+    retrieve, restore of every workload, check, hooks after (if the new kernel was lost behind
+    them) and hooks before undone, clean-up;
     beside them restore-boot-default: a committed upgrade may be rolled back from a kernel that was
     booted by hand
 
@@ -66,6 +67,7 @@ def recover(d: Decisions) -> SectionBuilder:
     steps.retrieve(b, d)
     add_restores(b, d)
     steps.checks(b, "after", d.checks_in_old_kernel(), f"in Linux {d.from_release}")
+    steps.undo_hooks(b, d.spec.hooks.after)
     steps.undo_hooks(b, d.spec.hooks.before)
     steps.clean_up(b, d)
     steps.restore_boot_default(b, d)

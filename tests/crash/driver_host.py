@@ -107,7 +107,7 @@ class DriverHost(Host):
         effect = EFFECTS[Kind(step.kind)]
         if isinstance(effect, Look) or step.reversibility is PIVOT:
             return None
-        if step.kind == Kind.RUN_HOOK.value and step.params["if_performed"] is not None:
+        if step.kind == Kind.RUN_HOOK.value and step.params["undoes"] is not None:
             return None
         job = Job(step, self._context(step), self.driver._process)
         if job.effect in self.world.half_done:

@@ -89,7 +89,7 @@ def test_recovery_sets_the_boot_default_whatever_becomes_of_the_workloads(full):
     assert not [edge for edge in full.edges if step.id in edge]
 
 
-def test_recovery_restores_or_restarts_and_undoes_the_hooks_of_before(full):
+def test_recovery_restores_or_restarts_and_undoes_all_hooks(full):
     found = [s for s in order(full, Section.RECOVER) if "boot-default" not in s]
     assert found == [
         "recover.retrieve/host",
@@ -97,6 +97,7 @@ def test_recovery_restores_or_restarts_and_undoes_the_hooks_of_before(full):
         "recover.restore/mailer",
         "recover.restore/web",
         "recover.check/after",
+        "recover.run-hook/tell",
         "recover.run-hook/drain",
         "recover.run-hook/silence",
         "recover.clean-up/host",
@@ -107,9 +108,14 @@ def test_recovery_restores_or_restarts_and_undoes_the_hooks_of_before(full):
 
 def test_an_undone_hook_runs_the_undo_and_only_if_the_hook_was_performed(full):
     undo = full.step("recover.run-hook/drain").params
-    assert undo["if_performed"] == "run-hook/drain"
+    assert undo["undoes"] == "run-hook/drain"
     assert undo["hook"]["run"] == ["d"]
     assert undo["hook"]["undo"] is None
+
+
+def test_both_ways_back_undo_a_hook_that_ran_in_the_new_kernel(full):
+    for undo in ("return.run-hook/tell", "recover.run-hook/tell"):
+        assert full.step(undo).params["undoes"] == "run-hook/tell"
 
 
 def test_checks_in_the_old_kernel_hold_it_to_the_old_release(full):

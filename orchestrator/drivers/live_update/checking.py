@@ -19,8 +19,8 @@ class HookHandler(Handler[RunHook]):
     """A hook's effect is its own; ours to know is whether it began and whether it ended well."""
 
     def perform(self, job: Job, params: RunHook) -> Result:
-        if params.if_performed is not None and params.if_performed not in job.context.results:
-            return {"skipped": f"{params.if_performed} did not run"}
+        if params.undoes is not None and (why := _nothing_to_undo(job, params.undoes, params.hook)):
+            return {"skipped": why}
         hook = params.hook
         job.records.write(_name(hook), {"phase": "began", "argv": hook.run})
         done = _run(job, hook, hook.run, stopped=job.context.control.stopped)
@@ -81,6 +81,17 @@ def _checker(job: Job) -> Checker:
     before = job.records_of(Section.FORWARD).read(BASELINE)
     tainted = before.get("tainted") if before is not None else None
     return Checker(Baseline(tainted=tainted if isinstance(tainted, int) else proc.tainted()))
+
+
+def _nothing_to_undo(job: Job, undoes: str, hook: Hook) -> str | None:
+    """Why the hook needs no undoing. One that had begun when its kernel was lost was never
+    answered for, and may have done all of its work."""
+    results = job.context.results
+    if job.context.section is Section.RECOVER and f"{Section.RETURN.value}.{undoes}" in results:
+        return f"{undoes} was undone on the way back"
+    if undoes in results or job.records_of(Section.FORWARD).read(_name(hook)) is not None:
+        return None
+    return f"{undoes} did not run"
 
 
 def _run(

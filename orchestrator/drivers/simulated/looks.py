@@ -79,8 +79,8 @@ class RunHook(Effect[kinds.RunHook]):
     params = kinds.RunHook
 
     def perform(self, world: World, p: kinds.RunHook, job: Job) -> Result:
-        if p.if_performed is not None and p.if_performed not in job.context.results:
-            return {"skipped": f"{p.if_performed} was not performed"}
+        if p.undoes is not None and not _is_to_undo(world, p.undoes, job):
+            return {"skipped": f"{p.undoes} needs no undoing"}
         world.hooks.append(job.effect)
         world.say(f"hook {p.hook.name}: {' '.join(p.hook.run)}")
         return {"exit_code": 0}
@@ -88,7 +88,7 @@ class RunHook(Effect[kinds.RunHook]):
     def inspect(self, world: World, p: kinds.RunHook, job: Job) -> Inspected:
         if job.effect in world.hooks:
             return present("the hook was run", exit_code=0)
-        if p.if_performed is not None and job.was_performed:
+        if p.undoes is not None and job.was_performed:
             return present("there was nothing to undo")
         return absent("the hook was not run")
 
@@ -97,6 +97,14 @@ class RunHook(Effect[kinds.RunHook]):
             world.hooks.remove(job.effect)
             world.say(f"hook {p.hook.name} undone: {' '.join(p.hook.undo or ['nothing to do'])}")
         return {}
+
+
+def _is_to_undo(world: World, undoes: str, job: Job) -> bool:
+    """Performed, or begun when its kernel was lost; and not undone by `return`."""
+    results = job.context.results
+    if job.context.section is Section.RECOVER and f"{Section.RETURN.value}.{undoes}" in results:
+        return False
+    return undoes in results or f"{job.context.transaction}:{undoes}" in world.hooks
 
 
 class CleanUp(Effect[kinds.CleanUp]):

@@ -105,7 +105,8 @@ class Hook(Strict):
     run: Argv
     """The command."""
     undo: Argv | None = None
-    """Run when the transaction is reverted; a hook without it must have nothing to undo."""
+    """Run when the transaction is reverted, also behind a `run` that was cut short, and perhaps
+    twice; a hook without it must have nothing to undo."""
     timeout: Duration = 60.0
     """Time for one run; then its process group is killed."""
 

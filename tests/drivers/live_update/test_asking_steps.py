@@ -11,7 +11,7 @@ from orchestrator.drivers.live_update import checking
 from orchestrator.drivers.live_update.job import Job
 from orchestrator.model.errors import CheckFailedError, ToolError
 from orchestrator.model.kinds import Kind
-from orchestrator.model.steps import Inspection, Step
+from orchestrator.model.steps import Inspection, Section, Step
 
 
 def hook(host: Any, run: list[str], undo: list[str] | None = None, **rest: Any) -> Step:
@@ -61,8 +61,25 @@ def test_a_hook_is_ended_when_the_operator_stops_the_upgrade_but_its_undo_is_not
 
 def test_a_hook_that_never_ran_is_not_undone(host: Any, tmp_path: Path) -> None:
     host.revert(hook(host, ["true"], ["touch", f"{tmp_path}/u"]))
-    step = hook(host, ["touch", f"{tmp_path}/u"], if_performed="run-hook/other")
+    step = hook(host, ["touch", f"{tmp_path}/u"], undoes="run-hook/other")
     assert "did not run" in host.perform(step)["skipped"]
+    assert not (tmp_path / "u").exists()
+
+
+def test_a_hook_that_had_begun_when_its_kernel_was_lost_is_undone(
+    host: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(ToolError):
+        host.perform(hook(host, ["false"], ["true"]))
+    undo = ["touch", f"{tmp_path}/u"]
+    host.perform(hook(host, undo, section=Section.RECOVER, undoes="run-hook/x"))
+    assert (tmp_path / "u").exists()
+
+
+def test_a_hook_undone_by_return_is_not_undone_again_in_recover(host: Any, tmp_path: Path) -> None:
+    host.results |= {"run-hook/x": {}, "return.run-hook/x": {}}
+    step = hook(host, ["touch", f"{tmp_path}/u"], section=Section.RECOVER, undoes="run-hook/x")
+    assert "was undone" in host.perform(step)["skipped"]
     assert not (tmp_path / "u").exists()
 
 
