@@ -99,6 +99,21 @@ class Ledger:
             f"{verb} {step}, attempt {attempt}, without its intention on the disk",
         )
 
+    def died_reverting(self, step: str) -> int:
+        """So many processes died while a revert of the step was not answered (rule 4.6)."""
+        deaths, reverting, in_order = 0, False, False
+        for envelope in self.log:
+            event = envelope.event
+            kind = event.type
+            if kind == "resumed":
+                deaths = 0 if in_order else deaths + reverting
+            elif getattr(event, "step", None) == step:
+                reverting = kind == "revert_intended"
+                if kind in {"intended", "performed", "reverted"}:
+                    deaths = 0
+            in_order = kind in {"interrupted", "ended"}
+        return deaths
+
     def check_chain(self, journal: Journal) -> None:
         problem = journal.verify().problem
         hold(Invariant.CHAIN, problem is None, problem or "")

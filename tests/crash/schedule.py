@@ -212,11 +212,11 @@ class Operator:
     def _help(self) -> None:
         """As the report asks for; where looking did not help, boot the old kernel."""
         self._unknown += 1
-        self.sim.host.look_after()
         if self._unknown > 3:
             self.sim.say("boots the old kernel by hand")
             self.sim.host.boot_old()
             self.sim.disk.cut()
+        self.sim.host.look_after()
 
     def _leave_third_kernel(self) -> None:
         """Somebody switches it off and on; perhaps only after a look in the third kernel."""
