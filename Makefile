@@ -17,6 +17,9 @@ TO ?=
 REHEARSE = $(if $(CHANNEL),--channel $(CHANNEL)) $(if $(filter stock,$(KERNELS)),--stock) \
 	$(if $(FROM),--from $(FROM)) $(if $(TO),--to $(TO))
 
+# Properties are tried with all of their examples here, with a fifth of them in the fast suite.
+test crash-test: export HYPOTHESIS_PROFILE ?= full
+
 .PHONY: help
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12

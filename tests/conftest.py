@@ -9,11 +9,11 @@ from hypothesis import settings
 
 from orchestrator.system import _native
 from tests.support.native import Tripwire
-from tests.support.profile import PROFILE, examples
+from tests.support.profile import PROFILE, PROFILES, examples
 
 # A machine that is busy with a guest is no reason to fail: no deadlines. pytest's own timeout
 # still ends what hangs.
-for name in ("default", "thorough"):
+for name in PROFILES:
     settings.register_profile(name, max_examples=examples(100), deadline=None)
 settings.load_profile(PROFILE)
 

@@ -1,4 +1,8 @@
-"""How thoroughly properties are tried: quickly by default, or HYPOTHESIS_PROFILE=thorough."""
+"""How thoroughly properties are tried: HYPOTHESIS_PROFILE=quick, full or thorough.
+
+`quick` is for the fast suite, and what there is without a word. `make test` and `make crash-test`
+ask for `full`.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +11,16 @@ from typing import Any
 
 import pytest
 
-PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "default")
-_TIMES = {"default": 1, "thorough": 20}
+PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "quick")
+PROFILES = {"quick": 0.2, "full": 1, "thorough": 20}
+_FEWEST = 10
 
 
 def examples(number: int) -> int:
     """For `settings(max_examples=…)` of a property for which hypothesis's own number is too many
-    or too few: `number` by default, as many times that as the profile says."""
-    return number * _TIMES[PROFILE]
+    or too few: `number` in `full`, as many times that as the profile says, and in `quick` not
+    fewer than ten."""
+    return max(min(number, _FEWEST), round(number * PROFILES[PROFILE]))
 
 
 def slow(*values: object) -> Any:
