@@ -39,7 +39,7 @@ fast-test: environment ## The fast suite, under a minute
 	$(PY) -m pytest -n auto -m "not vm and not slow"
 
 .PHONY: crash-test
-crash-test: environment ## 500 real kills, full disks, every damaged journal (a part of `make test`)
+crash-test: environment ## 500 real kills, full disks, damaged journals, whole lives of the command (a part of `make test`)
 	$(PY) -m pytest -n auto --dist worksteal -m slow
 
 .PHONY: crash

@@ -55,6 +55,7 @@ def test_a_failing_check_brings_the_old_kernel_back(mkupgrade: Any) -> None:
     assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
 
 
+@pytest.mark.slow
 def test_what_was_rolled_back_is_applied_again_only_when_asked(mkupgrade: Any) -> None:
     mkupgrade.change_host(failing_checks={"answers": "7.3.4"})
     mkupgrade("apply", mkupgrade.spec, "--yes", code=3)
@@ -95,6 +96,7 @@ def test_a_killed_apply_is_resumed(mkupgrade: Any) -> None:
     assert workload(mkupgrade) == ("running", 1)
 
 
+@pytest.mark.slow
 def test_ctrl_c_once_undoes_everything(mkupgrade: Any) -> None:
     mkupgrade.change_host(faults={"preserve/host": SLOW})
     apply = mkupgrade.start("apply", mkupgrade.spec, "--yes")
@@ -108,6 +110,7 @@ def test_ctrl_c_once_undoes_everything(mkupgrade: Any) -> None:
     assert workload(mkupgrade) == ("running", 1)
 
 
+@pytest.mark.slow
 def test_sigterm_counts_as_ctrl_c(mkupgrade: Any) -> None:
     mkupgrade.change_host(faults={"preserve/host": SLOW})
     apply = mkupgrade.start("apply", mkupgrade.spec, "--yes")
@@ -117,6 +120,7 @@ def test_sigterm_counts_as_ctrl_c(mkupgrade: Any) -> None:
     assert apply.returncode == 3
 
 
+@pytest.mark.slow
 def test_a_shutdown_in_the_middle_of_resume_at_boot_rolls_nothing_back(mkupgrade: Any) -> None:
     mkupgrade.change_host(faults={"soak/host": SLOW})
     apply = mkupgrade.start("apply", mkupgrade.spec, "--yes")
@@ -135,6 +139,7 @@ def test_a_shutdown_in_the_middle_of_resume_at_boot_rolls_nothing_back(mkupgrade
     assert workload(mkupgrade) == ("running", 1)
 
 
+@pytest.mark.slow
 def test_a_closed_terminal_does_not_stop_a_transaction(mkupgrade: Any) -> None:
     mkupgrade.change_host(faults={"preserve/host": {"kind": "slow", "seconds": 0.8}})
     apply = mkupgrade.start("apply", mkupgrade.spec, "--yes")
@@ -145,6 +150,7 @@ def test_a_closed_terminal_does_not_stop_a_transaction(mkupgrade: Any) -> None:
     assert outcome(mkupgrade) == "committed"
 
 
+@pytest.mark.slow
 def test_ctrl_c_twice_stops_at_once_and_is_resumed(mkupgrade: Any) -> None:
     hangs = {**SLOW, "on": "revert", "times": 1}
     mkupgrade.change_host(
@@ -166,6 +172,7 @@ def test_ctrl_c_twice_stops_at_once_and_is_resumed(mkupgrade: Any) -> None:
     assert workload(mkupgrade) == ("running", 1)
 
 
+@pytest.mark.slow
 def test_a_stale_plan_is_refused(mkupgrade: Any) -> None:
     saved = mkupgrade.directory / "plan.json"
     mkupgrade("plan", mkupgrade.spec, "-o", saved)
@@ -175,6 +182,7 @@ def test_a_stale_plan_is_refused(mkupgrade: Any) -> None:
     assert not (mkupgrade.state / "journal.db").exists()
 
 
+@pytest.mark.slow
 def test_two_applies_at_the_same_time(mkupgrade: Any) -> None:
     mkupgrade.change_host(faults={"preserve/host": {"kind": "slow", "seconds": 1.5}})
     first = mkupgrade.start("apply", mkupgrade.spec, "--yes")
@@ -192,6 +200,7 @@ def test_two_applies_at_the_same_time(mkupgrade: Any) -> None:
     assert first.returncode == 0
 
 
+@pytest.mark.slow
 def test_abort_undoes_what_another_process_runs(mkupgrade: Any) -> None:
     mkupgrade.change_host(faults={"preserve/host": SLOW})
     apply = mkupgrade.start("apply", mkupgrade.spec, "--yes")
@@ -204,6 +213,7 @@ def test_abort_undoes_what_another_process_runs(mkupgrade: Any) -> None:
     assert running(mkupgrade) == "7.2.13"
 
 
+@pytest.mark.slow
 def test_abort_undoes_what_nobody_runs(mkupgrade: Any) -> None:
     mkupgrade.change_host(faults={"preserve/host": {"kind": "die-before"}})
     mkupgrade.process("apply", mkupgrade.spec, "--yes", code=-signal.SIGKILL)
@@ -214,6 +224,7 @@ def test_abort_undoes_what_nobody_runs(mkupgrade: Any) -> None:
     assert "no transaction is running or unfinished" in nothing.stderr
 
 
+@pytest.mark.slow
 def test_rollback_after_commit(mkupgrade: Any) -> None:
     mkupgrade("apply", mkupgrade.spec, "--yes")
     assert mkupgrade("rollback", code=1).stderr.startswith("error: not confirmed")
@@ -230,6 +241,7 @@ def test_resume_at_boot_is_quiet_without_a_transaction(mkupgrade: Any, tmp_path:
     assert mkupgrade("resume").stdout == "No transaction is unfinished.\n"
 
 
+@pytest.mark.slow
 def test_resume_at_boot_lets_the_boot_go_on(mkupgrade: Any, tmp_path: Path) -> None:
     """mkupgrade-resume.service is of Type=notify: without a word it would count as failed."""
     address = tmp_path / "notify"
@@ -241,6 +253,7 @@ def test_resume_at_boot_lets_the_boot_go_on(mkupgrade: Any, tmp_path: Path) -> N
         assert systemd.recv(100) == b"READY=1"
 
 
+@pytest.mark.slow
 def test_resume_at_boot_leaves_what_waits_for_the_operator(mkupgrade: Any) -> None:
     text = mkupgrade.spec.read_text(encoding="utf-8") + "rollback: {automatic: false}\n"
     mkupgrade.spec.write_text(text, encoding="utf-8")
@@ -262,6 +275,7 @@ def test_an_effect_that_nobody_can_tell_is_never_a_success(mkupgrade: Any) -> No
     assert not mkupgrade.json("status")["will_act"]
 
 
+@pytest.mark.slow
 def test_resume_goes_on_with_the_last_transaction_if_its_outcome_is_unknown(mkupgrade: Any) -> None:
     """It is the command that the error names; at boot, with nobody to look, it stands still."""
     mkupgrade.change_host(faults={"load-kernel/host": {"kind": "unknown"}})
@@ -274,6 +288,7 @@ def test_resume_goes_on_with_the_last_transaction_if_its_outcome_is_unknown(mkup
     assert "No transaction is unfinished" in mkupgrade("resume", code=0).stdout
 
 
+@pytest.mark.slow
 def test_a_reset_that_loses_the_new_kernel_ends_in_the_old_one(mkupgrade: Any) -> None:
     mkupgrade("plan", mkupgrade.spec)
     image = mkupgrade.state / "boot" / "vmlinuz-7.3.4"
@@ -329,6 +344,7 @@ def test_without_a_terminal_a_yes_is_needed(mkupgrade: Any, verb: str) -> None:
     assert "--yes" in refused.stderr
 
 
+@pytest.mark.slow
 def test_logs_carry_transaction_and_step(mkupgrade: Any) -> None:
     done = mkupgrade(
         "apply", mkupgrade.spec, "--yes", "--log-level", "info", "--log-format", "json"

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"
 
 
