@@ -30,7 +30,7 @@ demo: ## Linux 7.2 -> 7.3 in a VM under a living TCP connection (CHANNEL=disk, K
 	@$(PY) -m orchestrator.cli rehearse plans/live-update.yaml $(REHEARSE)
 
 .PHONY: test
-test: lint crash guest-kernels ## Everything: fast suite, real kernels in the VM, types, style, import arrows
+test: lint crash power-cuts ## Everything: fast suite, real kernels in the VM, cuts of power, types, style, import arrows
 	@scripts/bootstrap checks
 	$(PY) -m pytest -n $(VM_JOBS) --dist worksteal --durations=25 --durations-min=10 -m "not power"
 
