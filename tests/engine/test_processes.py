@@ -144,6 +144,7 @@ def test_a_process_that_keeps_dying_at_a_step_is_not_resumed_for_ever(
     assert mortal.effects() == []
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_a_long_chain_still_ends_right(
     state_dir: Path, tmp_path: Path, tools: Any
 ) -> None:
@@ -310,6 +311,7 @@ def test_no_room_at_the_start_is_an_error_before_anything_happens(
     assert run_or_resume(state_dir, driver, tools.graph(STEPS, "chain")).exit_code == 0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("room")
 def test_a_disk_that_fills_up_later_does_not_stop_the_transaction(
     state_dir: Path, tmp_path: Path, tools: Any

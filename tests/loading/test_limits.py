@@ -129,6 +129,7 @@ def test_a_line_without_end_is_refused_at_its_place() -> None:
     assert line == "plan.yaml:2:16385: line too long: at most 16384 characters"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [

@@ -32,6 +32,7 @@ def needs(*programs: str) -> None:
         pytest.skip("this machine grants no namespaces")
 
 
+@pytest.mark.slow
 def test_everything_around_criu_holds_over_a_jump() -> None:
     needs("unshare", "ip", "setsid", "nsenter")
     assert len(played("--fake")) > 14

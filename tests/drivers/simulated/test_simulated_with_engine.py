@@ -209,6 +209,7 @@ def dies(place, graph, step, kind):
     return os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["die-before", "die-after"])
 def test_killed_at_any_step_a_resume_finishes_and_loses_nothing(place, kind):
     graph, driver = start(place)
