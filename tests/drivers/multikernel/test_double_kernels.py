@@ -227,7 +227,7 @@ def test_only_an_elf_image_is_loaded_and_a_bad_signature_is_told(client: Client)
         client.double.calls.kexec_file_load(VMLINUX, b"initrd", "", flags)
     client.double.world.faults.signature_errno = None
     client.double.calls.kexec_file_load(VMLINUX, b"initrd", "a=b", flags)
-    assert client.double.kimage().splitlines()[1].endswith("a=b")
+    assert client.double.kimage().splitlines()[2].endswith("a=b")
 
 
 def test_a_console_has_only_what_was_written_while_it_was_open(client: Client) -> None:
@@ -296,7 +296,7 @@ def test_on_a_stock_kernel_our_flags_change_the_hosts_own_image() -> None:
 def test_proc_says_what_is_loaded_and_where_memory_is(client: Client) -> None:
     client.create()
     client.load()
-    assert client.double.kimage().splitlines()[1].split()[:2] == ["2", "multikernel"]
+    assert client.double.kimage().splitlines()[2].split()[:2] == ["2", "multikernel"]
     assert "console=mktty0" in client.double.kimage()
     pool, region = client.double.iomem().splitlines()
     assert pool.endswith(" : Multikernel Memory Pool")

@@ -48,10 +48,14 @@ class Handle:
 
     def read(self, most: int = PAGE) -> bytes:
         """read(2): a page at most."""
-        whole = self._double.content(self._path) if self._kept is None else self._kept
-        data = whole[self._offset : self._offset + min(most, PAGE)]
+        data = self.pread(most, self._offset)
         self._offset += len(data)
         return data
+
+    def pread(self, most: int, offset: int) -> bytes:
+        """pread(2): a page at most."""
+        whole = self._double.content(self._path) if self._kept is None else self._kept
+        return whole[offset : offset + min(most, PAGE)]
 
 
 class Double:
@@ -154,8 +158,11 @@ class Double:
         return False
 
     def kimage(self) -> str:
-        """/proc/kimage."""
-        lines = ["MK_ID  Type         Start Address       Segments  Mode  Cmdline"]
+        """/proc/kimage, with the line of dashes that kerf tells the columns by."""
+        lines = [
+            "MK_ID  Type         Start Address       Segments  Mode  Cmdline",
+            "-----  -----------  ------------------  --------  ----  -------",
+        ]
         lines += [
             f"{i.id:<6} multikernel  0x{i.regions[0].base:016x}  4         file  {i.image.cmdline}"
             for i in self.world.instances.values()
