@@ -1,0 +1,51 @@
+"""What a served double is told and asked: functions that are found in its process, too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.support.multikernel.double import Double
+from tests.support.multikernel.settings import NEWER, Spawn
+
+
+def fresh() -> Double:
+    """Host CPUs 0, 2, 4 … 30, and no pool yet."""
+    return Double(NEWER)
+
+
+def picture(double: Double) -> dict[str, Any]:
+    """All that an operation could have left."""
+    world = double.world
+    return {
+        "instances": {
+            name: (i.id, sorted(i.cpus), i.regions, i.pci, i.status, i.image)
+            for name, i in world.instances.items()
+        },
+        "members": sorted(world.members),
+        "free": sorted(world.free_cpus()),
+        "chunks": world.memory.chunks,
+        "wrecked": world.wrecked,
+        "host image": world.host_image,
+    }
+
+
+def statuses(double: Double) -> list[str]:
+    """Of all transactions, in their order."""
+    return [transaction.status for transaction in double.overlays.transactions.values()]
+
+
+def advance(double: Double, seconds: float) -> None:
+    double.world.clock.advance(seconds)
+
+
+def behave(double: Double, name: str, spawn: Spawn) -> None:
+    """How the next kernel in an instance behaves."""
+    double.world.spawns[name] = spawn
+
+
+def soft_fail(double: Double, cpu: int) -> None:
+    double.world.faults.soft_fail_cpus.add(cpu)
+
+
+def file(double: Double, path: str) -> bytes:
+    return double.read(path)
