@@ -120,6 +120,31 @@ class WorkloadState(Record):
     """Files on tmpfs that its processes have open."""
 
 
+class PoolState(Record):
+    """CPUs and memory that the host has set aside for instances."""
+
+    cpus: list[int]
+    """Physical ids of all members."""
+    free_cpus: list[int]
+    memory_bytes: int
+    free_memory_bytes: int
+    """What new instances can get of it in all; a large one may find it in too small pieces."""
+
+
+class InstanceState(Record):
+    """An instance beside the host's own kernel, whoever made it."""
+
+    name: str
+    id: int
+    status: Literal["empty", "ready", "loaded", "active", "failed"]
+    """`active` says that it was started, not that it lives."""
+    cpus: list[int] = []
+    memory_bytes: int = 0
+    devices: list[str] = []
+    cmdline: str | None = None
+    """Of the image that is loaded in it; None: there is none."""
+
+
 class HostState(Record):
     """Everything the planner may know. Observed by a driver, kept in a saved plan."""
 
@@ -141,6 +166,9 @@ class HostState(Record):
     """By path: every file that the spec names, and the old kernel's own image and initrd where
     they are known. Without the old image's digest the way back is a reset, not a jump."""
     workloads: dict[str, WorkloadState] = Field(default_factory=dict)
+    pool: PoolState | None = None
+    instances: dict[str, InstanceState] = Field(default_factory=dict)
+    """By name."""
     strategies: list[str] = ["in-place"]
     """Strategies that this driver can carry out."""
 

@@ -30,6 +30,15 @@ class Kind(StrEnum):
     COMMIT = "commit"
     RESTORE_BOOT_DEFAULT = "restore-boot-default"
     CLEAN_UP = "clean-up"
+    CREATE_INSTANCE = "create-instance"
+    LOAD_INSTANCE = "load-instance"
+    START_INSTANCE = "start-instance"
+    AWAIT_INSTANCE = "await-instance"
+    MOVE_WORKLOAD = "move-workload"
+    COMMIT_INSTANCES = "commit-instances"
+    HALT_INSTANCE = "halt-instance"
+    UNLOAD_INSTANCE = "unload-instance"
+    REMOVE_INSTANCE = "remove-instance"
 
 
 ChannelName = Literal["kho", "disk"]
@@ -169,6 +178,87 @@ class CleanUp(Record):
     keep_old_kernel: float
 
 
+class Generation(Record):
+    """A version of an instance, as the kernel knows it. Both names are never used again."""
+
+    name: str
+    """As below /sys/fs/multikernel/instances, such as web-g2."""
+    id: int
+
+
+class CreateInstance(Record):
+    """Take CPUs and memory from the pool for a new generation. Revert: remove it."""
+
+    generation: Generation
+    cpus: list[int]
+    """Physical ids."""
+    memory_bytes: int
+
+
+class LoadInstance(Record):
+    """Load a kernel into an instance that has none. Revert: unload it."""
+
+    generation: Generation
+    image: str
+    image_sha256: str
+    initrd: str | None = None
+    cmdline: str
+    """Complete but for the transaction's mark, which the driver adds: whose image it is."""
+    release: str
+
+
+class StartInstance(Record):
+    """Start what is loaded. Revert: halt it."""
+
+    generation: Generation
+
+
+class AwaitInstance(Record):
+    """Wait until a started kernel answers. Leaves nothing behind."""
+
+    generation: Generation
+    port: int
+    """Of vsock; a refused connection is an answer."""
+
+
+class MoveWorkload(Record):
+    """Stop a workload in one generation and start it in the next, by its own commands. No state
+    is carried. Revert: the other way round."""
+
+    workload: str
+    stop: list[str]
+    start: list[str]
+    source: str | None
+    """Instance that it runs in; None: it runs nowhere yet."""
+    target: str
+    timeout: float
+
+
+class CommitInstances(Record):
+    """From here on the old generations may go. All new ones must run still."""
+
+    generations: list[Generation]
+
+
+class HaltInstance(Record):
+    """Behind the commit: halt a generation, by force if it does not answer. Its image stays
+    loaded: the way back."""
+
+    generation: Generation
+
+
+class UnloadInstance(Record):
+    """Behind the commit: drop a generation's image. None is fine."""
+
+    generation: Generation
+
+
+class RemoveInstance(Record):
+    """Behind the commit: give a generation's CPUs, memory and devices back to the pool."""
+
+    generation: Generation
+
+
 PARAMS: dict[Kind, type[Record]] = {
     Kind.CHECK_ARTIFACTS: CheckArtifacts,
     Kind.PREFLIGHT: Preflight,
@@ -185,4 +275,13 @@ PARAMS: dict[Kind, type[Record]] = {
     Kind.COMMIT: Commit,
     Kind.RESTORE_BOOT_DEFAULT: RestoreBootDefault,
     Kind.CLEAN_UP: CleanUp,
+    Kind.CREATE_INSTANCE: CreateInstance,
+    Kind.LOAD_INSTANCE: LoadInstance,
+    Kind.START_INSTANCE: StartInstance,
+    Kind.AWAIT_INSTANCE: AwaitInstance,
+    Kind.MOVE_WORKLOAD: MoveWorkload,
+    Kind.COMMIT_INSTANCES: CommitInstances,
+    Kind.HALT_INSTANCE: HaltInstance,
+    Kind.UNLOAD_INSTANCE: UnloadInstance,
+    Kind.REMOVE_INSTANCE: RemoveInstance,
 }

@@ -17,13 +17,13 @@ def check_admission(spec: UpgradeSpec, host: HostState, problems: Problems) -> N
             "strategy.kind",
             f'driver {host.driver} cannot do "{kind}" (it can: {can}): {side_by_side.reason}',
         )
-    elif kind != "in-place":
-        problems.add("strategy.kind", f'plans for "{kind}" are not built; only "in-place" is')
-    if len(spec.instances) == 1:
+    elif kind == "rolling":
+        problems.add("strategy.kind", 'plans for "rolling" are not built')
+    if len(spec.instances) == 1 or (kind == "surge" and kind in host.strategies):
         return
     names = ", ".join(i.name for i in spec.instances)
     if side_by_side.available:
-        why = "plans for several instances on one host are not built"
+        why = f'plans of strategy "{kind}" for several instances on one host are not built'
     else:
         why = f"driver {host.driver} runs one kernel at a time: {side_by_side.reason}"
     problems.add("instances", f"{len(spec.instances)} of them ({names}): {why}")

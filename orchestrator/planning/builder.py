@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -77,6 +78,25 @@ class SectionBuilder:
     def beside(self, kind: Kind, about: str, title: str, params: Record, **rest: Any) -> None:
         """Make a step in no order with any other of the section: neither keeps the other back."""
         self.steps.append(self.make(kind, about, title, params, **rest))
+
+    def strands(
+        self, strands: Mapping[str, Sequence[Step]], after: Iterable[tuple[str, str]] = ()
+    ) -> None:
+        """Put rows of steps behind everything so far, side by side; `after` holds (earlier, later)
+        among their keys: the earlier row is done before the later one begins."""
+        full = {name: steps for name, steps in strands.items() if steps}
+        if not full:
+            return
+        pairs = [(a, b) for a, b in after if a in full and b in full]
+        has_earlier, has_later = {b for _, b in pairs}, {a for a, _ in pairs}
+        for name, steps in full.items():
+            self.steps += steps
+            ids = [step.id for step in steps]
+            self.edges += itertools.pairwise(ids)
+            if name not in has_earlier:
+                self.edges += [(earlier, ids[0]) for earlier in self._last]
+        self.edges += [(full[a][-1].id, full[b][0].id) for a, b in pairs]
+        self._last = [steps[-1].id for name, steps in full.items() if name not in has_later]
 
     def fan(self, steps: Mapping[str, Step], after: Iterable[tuple[str, str]]) -> None:
         """Put steps behind everything so far; `after` holds (earlier, later) among their keys."""

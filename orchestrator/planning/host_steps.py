@@ -8,7 +8,7 @@ from orchestrator.model import kinds
 from orchestrator.model.host import Cap
 from orchestrator.model.kinds import Kind
 from orchestrator.model.quantities import format_duration
-from orchestrator.model.spec import Check, Hook
+from orchestrator.model.spec import Check, Hook, Soak
 from orchestrator.model.steps import Reversibility, Section
 from orchestrator.planning import estimates, policies, requirements
 from orchestrator.planning.builder import SectionBuilder
@@ -234,7 +234,10 @@ def checks(b: SectionBuilder, phase: str, checks: list[Check], where: str) -> No
 
 
 def soak(b: SectionBuilder, d: Decisions) -> None:
-    soak, checks = d.spec.soak, d.checks("soak")
+    soak_with(b, d.instance.name, d.spec.soak, d.checks("soak"))
+
+
+def soak_with(b: SectionBuilder, about: str, soak: Soak, checks: list[Check]) -> None:
     if soak.duration <= 0 and not checks:
         return
     params = kinds.SoakParams(
@@ -245,7 +248,7 @@ def soak(b: SectionBuilder, d: Decisions) -> None:
     )
     b.then(
         Kind.SOAK,
-        d.instance.name,
+        about,
         f"Soak for {format_duration(soak.duration)} under {count(checks, 'check')}",
         params,
         estimate=soak.duration,

@@ -6,7 +6,7 @@ from orchestrator.model.base import digest
 from orchestrator.model.host import Cap, HostState
 from orchestrator.model.spec import Instance, UpgradeSpec
 from orchestrator.model.steps import Step, StepGraph
-from orchestrator.planning import channels, cmdline, sections, summary, way_back
+from orchestrator.planning import channels, cmdline, sections, side_by_side, summary, way_back
 from orchestrator.planning.admission import check_admission, check_idle, check_workloads
 from orchestrator.planning.artifacts import check_artifacts
 from orchestrator.planning.decisions import Decisions
@@ -21,7 +21,7 @@ NEXT = "mkupgrade doctor"
 
 
 def plan(spec: UpgradeSpec, host: HostState) -> StepGraph:
-    """Plan one live update of this host, or say that there is nothing to do.
+    """Plan one upgrade of this host, or say that there is nothing to do.
 
     Returns:
         The graph; without steps, and with a note, where nothing differs.
@@ -33,6 +33,11 @@ def plan(spec: UpgradeSpec, host: HostState) -> StepGraph:
     problems = Problems()
     check_admission(spec, host, problems)
     problems.raise_if_any("this host cannot carry out this spec", next_command=NEXT)
+    if spec.strategy.kind == "surge":
+        graph = side_by_side.plan(spec, host, _intent(spec, spec.digest(), host))
+        check_shape(graph)
+        _check_deadline(graph)
+        return graph
     instance = spec.instances[0]
     words = cmdline.wanted(host.kernel.cmdline, instance.cmdline)
     if nothing_differs(spec, instance, words, host):

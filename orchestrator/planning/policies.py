@@ -21,6 +21,15 @@ CLASSES: dict[Kind, str] = {
     Kind.COMMIT: "boot",
     Kind.RESTORE_BOOT_DEFAULT: "boot",
     Kind.CLEAN_UP: "default",
+    Kind.CREATE_INSTANCE: "default",
+    Kind.LOAD_INSTANCE: "kernel",
+    Kind.START_INSTANCE: "kernel",
+    Kind.AWAIT_INSTANCE: "default",
+    Kind.MOVE_WORKLOAD: "workload",
+    Kind.COMMIT_INSTANCES: "default",
+    Kind.HALT_INSTANCE: "kernel",
+    Kind.UNLOAD_INSTANCE: "kernel",
+    Kind.REMOVE_INSTANCE: "default",
 }
 """Kind -> field of `Retry`."""
 

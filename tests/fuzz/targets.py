@@ -16,7 +16,7 @@ from orchestrator import planning
 from orchestrator.cli.render.html import report_html
 from orchestrator.cli.render.report import report_text
 from orchestrator.cli.render.view import report_json, view_of
-from orchestrator.drivers.live_update import records
+from orchestrator.drivers import records
 from orchestrator.drivers.multikernel import proc
 from orchestrator.drivers.multikernel.trees.changes import Tag
 from orchestrator.drivers.multikernel.trees.overlay import read_overlay

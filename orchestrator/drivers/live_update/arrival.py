@@ -22,7 +22,7 @@ from orchestrator.drivers.live_update.capture import (
     taken,
 )
 from orchestrator.drivers.live_update.job import Handler, Job, absent, present
-from orchestrator.drivers.live_update.records import make_private_directories
+from orchestrator.drivers.records import make_private_directories
 from orchestrator.handover.channels import Channel, NothingSentError, Received
 from orchestrator.model.errors import HandoverError, MkupgradeError, WorkloadError
 from orchestrator.model.kinds import Restore, Retrieve

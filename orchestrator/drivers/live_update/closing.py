@@ -7,7 +7,7 @@ from pathlib import Path
 
 from orchestrator.drivers.live_update.job import Handler, Job, absent, present
 from orchestrator.drivers.live_update.kernel import FALLBACK
-from orchestrator.drivers.live_update.records import drop_tree
+from orchestrator.drivers.records import drop_tree
 from orchestrator.model.errors import NotSupportedError
 from orchestrator.model.kinds import CleanUp, Commit, RestoreBootDefault
 from orchestrator.model.seams import Result

@@ -102,7 +102,8 @@ class LiveUpdateDriver:
     def _job(self, step: Step, context: StepContext) -> tuple[Handler[Any], Job, Any]:
         try:
             kind = Kind(step.kind)
-        except ValueError:
+            handler = HANDLERS[kind]
+        except (ValueError, KeyError):
             raise NotSupportedError(
                 f"driver {self.name} knows no step of kind {step.kind!r}", where=step.id
             ) from None
@@ -114,4 +115,4 @@ class LiveUpdateDriver:
                 where=step.id,
                 details=tuple(str(problem["msg"]) for problem in error.errors()[:10]),
             ) from error
-        return HANDLERS[kind], Job(step, context, self._parts), params
+        return handler, Job(step, context, self._parts), params

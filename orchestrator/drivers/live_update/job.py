@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from orchestrator.drivers.live_update.parts import Parts
-from orchestrator.drivers.live_update.records import Records
+from orchestrator.drivers.records import Records
 from orchestrator.model.base import Record
 from orchestrator.model.seams import Result, StepContext
 from orchestrator.model.steps import Inspected, Inspection, Section, Step

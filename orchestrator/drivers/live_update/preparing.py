@@ -5,7 +5,7 @@ from __future__ import annotations
 from orchestrator.drivers.live_update.checking import BASELINE, remember_baseline
 from orchestrator.drivers.live_update.job import Handler, Job, OnceHandler
 from orchestrator.drivers.live_update.kernel import foreign_kernel
-from orchestrator.drivers.live_update.records import drop_tree, make_private_directories
+from orchestrator.drivers.records import drop_tree, make_private_directories
 from orchestrator.handover.kho import with_device
 from orchestrator.model.errors import (
     ErrorClass,

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from orchestrator.drivers.live_update.closing import COMMIT, STATE_TREES
-from orchestrator.drivers.live_update.records import Records, drop_tree, transaction_dir
+from orchestrator.drivers.records import Records, drop_tree, transaction_dir
 from orchestrator.model.errors import MkupgradeError
 from orchestrator.model.outcomes import Outcome
 from orchestrator.model.steps import Section

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from orchestrator.drivers.live_update.parts import Channels, Parts
-from orchestrator.drivers.live_update.records import make_private_directories
+from orchestrator.drivers.records import make_private_directories
 from orchestrator.handover.kho import Session
 from orchestrator.model.errors import MkupgradeError
 from orchestrator.model.host import BootState

@@ -12,7 +12,7 @@ import pytest
 
 from orchestrator.drivers.live_update.driver import LiveUpdateDriver
 from orchestrator.drivers.live_update.parts import Channels, Parts
-from orchestrator.drivers.live_update.records import drop_tree
+from orchestrator.drivers.records import drop_tree
 from orchestrator.model.errors import MkupgradeError, WorkloadError
 from orchestrator.model.host import BootState, WorkloadState
 from orchestrator.model.kinds import Kind

@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.drivers.live_update.closing import COMMIT
 from orchestrator.drivers.live_update.pruning import KEPT, prune
-from orchestrator.drivers.live_update.records import Records
+from orchestrator.drivers.records import Records
 from orchestrator.model.outcomes import Outcome
 from orchestrator.model.steps import Section
 

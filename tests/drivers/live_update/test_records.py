@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.drivers.live_update.records import RecordError, Records, drop_tree
+from orchestrator.drivers.records import RecordError, Records, drop_tree
 from orchestrator.model.errors import MkupgradeError
 from orchestrator.model.steps import Section
 

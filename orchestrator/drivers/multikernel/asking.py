@@ -1,0 +1,153 @@
+"""Step kinds that run commands, checks and files: check-artifacts, run-hook, move-workload, check,
+soak."""
+
+from __future__ import annotations
+
+from orchestrator.checks import Baseline, Checker, soak
+from orchestrator.drivers.multikernel.parts import Handler, Job, absent, partial, present
+from orchestrator.model.errors import ErrorClass, MkupgradeError
+from orchestrator.model.kinds import CheckArtifacts, MoveWorkload, RunChecks, RunHook, SoakParams
+from orchestrator.model.seams import Result
+from orchestrator.model.steps import Inspected
+from orchestrator.system import kernel_image, proc, running, subprocesses
+
+
+class CheckArtifactsHandler(Handler[CheckArtifacts]):
+    def perform(self, job: Job, params: CheckArtifacts) -> Result:
+        image = kernel_image.inspect_instance_image(params.image)
+        wrong = image.error
+        if wrong is None and image.sha256 != params.image_sha256:
+            wrong = f"sha256 is {image.sha256}, and the plan was made for {params.image_sha256}"
+        if wrong is None and image.release != params.release:
+            wrong = f"it holds Linux {image.release}, the plan says {params.release}"
+        demanded = params.signature == "required" or (
+            params.signature == "if-enforced" and running.kexec_state().signature_enforced
+        )
+        if wrong is None and demanded and not image.pe_signed:
+            wrong = "it carries no PE signature"
+        _raise_if(wrong, params.image)
+        if params.initrd is not None:
+            initrd = kernel_image.inspect_initrd(params.initrd)
+            if initrd.error is None and initrd.sha256 != params.initrd_sha256:
+                _raise_if(f"sha256 is {initrd.sha256}, another than planned with", params.initrd)
+            _raise_if(initrd.error, params.initrd)
+        if params.modules is not None:
+            _raise_if(kernel_image.inspect_modules(params.modules).error, params.modules)
+        return {"release": image.release, "sha256": image.sha256}
+
+
+class HookHandler(Handler[RunHook]):
+    """A hook's effect is its own; ours to know is whether it began and whether it ended well."""
+
+    def perform(self, job: Job, params: RunHook) -> Result:
+        hook, name = params.hook, f"hook.{params.hook.name}"
+        job.records.write(name, {"phase": "began", "argv": hook.run})
+        output = _run(job, hook.run, hook.timeout, stopped=True)
+        job.records.write(name, {"phase": "ended", "argv": hook.run})
+        return {"output": output}
+
+    def inspect(self, job: Job, params: RunHook) -> Inspected:
+        record = job.records.read(f"hook.{params.hook.name}")
+        if record is None:
+            return absent("the hook was not started")
+        if record.get("phase") == "ended":
+            return present("the hook ended well")
+        if params.hook.undo is not None:
+            return partial("the hook was started and did not end well")
+        return absent("the hook did not end well; without an undo it has nothing to undo")
+
+    def revert(self, job: Job, params: RunHook) -> Result:
+        hook, name = params.hook, f"hook.{params.hook.name}"
+        if job.records.read(name) is None:
+            return {}
+        if hook.undo is not None:
+            _run(job, hook.undo, hook.timeout)
+        job.records.drop(name)
+        return {"undone": hook.undo is not None}
+
+
+class MoveHandler(Handler[MoveWorkload]):
+    """Stopped there before it is started here: it is never in two places. Both commands may be
+    run again."""
+
+    def perform(self, job: Job, params: MoveWorkload) -> Result:
+        name = f"move.{params.workload}"
+        job.records.write(name, {"phase": "began"})
+        if params.source is not None:
+            _run(job, params.stop, params.timeout, instance=params.source)
+        _run(job, params.start, params.timeout, instance=params.target)
+        job.records.write(name, {"phase": "ended"})
+        return {"instance": params.target}
+
+    def inspect(self, job: Job, params: MoveWorkload) -> Inspected:
+        record = job.records.read(f"move.{params.workload}")
+        if record is None:
+            return absent("it was not stopped")
+        if record.get("phase") == "ended":
+            return present(f"it was started in {params.target}")
+        return partial(f"it was being moved to {params.target}")
+
+    def revert(self, job: Job, params: MoveWorkload) -> Result:
+        name = f"move.{params.workload}"
+        if job.records.read(name) is None:
+            return {}
+        _run(job, params.stop, params.timeout, instance=params.target)
+        if params.source is not None:
+            _run(job, params.start, params.timeout, instance=params.source)
+        job.records.drop(name)
+        return {"instance": params.source}
+
+
+class CheckHandler(Handler[RunChecks]):
+    def perform(self, job: Job, params: RunChecks) -> Result:
+        checker = _checker()
+        hold = checker.require if params.phase == "before" else checker.require_within
+        return {"checks": [it.as_dict() for it in hold(params.checks, job.context.control)]}
+
+
+class SoakHandler(Handler[SoakParams]):
+    def perform(self, job: Job, params: SoakParams) -> Result:
+        report = soak(
+            _checker(),
+            params.checks,
+            job.context.control,
+            duration=params.duration,
+            interval=params.interval,
+            max_failures=params.max_failures,
+        )
+        return report.as_dict()
+
+
+def _checker() -> Checker:
+    """Of the host's kernel, which does not change: what is tainted now was so before."""
+    return Checker(Baseline(tainted=proc.tainted()))
+
+
+def _run(
+    job: Job, argv: list[str], timeout: float, *, instance: str | None = None, stopped: bool = False
+) -> str:
+    context = job.context
+    where = {} if instance is None else {"MKUPGRADE_INSTANCE": instance}
+    done = subprocesses.run(
+        argv,
+        timeout=max(0.1, min(timeout, context.control.remaining())),
+        env={
+            "MKUPGRADE_TRANSACTION": context.transaction,
+            "MKUPGRADE_SECTION": context.section.value,
+            "MKUPGRADE_STEP": job.step.id,
+            **where,
+        },
+        stopped=context.control.stopped if stopped else None,
+    )
+    return done.text[-2000:]
+
+
+def _raise_if(wrong: str | None, path: str) -> None:
+    if wrong is not None:
+        raise MkupgradeError(
+            wrong,
+            where=path,
+            state="nothing was changed",
+            next_command="mkupgrade plan",
+            error_class=ErrorClass.INVALID,
+        )

@@ -1,0 +1,98 @@
+"""The multikernel driver: new generations of instances beside the old ones.
+
+Dispatches each step to the handler of its kind. It holds nothing between steps: what there is, the
+kernel says.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from orchestrator.drivers.multikernel import asking, observing, placing, running
+from orchestrator.drivers.multikernel.kernel import RealKernel
+from orchestrator.drivers.multikernel.parts import Handler, Job, Parts
+from orchestrator.model.errors import NotSupportedError, PlanError
+from orchestrator.model.host import HostState
+from orchestrator.model.kinds import PARAMS, Kind
+from orchestrator.model.seams import Result, StepContext
+from orchestrator.model.spec import UpgradeSpec
+from orchestrator.model.steps import Inspected, Step
+from orchestrator.system.guard import HostGuard
+
+HANDLERS: Mapping[Kind, Handler[Any]] = {
+    Kind.CHECK_ARTIFACTS: asking.CheckArtifactsHandler(),
+    Kind.RUN_HOOK: asking.HookHandler(),
+    Kind.MOVE_WORKLOAD: asking.MoveHandler(),
+    Kind.CHECK: asking.CheckHandler(),
+    Kind.SOAK: asking.SoakHandler(),
+    Kind.CREATE_INSTANCE: placing.CreateHandler(),
+    Kind.REMOVE_INSTANCE: placing.RemoveHandler(),
+    Kind.LOAD_INSTANCE: running.LoadHandler(),
+    Kind.START_INSTANCE: running.StartHandler(),
+    Kind.AWAIT_INSTANCE: running.AwaitHandler(),
+    Kind.COMMIT_INSTANCES: running.CommitHandler(),
+    Kind.HALT_INSTANCE: running.HaltHandler(),
+    Kind.UNLOAD_INSTANCE: running.UnloadHandler(),
+}
+
+
+class MultikernelDriver:
+    """Implements `orchestrator.model.seams.Driver`.
+
+    Args:
+        state_dir: where records of hooks and moved workloads are kept; it need not exist yet.
+        parts: for tests: a double of the kernel, and its clock.
+
+    Raises:
+        NotSupportedError: this kernel is no multikernel kernel.
+    """
+
+    name = "multikernel"
+
+    def __init__(self, state_dir: Path, *, parts: Parts | None = None) -> None:
+        self._state_dir = state_dir
+        if parts is None:
+            parts = Parts(RealKernel(HostGuard.open()), time.monotonic, time.sleep)
+        self._parts = parts
+        observing.refuse_if_not_there(parts.kernel)
+
+    def observe(self, spec: UpgradeSpec) -> HostState:
+        return observing.observe(spec, self._state_dir, self._parts.kernel, self.name)
+
+    def perform(self, step: Step, context: StepContext) -> Result:
+        handler, job, params = self._job(step, context)
+        return handler.perform(job, params)
+
+    def inspect(self, step: Step, context: StepContext) -> Inspected:
+        handler, job, params = self._job(step, context)
+        return handler.inspect(job, params)
+
+    def revert(self, step: Step, context: StepContext) -> Result:
+        handler, job, params = self._job(step, context)
+        return handler.revert(job, params)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _job(self, step: Step, context: StepContext) -> tuple[Handler[Any], Job, Any]:
+        try:
+            kind = Kind(step.kind)
+            handler = HANDLERS[kind]
+        except (ValueError, KeyError):
+            raise NotSupportedError(
+                f"driver {self.name} knows no step of kind {step.kind!r}", where=step.id
+            ) from None
+        try:
+            params = PARAMS[kind].model_validate(step.params)
+        except ValidationError as error:
+            raise PlanError(
+                f"the parameters of this step do not fit its kind {step.kind}",
+                where=step.id,
+                details=tuple(str(problem["msg"]) for problem in error.errors()[:10]),
+            ) from error
+        return handler, Job(step, context, self._parts), params

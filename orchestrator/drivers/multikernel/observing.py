@@ -1,0 +1,115 @@
+"""What the driver sees of the host and its instances: what the kernel says, not our records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from orchestrator.drivers.multikernel.kernel import Kernel
+from orchestrator.drivers.multikernel.probing import Feature, probe
+from orchestrator.drivers.multikernel.seeing import Snapshot, look
+from orchestrator.model.errors import NotSupportedError
+from orchestrator.model.host import (
+    Artifact,
+    Cap,
+    Capability,
+    HostState,
+    InstanceState,
+    PoolState,
+)
+from orchestrator.model.spec import UpgradeSpec
+from orchestrator.system import boot_loaders, capabilities, kernel_image, proc
+from orchestrator.system import running as host_kernel
+
+GRANULE = 128 << 20
+"""By which memory moves on x86 where the kernel does not say."""
+
+
+def observe(spec: UpgradeSpec, state_dir: Path, kernel: Kernel, driver: str) -> HostState:
+    """Look; changes nothing.
+
+    Raises:
+        NotSupportedError: no multikernel kernel. MkupgradeError: it does not come to rest.
+    """
+    now = look(kernel)
+    own = host_kernel.kernel_state()
+    boot, memory = boot_loaders.observe(), proc.memory()
+    found = capabilities.observe(state_dir, own, boot, None)
+    return HostState(
+        driver=driver,
+        machine_id=proc.machine_id(),
+        hostname=proc.hostname(),
+        boot_id=proc.boot_id(),
+        kernel=own,
+        boot=boot,
+        cpus=proc.cpus(),
+        memory_bytes=memory.total,
+        memory_available_bytes=memory.available,
+        signature_enforced=host_kernel.kexec_state().signature_enforced,
+        capabilities={**found, Cap.SIDE_BY_SIDE: side_by_side(kernel, now)},
+        artifacts={it.path: it for it in _artifacts(spec)},
+        pool=_pool(now),
+        instances={
+            name: InstanceState(
+                name=name,
+                id=it.tree.id,
+                status=it.status.value,
+                cpus=list(it.tree.cpus),
+                memory_bytes=it.tree.memory_bytes,
+                devices=[device.address for device in it.tree.pci],
+                cmdline=it.cmdline,
+            )
+            for name, it in now.instances.items()
+        },
+        strategies=["surge"],
+    )
+
+
+def side_by_side(kernel: Kernel, now: Snapshot) -> Capability:
+    """Can generations be run beside each other, and may we?"""
+    pool = probe(kernel)[Feature.POOL]
+    if not pool.available:
+        return pool
+    objections = [*kernel.objections(), *now.oddities()]
+    if objections:
+        return Capability(available=False, reason="; ".join(objections[:3]))
+    return pool
+
+
+def _pool(now: Snapshot) -> PoolState | None:
+    """A part of the pool's memory is its own, for CPUs at rest: less than a granule."""
+    pool = now.pool
+    if not pool.there:
+        return None
+    total = sum(region.size for region in pool.memory)
+    used = sum(it.tree.memory_bytes for it in now.instances.values())
+    granule = pool.granule or GRANULE
+    free = max(0, total - used - 1) // granule * granule
+    return PoolState(
+        cpus=list(pool.cpus),
+        free_cpus=list(pool.free_cpus),
+        memory_bytes=total,
+        free_memory_bytes=free,
+    )
+
+
+def _artifacts(spec: UpgradeSpec) -> Iterator[Artifact]:
+    for path in {str(it.kernel.image) for it in spec.instances}:
+        yield kernel_image.inspect_instance_image(path)
+    for path in {str(it.kernel.initrd) for it in spec.instances if it.kernel.initrd}:
+        yield kernel_image.inspect_initrd(path)
+    for path in {str(it.kernel.modules) for it in spec.instances if it.kernel.modules}:
+        yield kernel_image.inspect_modules(path)
+
+
+def refuse_if_not_there(kernel: Kernel) -> None:
+    """Raises: MkupgradeError with the reason."""
+    reason = kernel.why_not()
+    if reason is not None:
+        raise NotSupportedError(
+            f"this is no multikernel host: {reason}",
+            where="host.driver",
+            state="nothing was changed",
+            next_command="mkupgrade doctor",
+            details=("use host.driver: live-update on a host with one kernel",),
+        )

@@ -1,0 +1,104 @@
+"""What the handlers of the driver stand on, and a job for one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from orchestrator.drivers.multikernel.kernel import Kernel
+from orchestrator.drivers.multikernel.living import Named, Patience
+from orchestrator.drivers.multikernel.seeing import transactions
+from orchestrator.drivers.multikernel.trees.changes import Tag
+from orchestrator.drivers.records import Records
+from orchestrator.model.base import Record
+from orchestrator.model.errors import MkupgradeError
+from orchestrator.model.kinds import Generation
+from orchestrator.model.seams import Result, StepContext
+from orchestrator.model.steps import Inspected, Inspection, Section, Step
+
+P = TypeVar("P", bound=Record)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The kernel, and time: seconds of any beginning."""
+
+    kernel: Kernel
+    now: Callable[[], float]
+    sleep: Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A step, the circumstances, and what to do it with."""
+
+    step: Step
+    context: StepContext
+    parts: Parts
+
+    @property
+    def kernel(self) -> Kernel:
+        return self.parts.kernel
+
+    @property
+    def records(self) -> Records:
+        return self.records_of(self.context.section)
+
+    def records_of(self, section: Section) -> Records:
+        return Records(self.context.state_dir, self.context.transaction, section)
+
+    def patience(self) -> Patience:
+        """Until the attempt's deadline, or until the operator wants it to end."""
+        control, began = self.context.control, self.parts.now()
+        budget = control.remaining()
+
+        def remaining() -> float:
+            return min(budget - (self.parts.now() - began), control.remaining())
+
+        def sleep(seconds: float) -> None:
+            if control.stopped():
+                raise MkupgradeError("stopped on request while waiting", where=self.step.id)
+            self.parts.sleep(seconds)
+
+        return Patience(remaining, sleep)
+
+    def tag(self, *, undoing: bool = False) -> Tag:
+        """One that was never used: attempts of reverts are counted by the kernel's own memory."""
+        name = f"undo.{self.step.id}" if undoing else self.step.id
+        used = [
+            found.tag.attempt
+            for found in transactions(self.kernel)
+            if found.tag is not None
+            and (found.tag.transaction, found.tag.step) == (self.context.transaction, name)
+        ]
+        return Tag(self.context.transaction, name, max(used, default=0) + 1)
+
+
+class Handler(Generic[P]):
+    """Perform, inspect and revert one kind of step. As it stands: a step without an effect."""
+
+    def perform(self, job: Job, params: P) -> Result:
+        raise NotImplementedError
+
+    def inspect(self, job: Job, params: P) -> Inspected:
+        return absent("a step of this kind leaves nothing behind")
+
+    def revert(self, job: Job, params: P) -> Result:
+        return {}
+
+
+def named(generation: Generation) -> Named:
+    return Named(generation.name, generation.id)
+
+
+def present(reason: str, result: dict[str, Any] | None = None) -> Inspected:
+    return Inspected(verdict=Inspection.PRESENT, reason=reason, result=result or {})
+
+
+def absent(reason: str) -> Inspected:
+    return Inspected(verdict=Inspection.ABSENT, reason=reason)
+
+
+def partial(reason: str) -> Inspected:
+    return Inspected(verdict=Inspection.PARTIAL, reason=reason)

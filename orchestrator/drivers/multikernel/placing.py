@@ -1,0 +1,48 @@
+"""Step kinds about an instance's place: create-instance, remove-instance."""
+
+from __future__ import annotations
+
+from orchestrator.drivers.multikernel import changing
+from orchestrator.drivers.multikernel.parts import Handler, Job, absent, present
+from orchestrator.drivers.multikernel.seeing import look
+from orchestrator.drivers.multikernel.trees.changes import CreateInstance, RemoveInstance
+from orchestrator.model import kinds
+from orchestrator.model.seams import Result
+from orchestrator.model.steps import Inspected, Inspection
+
+
+class CreateHandler(Handler[kinds.CreateInstance]):
+    """Told by its tag: an instance of our name that no transaction of ours made is not ours."""
+
+    def perform(self, job: Job, params: kinds.CreateInstance) -> Result:
+        return {"transactions": changing.apply(job.kernel, _creation(params), job.tag())}
+
+    def inspect(self, job: Job, params: kinds.CreateInstance) -> Inspected:
+        return changing.inspect(job.kernel, _creation(params), job.tag())
+
+    def revert(self, job: Job, params: kinds.CreateInstance) -> Result:
+        if self.inspect(job, params).verdict not in (Inspection.PRESENT, Inspection.PARTIAL):
+            return {}
+        removal = RemoveInstance(params.generation.name)
+        return {"transactions": changing.apply(job.kernel, removal, job.tag(undoing=True))}
+
+
+class RemoveHandler(Handler[kinds.RemoveInstance]):
+    """Gone is gone, whoever did it; one of another id is somebody else's."""
+
+    def perform(self, job: Job, params: kinds.RemoveInstance) -> Result:
+        if self.inspect(job, params).verdict is Inspection.PRESENT:
+            return {"transactions": []}
+        removal = RemoveInstance(params.generation.name)
+        return {"transactions": changing.apply(job.kernel, removal, job.tag())}
+
+    def inspect(self, job: Job, params: kinds.RemoveInstance) -> Inspected:
+        seen = look(job.kernel).instances.get(params.generation.name)
+        if seen is None or seen.tree.id != params.generation.id:
+            return present(f"there is no {params.generation.name} of this id")
+        return absent(f"{params.generation.name} is there, {seen.status}")
+
+
+def _creation(params: kinds.CreateInstance) -> CreateInstance:
+    made = params.generation
+    return CreateInstance(made.name, made.id, tuple(params.cpus), params.memory_bytes)

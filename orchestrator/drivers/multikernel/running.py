@@ -1,0 +1,126 @@
+"""Step kinds about an instance's kernel: load, start, await, commit, halt, unload."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from orchestrator.drivers.multikernel import living
+from orchestrator.drivers.multikernel.living import Boot
+from orchestrator.drivers.multikernel.parts import Handler, Job, absent, named, present
+from orchestrator.drivers.multikernel.seeing import Status, look
+from orchestrator.model import kinds
+from orchestrator.model.errors import MkupgradeError
+from orchestrator.model.kinds import Generation
+from orchestrator.model.landing import mark_for
+from orchestrator.model.seams import Result
+from orchestrator.model.steps import Inspected
+
+
+class LoadHandler(Handler[kinds.LoadInstance]):
+    """Told by the command line, which carries the transaction's mark."""
+
+    def perform(self, job: Job, params: kinds.LoadInstance) -> Result:
+        initrd = Path(params.initrd) if params.initrd else None
+        boot = Boot(Path(params.image), params.image_sha256, self._line(job, params), initrd)
+        living.load(job.kernel, named(params.generation), boot, job.patience())
+        return {"cmdline": boot.cmdline}
+
+    def inspect(self, job: Job, params: kinds.LoadInstance) -> Inspected:
+        if _status(job, params.generation) is None:
+            return absent(f"{params.generation.name} is gone, and its image with it")
+        line = self._line(job, params)
+        return living.inspect_loaded(job.kernel, named(params.generation), line)
+
+    def revert(self, job: Job, params: kinds.LoadInstance) -> Result:
+        if _status(job, params.generation) is not None:
+            living.unload(job.kernel, named(params.generation), job.patience())
+        return {}
+
+    @staticmethod
+    def _line(job: Job, params: kinds.LoadInstance) -> str:
+        mark = mark_for(job.context.transaction, job.context.section)
+        before, dashes, init = params.cmdline.partition(" -- ")
+        return f"{before} {mark}{dashes}{init}"
+
+
+class StartHandler(Handler[kinds.StartInstance]):
+    """A kernel that stopped by itself is found absent and started again."""
+
+    def perform(self, job: Job, params: kinds.StartInstance) -> Result:
+        living.start(job.kernel, named(params.generation), job.patience())
+        return {}
+
+    def inspect(self, job: Job, params: kinds.StartInstance) -> Inspected:
+        return _running(job, params.generation)
+
+    def revert(self, job: Job, params: kinds.StartInstance) -> Result:
+        if _status(job, params.generation) is None:
+            return {}
+        forced = living.halt(job.kernel, named(params.generation), job.patience())
+        return {"forced": forced}
+
+
+class AwaitHandler(Handler[kinds.AwaitInstance]):
+    def perform(self, job: Job, params: kinds.AwaitInstance) -> Result:
+        instance = named(params.generation)
+        answer = living.wait_alive(job.kernel, instance, params.port, job.patience())
+        return {"answer": answer.value}
+
+
+class CommitHandler(Handler[kinds.CommitInstances]):
+    """The decision is the journal's; the host is only asked whether the new kernels run."""
+
+    def perform(self, job: Job, params: kinds.CommitInstances) -> Result:
+        for generation in params.generations:
+            found = _running(job, generation)
+            if _status(job, generation) is not Status.ACTIVE:
+                raise MkupgradeError(
+                    f"{generation.name} does not run: {found.reason}",
+                    where=job.step.id,
+                    state="the old generations run",
+                    next_command="mkupgrade status",
+                )
+        return {}
+
+
+class HaltHandler(Handler[kinds.HaltInstance]):
+    """Only behind the commit. It stays loaded: the cheap way back."""
+
+    def perform(self, job: Job, params: kinds.HaltInstance) -> Result:
+        if _status(job, params.generation) is None:
+            return {"skipped": f"{params.generation.name} is gone"}
+        forced = living.halt(job.kernel, named(params.generation), job.patience())
+        note = f"{params.generation.name} did not answer and was forced to halt"
+        return {"forced": True, "warnings": [note]} if forced else {"forced": False}
+
+    def inspect(self, job: Job, params: kinds.HaltInstance) -> Inspected:
+        status = _status(job, params.generation)
+        if status is Status.ACTIVE:
+            return absent(f"{params.generation.name} runs")
+        return present(f"{params.generation.name} is {status or 'gone'}")
+
+
+class UnloadHandler(Handler[kinds.UnloadInstance]):
+    def perform(self, job: Job, params: kinds.UnloadInstance) -> Result:
+        if _status(job, params.generation) is not None:
+            living.unload(job.kernel, named(params.generation), job.patience())
+        return {}
+
+    def inspect(self, job: Job, params: kinds.UnloadInstance) -> Inspected:
+        status = _status(job, params.generation)
+        if status in (Status.ACTIVE, Status.LOADED):
+            return absent(f"{params.generation.name} is {status}")
+        return present(f"{params.generation.name} is {status or 'gone'}")
+
+
+def _running(job: Job, generation: Generation) -> Inspected:
+    status = _status(job, generation)
+    if status is Status.ACTIVE:
+        return present(f"{generation.name} is active")
+    return absent(f"{generation.name} is {status or 'gone'}")
+
+
+def _status(job: Job, generation: Generation) -> Status | None:
+    """None: there is none of this name and id."""
+    seen = look(job.kernel).instances.get(generation.name)
+    return seen.status if seen is not None and seen.tree.id == generation.id else None

@@ -1,0 +1,5 @@
+"""Plans for kernels beside the host's own: each gets a new generation."""
+
+from orchestrator.planning.side_by_side.surge import plan
+
+__all__ = ["plan"]

@@ -1,0 +1,70 @@
+"""Is there room for new generations beside the old ones? Counted before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from orchestrator.model.host import HostState, InstanceState
+from orchestrator.model.quantities import format_size
+from orchestrator.planning.problems import Problems
+
+
+@dataclass(frozen=True)
+class Need:
+    """What one new generation is given."""
+
+    cpus: int
+    memory_bytes: int
+
+
+def check_room(
+    needs: Mapping[str, Need], kept: Iterable[InstanceState], host: HostState, problems: Problems
+) -> None:
+    """Name the shortfall, and what could be done about it.
+
+    Args:
+        needs: by instance of the spec.
+        kept: generations that do not run and could be given up.
+    """
+    pool = host.pool
+    if pool is None:
+        problems.add("strategy.kind", "the host has no pool of CPUs and memory for instances")
+        return
+    cpus = sum(need.cpus for need in needs.values()) - len(pool.free_cpus)
+    memory = sum(need.memory_bytes for need in needs.values()) - pool.free_memory_bytes
+    if cpus <= 0 and memory <= 0:
+        return
+    short = _both(max(cpus, 0), max(memory, 0))
+    free = f"{_cpus(len(pool.free_cpus))} and {format_size(pool.free_memory_bytes)}"
+    problems.add("strategy.kind", f"needs {short} more; free: {free}; {_advice(needs, kept, host)}")
+
+
+def pick_cpus(needs: Mapping[str, Need], host: HostState) -> dict[str, list[int]]:
+    """Free CPUs for each, the lowest first; there is room."""
+    free = iter(sorted(host.pool.free_cpus if host.pool else ()))
+    return {name: [next(free) for _ in range(need.cpus)] for name, need in needs.items()}
+
+
+def _advice(needs: Mapping[str, Need], kept: Iterable[InstanceState], host: HostState) -> str:
+    spare = sorted(it.name for it in kept)
+    if spare:
+        return f"remove {', '.join(spare)}, which does not run, or grow the pool"
+    others = [it for it in host.instances.values() if not _is_of(it.name, needs)]
+    if others:
+        largest = max(others, key=lambda it: (len(it.cpus), it.memory_bytes, it.name))
+        return f"shrink instance {largest.name} or grow the pool"
+    return "grow the pool"
+
+
+def _is_of(name: str, needs: Mapping[str, Need]) -> bool:
+    return name in needs or name.rpartition("-g")[0] in needs
+
+
+def _both(cpus: int, memory: int) -> str:
+    parts = ([_cpus(cpus)] if cpus else []) + ([format_size(memory)] if memory else [])
+    return " and ".join(parts)
+
+
+def _cpus(count: int) -> str:
+    return "1 CPU" if count == 1 else f"{count} CPUs"

@@ -1,0 +1,116 @@
+"""A host with instances web and batch on a double, plans for it, and the real engine."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orchestrator import planning
+from orchestrator.drivers.multikernel.driver import MultikernelDriver
+from orchestrator.drivers.multikernel.parts import Parts
+from orchestrator.engine.identity import Identity
+from orchestrator.engine.journal import Journal
+from orchestrator.engine.report import TransactionReport
+from orchestrator.engine.transaction import Engine
+from orchestrator.model.host import Cap, Capability, HostState
+from orchestrator.model.spec import UpgradeSpec
+from orchestrator.model.steps import StepGraph
+from tests.drivers.multikernel.pretend import GIB, Client
+from tests.support.multikernel.double import Double
+from tests.support.multikernel.kernel import DoubleKernel
+from tests.support.multikernel.settings import NEWER, Variant
+
+RELEASE = "7.1.0-mk3"
+IMAGE = b"\x7fELF\0Linux version 7.1.0-mk3 (a@b) #1 SMP\n\0"
+YES = Capability(available=True, reason="seen")
+
+
+@dataclass
+class Scene:
+    directory: Path
+    client: Client
+
+    @classmethod
+    def make(cls, directory: Path, variant: Variant = NEWER) -> Scene:
+        client = Client.pooled(variant)
+        client.run("web")
+        (directory / "vmlinux").write_bytes(IMAGE)
+        return cls(directory, client)
+
+    @property
+    def double(self) -> Double:
+        return self.client.double
+
+    def driver(self) -> MultikernelDriver:
+        clock = self.double.world.clock
+        parts = Parts(DoubleKernel(self.double), lambda: clock.now, clock.advance)
+        return MultikernelDriver(self.directory, parts=parts)
+
+    def spec(self, **rest: Any) -> UpgradeSpec:
+        kernel = {"image": str(self.directory / "vmlinux"), "release": RELEASE}
+        data = {
+            "api_version": "mkupgrade/v1",
+            "metadata": {"name": "side-by-side"},
+            "host": {"driver": "multikernel", "state_dir": str(self.directory)},
+            "instances": [{"name": "web", "kernel": kernel}],
+            "strategy": {"kind": "surge"},
+            "soak": {"duration": "0s"},
+            "rollback": {"boot_deadline": "60s"},
+        }
+        return UpgradeSpec.model_validate(data | rest)
+
+    def instance(self, name: str, **rest: Any) -> dict[str, Any]:
+        kernel = {"image": str(self.directory / "vmlinux"), "release": RELEASE}
+        size = {"cpus": 1, "memory": "512MiB"}
+        return {"name": name, "kernel": kernel, "resources": size} | rest
+
+    def observe(self, spec: UpgradeSpec) -> HostState:
+        """As seen; with what depends on who runs the tests."""
+        host = self.driver().observe(spec)
+        return host.model_copy(update={"capabilities": host.capabilities | {Cap.ROOT: YES}})
+
+    def plan(self, spec: UpgradeSpec | None = None) -> StepGraph:
+        spec = spec or self.spec()
+        return planning.plan(spec, self.observe(spec))
+
+    def run(self, graph: StepGraph | None = None, driver: Any = None) -> TransactionReport:
+        """Begin with `graph`, or resume what is unfinished."""
+        identity = Identity(boot_id="boot", release="7.0.0-mk2", pid=os.getpid())
+        with (
+            Journal.open(self.directory, volatile=lambda _: None) as journal,
+            Engine(
+                driver or self.driver(), journal, identity=lambda: identity, grace=0.5
+            ) as engine,
+        ):
+            if graph is not None:
+                return engine.run(engine.begin(graph))
+            (unfinished,) = journal.transactions()
+            return engine.resume(unfinished.id)
+
+    def picture(self) -> dict[str, Any]:
+        """CPUs, memory, devices and instances, as the kernel has them."""
+        world = self.double.world
+        return {
+            "free CPUs": sorted(world.free_cpus()),
+            "members": sorted(world.members),
+            "memory": world.memory.total(),
+            "free memory": sum(it.size for it in world.memory.free()),
+            "devices": world.free_pci(),
+            "instances": {
+                it.name: (
+                    it.id,
+                    it.status,
+                    tuple(it.cpus),
+                    tuple(it.regions),
+                    tuple(it.pci),
+                    it.image and hashlib.sha256(it.image.kernel).hexdigest(),
+                )
+                for it in world.instances.values()
+            },
+        }
+
+
+__all__ = ["GIB", "IMAGE", "RELEASE", "Scene"]
