@@ -92,7 +92,7 @@ def look_at_plan(found: Standing, path: Path) -> None:
             found.plan = saved or make_plan(spec, driver)
             if saved is not None:
                 hold_to_host(saved, spec, driver)
-            if driver.name == "live-update":
+            if driver.name != "simulated":
                 found.objections += guard_objections()
     except MkupgradeError as error:
         found.plan_error = error

@@ -114,7 +114,7 @@ def open_driver(spec: UpgradeSpec) -> Driver:
     """The driver that the spec asks for; `auto`: what this host runs.
 
     Raises:
-        NotSupportedError: that driver is not built.
+        NotSupportedError: this host is none for that driver.
     """
     if spec.host.driver == "simulated":
         from orchestrator.cli.journals import refuse_if_closed
@@ -132,13 +132,9 @@ def driver_named(name: str, state_dir: Path) -> Driver:
 
         return SimulatedDriver(state_dir / SIMULATED_HOST)
     if name == "multikernel" or (name == "auto" and _runs_multikernel()):
-        raise NotSupportedError(
-            "the multikernel driver is not built yet",
-            where="host.driver",
-            state="nothing was changed",
-            next_command="mkupgrade doctor",
-            details=("use host.driver: live-update on a host with one kernel",),
-        )
+        from orchestrator.drivers.multikernel.driver import MultikernelDriver
+
+        return MultikernelDriver(state_dir)
     if name in {"auto", "live-update"}:
         from orchestrator.drivers.live_update import LiveUpdateDriver
 

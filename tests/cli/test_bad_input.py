@@ -12,7 +12,7 @@ import pytest
 from orchestrator.cli.main import as_our_error
 from orchestrator.cli.verbs.apply import refuse_if_not_permitted
 from orchestrator.cli.wiring import driver_named
-from orchestrator.model.errors import GuardError, LockedError, NotSupportedError
+from orchestrator.model.errors import GuardError, LockedError
 from orchestrator.model.outcomes import ExitCode
 from orchestrator.system.multikernel import FileSystem
 
@@ -112,11 +112,11 @@ def test_a_report_that_cannot_be_written_is_found_before_anything_happens(mkupgr
     assert not (mkupgrade.state / "journal.db").exists()
 
 
-def test_the_multikernel_driver_says_that_it_is_not_built(mkupgrade: Any) -> None:
+def test_the_multikernel_driver_is_refused_on_any_other_kernel(mkupgrade: Any) -> None:
     text = mkupgrade.spec.read_text(encoding="utf-8")
     mkupgrade.spec.write_text(text.replace("driver: simulated", "driver: multikernel"))
     refused = mkupgrade("plan", mkupgrade.spec, code=1)
-    assert "multikernel driver is not built" in refused.stderr
+    assert "this is no multikernel host: this kernel has no /sys/fs/multikernel" in refused.stderr
 
 
 @pytest.mark.parametrize("reason", [None, "no multikernel file system is mounted"])
@@ -127,8 +127,7 @@ def test_a_host_of_the_multikernel_kernel_is_told_by_its_file_system(
     if reason is not None:
         assert driver_named("auto", tmp_path).name == "live-update"
         return
-    with pytest.raises(NotSupportedError, match="multikernel driver is not built"):
-        driver_named("auto", tmp_path)
+    assert driver_named("auto", tmp_path).name == "multikernel"
 
 
 def test_unknown_and_ambiguous_transactions(mkupgrade: Any) -> None:

@@ -48,7 +48,7 @@ def doctor(call: Call, spec: Path | None, state_dir: Path) -> ExitCode:
         document = host_only(state_dir)
     with closing(open_driver(document)) as driver:
         host = driver.observe(document)
-        guarded = guard_objections() if driver.name == "live-update" else []
+        guarded = guard_objections() if driver.name != "simulated" else []
     problem = _plan_problem(document, host) if spec is not None else None
     if spec is None:
         host = host.model_copy(update={"artifacts": {}})

@@ -66,13 +66,12 @@ def observe(spec: UpgradeSpec, state_dir: Path, kernel: Kernel, driver: str) -> 
 
 
 def side_by_side(kernel: Kernel, now: Snapshot) -> Capability:
-    """Can generations be run beside each other, and may we?"""
+    """Can generations be run beside each other?"""
     pool = probe(kernel)[Feature.POOL]
     if not pool.available:
         return pool
-    objections = [*kernel.objections(), *now.oddities()]
-    if objections:
-        return Capability(available=False, reason="; ".join(objections[:3]))
+    if oddities := now.oddities():
+        return Capability(available=False, reason="; ".join(oddities[:3]))
     return pool
 
 

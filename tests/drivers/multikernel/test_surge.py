@@ -10,11 +10,15 @@ import pytest
 
 from orchestrator.drivers.multikernel.driver import MultikernelDriver
 from orchestrator.drivers.multikernel.trees.changes import CpuChange, CreateInstance, Verb
+from orchestrator.loading import load_spec
 from orchestrator.model.errors import PlanError
 from orchestrator.model.outcomes import Outcome
+from orchestrator.model.spec import Soak
 from tests.drivers.multikernel.surge_scene import GIB, Scene
 from tests.support.memory import in_memory
 from tests.support.multikernel.settings import MK2, Spawn
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
@@ -244,3 +248,23 @@ def test_state_that_would_have_to_travel_is_refused_by_workload(scene: Scene) ->
 def test_a_new_instance_says_its_size_itself(scene: Scene) -> None:
     small = {k: v for k, v in scene.instance("db").items() if k != "resources"}
     assert "instances.db.resources: cpus and memory are needed" in causes(scene, instances=[small])
+
+
+def test_the_example_plan_is_planned_and_carried_out(scene: Scene) -> None:
+    text = (ROOT / "plans" / "multikernel-surge.yaml").read_text(encoding="utf-8")
+    for there, here in {
+        "/boot/vmlinux-7.1.0-mk3": str(scene.directory / "vmlinux"),
+        "/etc/mkupgrade/traffic": "/bin/true",
+        "kerf exec": "true",
+    }.items():
+        assert there in text
+        text = text.replace(there, here)
+    spec = load_spec(text, "plan.yaml")
+    graph = scene.plan(
+        spec.model_copy(update={"checks": [], "soak": Soak.model_validate({"duration": "0s"})})
+    )
+    assert ("await-instance/db-g1", "check-artifacts/web") in graph.edges
+    assert scene.run(graph).outcome is Outcome.COMMITTED
+    assert states(scene) == {
+        "web": "loaded", "web-g2": "active", "db-g1": "active", "batch-g1": "active",
+    }  # fmt: skip
