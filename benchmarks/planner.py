@@ -28,7 +28,9 @@ from orchestrator.model.host import (
     Cap,
     Capability,
     HostState,
+    InstanceState,
     KernelState,
+    PoolState,
     WorkloadState,
 )
 from orchestrator.model.spec import UpgradeSpec
@@ -131,6 +133,56 @@ def measure(count: int) -> tuple[int, dict[str, float]]:
     return len(graph.steps), least(calls)
 
 
+def make_side_by_side(instances: int, workloads: int) -> tuple[UpgradeSpec, HostState]:
+    """A surge of instances, with workloads that are stopped there and started here."""
+    names = [f"i{n}" for n in range(instances)]
+    kernel = {"image": IMAGE, "release": "7.3.4"}
+    migrate = {"method": "restart", "stop": ["stop"], "start": ["start"]}
+    spec = UpgradeSpec.model_validate(
+        {
+            "api_version": "mkupgrade/v1",
+            "metadata": {"name": "benchmark"},
+            "instances": [
+                {"name": n, "kernel": kernel, "resources": {"cpus": 1, "memory": "1GiB"}}
+                for n in names
+            ],
+            "workloads": [
+                {
+                    "name": f"w{n}",
+                    "instance": names[n % instances],
+                    "find": {"cmdline": "w"},
+                    "migrate": migrate,
+                }
+                for n in range(workloads)
+            ],
+            "rollback": {"deadline": "30d"},
+            "strategy": {"kind": "surge"},
+        }
+    )
+    _, host = make(0)
+    state = {
+        "pool": PoolState(
+            cpus=list(range(2 * instances)),
+            free_cpus=list(range(instances)),
+            memory_bytes=2 * instances << 30,
+            free_memory_bytes=instances << 30,
+        ),
+        "instances": {
+            name: InstanceState(
+                name=name,
+                id=2 + n,
+                status="active",
+                cpus=[instances + n],
+                memory_bytes=1 << 30,
+                cmdline="",
+            )
+            for n, name in enumerate(names)
+        },
+        "strategies": ["surge"],
+    }
+    return spec, host.model_copy(update=state)
+
+
 def main(arguments: list[str] | None = None) -> None:
     sizes = [int(a) for a in (sys.argv[1:] if arguments is None else arguments)] or SIZES
     print("CPU ms".ljust(10) + "".join(f"{name:>10}" for name in NAMES), end="")
@@ -147,6 +199,14 @@ def main(arguments: list[str] | None = None) -> None:
             row += f"{grown:>10.2f}"
         print(row, flush=True)
         before = steps, plan
+    instances, workloads = 200, 2_000
+    spec, host = make_side_by_side(instances, workloads)
+    steps = len(planning.plan(spec, host).steps)
+    found = least({"plan": lambda: planning.plan(spec, host)})["plan"]
+    print(
+        f"{steps:,} steps of a surge, {instances} instances, {workloads:,} workloads: "
+        f"{found * 1e3:.1f} ms"
+    )
 
 
 if __name__ == "__main__":

@@ -98,8 +98,17 @@ class SectionBuilder:
         self.edges += [(full[a][-1].id, full[b][0].id) for a, b in pairs]
         self._last = [steps[-1].id for name, steps in full.items() if name not in has_later]
 
-    def fan(self, steps: Mapping[str, Step], after: Iterable[tuple[str, str]]) -> None:
-        """Put steps behind everything so far; `after` holds (earlier, later) among their keys."""
+    def fan(
+        self,
+        steps: Mapping[str, Step],
+        after: Iterable[tuple[str, str]],
+        behind: Mapping[str, str] | None = None,
+    ) -> None:
+        """Put steps behind everything so far; `after` holds (earlier, later) among their keys.
+
+        Args:
+            behind: key -> id of the one step so far that it waits for, instead of for all.
+        """
         if not steps:
             return
         has_earlier: set[str] = set()
@@ -111,6 +120,13 @@ class SectionBuilder:
             inner.append((steps[earlier].id, steps[later].id))
         first = [step.id for name, step in steps.items() if name not in has_earlier]
         self.steps += steps.values()
-        self.edges += [(earlier, later) for earlier in self._last for later in first]
+        open_ends: list[str] = []
+        if behind is None:
+            self.edges += [(earlier, later) for earlier in self._last for later in first]
+        else:
+            self.edges += [(behind[name], step.id) for name, step in steps.items()]
+            taken = set(behind.values())
+            open_ends = [end for end in self._last if end not in taken]
         self.edges += inner
-        self._last = [step.id for name, step in steps.items() if name not in has_later]
+        ends = [step.id for name, step in steps.items() if name not in has_later]
+        self._last = [*open_ends, *ends]

@@ -169,10 +169,16 @@ def _step(b: SectionBuilder, kind: Kind, about: Generation, title: str, params: 
 
 
 def _move_workloads(b: SectionBuilder, c: Choices) -> None:
-    """In the order of `after`: what others rest on is moved first."""
+    """In the order of `after`: what others rest on is moved first. Each waits for its own new
+    generation only, unless hooks come before all of them."""
     moved = {w.name: w for w in c.spec.workloads if w.instance in c.changed}
     pairs = [(e, w.name) for w in moved.values() for e in w.after if e in moved]
-    b.fan({name: _move(b, c, w) for name, w in moved.items()}, list(dict.fromkeys(pairs)))
+    steps = {name: _move(b, c, w) for name, w in moved.items()}
+    own = {
+        name: f"{Kind.AWAIT_INSTANCE.value}/{c.changed[w.instance].new.name}"
+        for name, w in moved.items()
+    }
+    b.fan(steps, list(dict.fromkeys(pairs)), None if c.spec.hooks.before else own)
 
 
 def _move(b: SectionBuilder, c: Choices, w: Workload) -> Step:

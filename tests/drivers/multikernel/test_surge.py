@@ -268,3 +268,12 @@ def test_the_example_plan_is_planned_and_carried_out(scene: Scene) -> None:
     assert states(scene) == {
         "web": "loaded", "web-g2": "active", "db-g1": "active", "batch-g1": "active",
     }  # fmt: skip
+
+
+def test_a_workload_waits_for_its_own_generation_only(scene: Scene) -> None:
+    spec = moved(scene, instances=[scene.instance("web"), scene.instance("db")])
+    graph = scene.plan(spec)
+    earlier = {before for before, behind in graph.edges if behind == "move-workload/db"}
+    assert earlier == {"await-instance/web-g2"}
+    commit = {before for before, behind in graph.edges if behind.startswith("commit-instances/")}
+    assert commit == {"move-workload/db", "await-instance/db-g1"}
