@@ -71,7 +71,7 @@ def test_without_a_keep_time_the_old_generation_goes_at_once(scene: Scene) -> No
     assert sorted(scene.double.world.free_cpus()) == [8, 10, 16, 18, 20, 22]
 
 
-def test_an_old_generation_that_hangs_is_forced_and_the_report_says_so(scene: Scene) -> None:
+def test_an_old_generation_that_hangs_is_forced_to_halt(scene: Scene) -> None:
     life = scene.double.world.instances["web"].life
     assert life is not None
     life.spawn = Spawn(wedges_at=0)
