@@ -143,6 +143,8 @@ class InstanceState(Record):
     devices: list[str] = []
     cmdline: str | None = None
     """Of the image that is loaded in it; None: there is none."""
+    not_remade: str | None = None
+    """Why it could not be made again as it is once it is removed; None: it could."""
 
 
 class HostState(Record):

@@ -35,6 +35,8 @@ class Kind(StrEnum):
     START_INSTANCE = "start-instance"
     AWAIT_INSTANCE = "await-instance"
     MOVE_WORKLOAD = "move-workload"
+    STOP_WORKLOAD = "stop-workload"
+    START_WORKLOAD = "start-workload"
     COMMIT_INSTANCES = "commit-instances"
     HALT_INSTANCE = "halt-instance"
     UNLOAD_INSTANCE = "unload-instance"
@@ -193,6 +195,8 @@ class CreateInstance(Record):
     cpus: list[int]
     """Physical ids."""
     memory_bytes: int
+    devices: list[str] = []
+    """PCI addresses."""
 
 
 class LoadInstance(Record):
@@ -234,6 +238,26 @@ class MoveWorkload(Record):
     timeout: float
 
 
+class StopWorkload(Record):
+    """Stop a workload in the generation that goes, by its own command. Revert: start it there."""
+
+    workload: str
+    stop: list[str]
+    start: list[str]
+    instance: str
+    timeout: float
+
+
+class StartWorkload(Record):
+    """Start a workload in the generation that came. Revert: stop it there."""
+
+    workload: str
+    stop: list[str]
+    start: list[str]
+    instance: str
+    timeout: float
+
+
 class CommitInstances(Record):
     """From here on the old generations may go. All new ones must run still."""
 
@@ -241,22 +265,39 @@ class CommitInstances(Record):
 
 
 class HaltInstance(Record):
-    """Behind the commit: halt a generation, by force if it does not answer. Its image stays
-    loaded: the way back."""
+    """Halt a generation, by force if it does not answer. Its image stays loaded. Revert, before the
+    commit: start it and wait until it answers."""
 
     generation: Generation
+    back: AwaitInstance | None = None
+    """None: behind the commit."""
+
+
+class LoadedImage(Record):
+    """What an instance has loaded, so that it can be loaded again."""
+
+    image: str
+    image_sha256: str
+    initrd: str | None
+    cmdline: str
+    """As it was, with every mark."""
 
 
 class UnloadInstance(Record):
-    """Behind the commit: drop a generation's image. None is fine."""
+    """Drop a generation's image. None is fine. Revert, before the commit: load what it had."""
 
     generation: Generation
+    back: LoadedImage | None = None
+    """None: behind the commit."""
 
 
 class RemoveInstance(Record):
-    """Behind the commit: give a generation's CPUs, memory and devices back to the pool."""
+    """Give a generation's CPUs, memory and devices back to the pool. Revert, before the commit:
+    make it again, as it was."""
 
     generation: Generation
+    back: CreateInstance | None = None
+    """None: behind the commit."""
 
 
 PARAMS: dict[Kind, type[Record]] = {
@@ -280,6 +321,8 @@ PARAMS: dict[Kind, type[Record]] = {
     Kind.START_INSTANCE: StartInstance,
     Kind.AWAIT_INSTANCE: AwaitInstance,
     Kind.MOVE_WORKLOAD: MoveWorkload,
+    Kind.STOP_WORKLOAD: StopWorkload,
+    Kind.START_WORKLOAD: StartWorkload,
     Kind.COMMIT_INSTANCES: CommitInstances,
     Kind.HALT_INSTANCE: HaltInstance,
     Kind.UNLOAD_INSTANCE: UnloadInstance,

@@ -19,7 +19,7 @@ def check_admission(spec: UpgradeSpec, host: HostState, problems: Problems) -> N
         )
     elif kind == "rolling":
         problems.add("strategy.kind", 'plans for "rolling" are not built')
-    if len(spec.instances) == 1 or (kind == "surge" and kind in host.strategies):
+    if len(spec.instances) == 1 or (kind != "in-place" and kind in host.strategies):
         return
     names = ", ".join(i.name for i in spec.instances)
     if side_by_side.available:

@@ -10,11 +10,11 @@ from orchestrator.planning.problems import Problems
 def check_artifacts(instance: Instance, host: HostState, problems: Problems) -> None:
     """Add a line for everything that is wrong with image, initrd and modules."""
     kernel = instance.kernel
-    image = _usable(str(kernel.image), host, problems)
+    image = usable(str(kernel.image), host, problems)
     if image is not None:
         _check_image(image, kernel, host, problems)
     if kernel.initrd is not None:
-        initrd = _usable(str(kernel.initrd), host, problems)
+        initrd = usable(str(kernel.initrd), host, problems)
         if initrd is not None:
             _check_sha256(initrd, kernel.initrd_sha256, problems)
     elif kernel.initrd_sha256 is not None:
@@ -22,7 +22,7 @@ def check_artifacts(instance: Instance, host: HostState, problems: Problems) -> 
             f"instances.{instance.name}.kernel.initrd_sha256", "is given, but no initrd is named"
         )
     if kernel.modules is not None:
-        _usable(str(kernel.modules), host, problems)
+        usable(str(kernel.modules), host, problems)
 
 
 def signature_problem(artifact: Artifact, kernel: Kernel, host: HostState) -> str | None:
@@ -50,7 +50,8 @@ def _check_image(image: Artifact, kernel: Kernel, host: HostState, problems: Pro
         problems.add(image.path, unsigned)
 
 
-def _usable(path: str, host: HostState, problems: Problems) -> Artifact | None:
+def usable(path: str, host: HostState, problems: Problems) -> Artifact | None:
+    """A file as it was read; None: it was not, or badly, and a line says so."""
     artifact = host.artifacts.get(path)
     if artifact is None:
         problems.add(path, f"driver {host.driver} did not look at it")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.model.base import Record
@@ -12,6 +13,23 @@ from orchestrator.model.kinds import Kind
 from orchestrator.model.spec import Retry, RetryPolicy
 from orchestrator.model.steps import Reversibility, Section, Step
 from orchestrator.planning import policies
+
+
+@dataclass(frozen=True)
+class Strand:
+    """Steps that belong together: `first` comes before all others, and each of them before one of
+    `ends`."""
+
+    steps: Sequence[Step]
+    edges: Sequence[tuple[str, str]]
+    first: str
+    ends: Sequence[str]
+
+    @classmethod
+    def of(cls, row: Sequence[Step]) -> Strand:
+        """One after the other; at least one."""
+        ids = [step.id for step in row]
+        return cls(row, list(itertools.pairwise(ids)), ids[0], ids[-1:])
 
 
 class SectionBuilder:
@@ -70,7 +88,10 @@ class SectionBuilder:
 
     def then(self, kind: Kind, about: str, title: str, params: Record, **rest: Any) -> None:
         """Make a step and put it behind everything so far."""
-        step = self.make(kind, about, title, params, **rest)
+        self.put(self.make(kind, about, title, params, **rest))
+
+    def put(self, step: Step) -> None:
+        """Put a step behind everything so far."""
         self.steps.append(step)
         self.edges += [(earlier, step.id) for earlier in self._last]
         self._last = [step.id]
@@ -79,24 +100,23 @@ class SectionBuilder:
         """Make a step in no order with any other of the section: neither keeps the other back."""
         self.steps.append(self.make(kind, about, title, params, **rest))
 
-    def strands(
-        self, strands: Mapping[str, Sequence[Step]], after: Iterable[tuple[str, str]] = ()
-    ) -> None:
-        """Put rows of steps behind everything so far, side by side; `after` holds (earlier, later)
-        among their keys: the earlier row is done before the later one begins."""
-        full = {name: steps for name, steps in strands.items() if steps}
-        if not full:
+    def strands(self, strands: Mapping[str, Strand], after: Iterable[tuple[str, str]] = ()) -> None:
+        """Put strands behind everything so far, side by side; `after` holds (earlier, later) among
+        their keys: the earlier one is done before the later one begins."""
+        if not strands:
             return
-        pairs = [(a, b) for a, b in after if a in full and b in full]
+        pairs = list(after)
         has_earlier, has_later = {b for _, b in pairs}, {a for a, _ in pairs}
-        for name, steps in full.items():
-            self.steps += steps
-            ids = [step.id for step in steps]
-            self.edges += itertools.pairwise(ids)
+        for name, strand in strands.items():
+            self.steps += strand.steps
+            self.edges += strand.edges
             if name not in has_earlier:
-                self.edges += [(earlier, ids[0]) for earlier in self._last]
-        self.edges += [(full[a][-1].id, full[b][0].id) for a, b in pairs]
-        self._last = [steps[-1].id for name, steps in full.items() if name not in has_later]
+                self.edges += [(earlier, strand.first) for earlier in self._last]
+        for a, b in pairs:
+            self.edges += [(end, strands[b].first) for end in strands[a].ends]
+        self._last = [
+            end for name, it in strands.items() if name not in has_later for end in it.ends
+        ]
 
     def fan(
         self,

@@ -9,7 +9,7 @@ from orchestrator.model.host import Cap
 from orchestrator.model.kinds import Kind
 from orchestrator.model.quantities import format_duration
 from orchestrator.model.spec import Check, Hook, Soak
-from orchestrator.model.steps import Reversibility, Section
+from orchestrator.model.steps import Reversibility, Section, Step
 from orchestrator.planning import estimates, policies, requirements
 from orchestrator.planning.builder import SectionBuilder
 from orchestrator.planning.decisions import Decisions, count
@@ -221,11 +221,14 @@ def retrieve(b: SectionBuilder, d: Decisions) -> None:
 
 
 def checks(b: SectionBuilder, phase: str, checks: list[Check], where: str) -> None:
-    if not checks:
-        return
-    b.then(
+    if checks:
+        b.put(make_checks(b, phase, checks, where, phase))
+
+
+def make_checks(b: SectionBuilder, phase: str, checks: list[Check], where: str, about: str) -> Step:
+    return b.make(
         Kind.CHECK,
-        phase,
+        about,
         f"Run {count(checks, 'check')} {where}",
         kinds.RunChecks.model_validate({"phase": phase, "checks": checks}),
         estimate=CHECK_TIME * len(checks),

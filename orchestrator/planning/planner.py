@@ -33,7 +33,7 @@ def plan(spec: UpgradeSpec, host: HostState) -> StepGraph:
     problems = Problems()
     check_admission(spec, host, problems)
     problems.raise_if_any("this host cannot carry out this spec", next_command=NEXT)
-    if spec.strategy.kind == "surge":
+    if spec.strategy.kind in side_by_side.STRATEGIES:
         graph = side_by_side.plan(spec, host, _intent(spec, spec.digest(), host))
         check_shape(graph)
         _check_deadline(graph)

@@ -26,6 +26,8 @@ CLASSES: dict[Kind, str] = {
     Kind.START_INSTANCE: "kernel",
     Kind.AWAIT_INSTANCE: "default",
     Kind.MOVE_WORKLOAD: "workload",
+    Kind.STOP_WORKLOAD: "workload",
+    Kind.START_WORKLOAD: "workload",
     Kind.COMMIT_INSTANCES: "default",
     Kind.HALT_INSTANCE: "kernel",
     Kind.UNLOAD_INSTANCE: "kernel",

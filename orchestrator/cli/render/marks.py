@@ -51,6 +51,8 @@ def mark_of(step: Step) -> Mark:
         return PIVOT
     if step.reversibility is Reversibility.COMMIT:
         return COMMIT
+    if step.params.get("back"):
+        return CHANGE
     try:
         return _BY_KIND.get(Kind(step.kind), CHANGE)
     except ValueError:

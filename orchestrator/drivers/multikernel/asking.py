@@ -1,15 +1,27 @@
-"""Step kinds that run commands, checks and files: check-artifacts, run-hook, move-workload, check,
-soak."""
+"""Step kinds that run commands, checks and files: check-artifacts, run-hook, move-, stop- and
+start-workload, check, soak."""
 
 from __future__ import annotations
+
+from typing import TypeVar
 
 from orchestrator.checks import Baseline, Checker, soak
 from orchestrator.drivers.multikernel.parts import Handler, Job, absent, partial, present
 from orchestrator.model.errors import ErrorClass, MkupgradeError
-from orchestrator.model.kinds import CheckArtifacts, MoveWorkload, RunChecks, RunHook, SoakParams
+from orchestrator.model.kinds import (
+    CheckArtifacts,
+    MoveWorkload,
+    RunChecks,
+    RunHook,
+    SoakParams,
+    StartWorkload,
+    StopWorkload,
+)
 from orchestrator.model.seams import Result
 from orchestrator.model.steps import Inspected
 from orchestrator.system import kernel_image, proc, running, subprocesses
+
+W = TypeVar("W", MoveWorkload, StopWorkload, StartWorkload)
 
 
 class CheckArtifactsHandler(Handler[CheckArtifacts]):
@@ -66,36 +78,81 @@ class HookHandler(Handler[RunHook]):
         return {"undone": hook.undo is not None}
 
 
-class MoveHandler(Handler[MoveWorkload]):
-    """Stopped there before it is started here: it is never in two places. Both commands may be
-    run again."""
+class _PlaceHandler(Handler[W]):
+    """A workload's own commands, which may be run again; a record says whether they began and
+    whether they ended well."""
 
-    def perform(self, job: Job, params: MoveWorkload) -> Result:
-        name = f"move.{params.workload}"
+    verb: str
+    there: str
+    """Where the workload is then, in words; with the parameters."""
+
+    def forth(self, job: Job, params: W) -> None:
+        raise NotImplementedError
+
+    def back(self, job: Job, params: W) -> None:
+        raise NotImplementedError
+
+    def perform(self, job: Job, params: W) -> Result:
+        name = self._record(params)
         job.records.write(name, {"phase": "began"})
+        self.forth(job, params)
+        job.records.write(name, {"phase": "ended"})
+        return {}
+
+    def inspect(self, job: Job, params: W) -> Inspected:
+        record = job.records.read(self._record(params))
+        where = self.there.format(**params.model_dump())
+        if record is None:
+            return absent(f"no command was run for it to be {where}")
+        if record.get("phase") == "ended":
+            return present(f"it was {where}")
+        return partial(f"it was being {where}")
+
+    def revert(self, job: Job, params: W) -> Result:
+        name = self._record(params)
+        if job.records.read(name) is not None:
+            self.back(job, params)
+            job.records.drop(name)
+        return {}
+
+    def _record(self, params: W) -> str:
+        return f"{self.verb}.{params.workload}"
+
+
+class MoveHandler(_PlaceHandler[MoveWorkload]):
+    """Stopped there before it is started here: it is never in two places."""
+
+    verb, there = "move", "moved to {target}"
+
+    def forth(self, job: Job, params: MoveWorkload) -> None:
         if params.source is not None:
             _run(job, params.stop, params.timeout, instance=params.source)
         _run(job, params.start, params.timeout, instance=params.target)
-        job.records.write(name, {"phase": "ended"})
-        return {"instance": params.target}
 
-    def inspect(self, job: Job, params: MoveWorkload) -> Inspected:
-        record = job.records.read(f"move.{params.workload}")
-        if record is None:
-            return absent("it was not stopped")
-        if record.get("phase") == "ended":
-            return present(f"it was started in {params.target}")
-        return partial(f"it was being moved to {params.target}")
-
-    def revert(self, job: Job, params: MoveWorkload) -> Result:
-        name = f"move.{params.workload}"
-        if job.records.read(name) is None:
-            return {}
+    def back(self, job: Job, params: MoveWorkload) -> None:
         _run(job, params.stop, params.timeout, instance=params.target)
         if params.source is not None:
             _run(job, params.start, params.timeout, instance=params.source)
-        job.records.drop(name)
-        return {"instance": params.source}
+
+
+class StopHandler(_PlaceHandler[StopWorkload]):
+    verb, there = "stop", "stopped in {instance}"
+
+    def forth(self, job: Job, params: StopWorkload) -> None:
+        _run(job, params.stop, params.timeout, instance=params.instance)
+
+    def back(self, job: Job, params: StopWorkload) -> None:
+        _run(job, params.start, params.timeout, instance=params.instance)
+
+
+class StartHandler(_PlaceHandler[StartWorkload]):
+    verb, there = "start", "started in {instance}"
+
+    def forth(self, job: Job, params: StartWorkload) -> None:
+        _run(job, params.start, params.timeout, instance=params.instance)
+
+    def back(self, job: Job, params: StartWorkload) -> None:
+        _run(job, params.stop, params.timeout, instance=params.instance)
 
 
 class CheckHandler(Handler[RunChecks]):

@@ -161,6 +161,9 @@ def _created(change: CreateInstance, now: Snapshot) -> Iterator[tuple[str, bool]
         yield f"CPU {cpu} in {change.name}", has is not None and cpu in has.cpus
     size = 0 if has is None else has.memory_bytes
     yield f"{change.memory_bytes >> 20} MiB in {change.name}", size == change.memory_bytes
+    devices = _devices(change.name, now) if has is not None else set()
+    for address in change.pci:
+        yield f"device {address} in {change.name}", address in devices
 
 
 def _cpus(target: str | None, now: Snapshot) -> set[int]:

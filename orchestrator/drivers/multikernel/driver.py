@@ -28,6 +28,8 @@ HANDLERS: Mapping[Kind, Handler[Any]] = {
     Kind.CHECK_ARTIFACTS: asking.CheckArtifactsHandler(),
     Kind.RUN_HOOK: asking.HookHandler(),
     Kind.MOVE_WORKLOAD: asking.MoveHandler(),
+    Kind.STOP_WORKLOAD: asking.StopHandler(),
+    Kind.START_WORKLOAD: asking.StartHandler(),
     Kind.CHECK: asking.CheckHandler(),
     Kind.SOAK: asking.SoakHandler(),
     Kind.CREATE_INSTANCE: placing.CreateHandler(),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from orchestrator.drivers.multikernel.kernel import Kernel
 from orchestrator.drivers.multikernel.probing import Feature, probe
-from orchestrator.drivers.multikernel.seeing import Snapshot, look
+from orchestrator.drivers.multikernel.seeing import SeenInstance, Snapshot, look
 from orchestrator.model.errors import NotSupportedError
 from orchestrator.model.host import (
     Artifact,
@@ -58,10 +58,11 @@ def observe(spec: UpgradeSpec, state_dir: Path, kernel: Kernel, driver: str) -> 
                 memory_bytes=it.tree.memory_bytes,
                 devices=[device.address for device in it.tree.pci],
                 cmdline=it.cmdline,
+                not_remade=_not_remade(it),
             )
             for name, it in now.instances.items()
         },
-        strategies=["surge"],
+        strategies=["surge", "replace"],
     )
 
 
@@ -92,7 +93,20 @@ def _pool(now: Snapshot) -> PoolState | None:
     )
 
 
+def _not_remade(seen: SeenInstance) -> str | None:
+    """An overlay gives one piece of memory of the kernel's choice, and PCI devices."""
+    if seen.tree.platform:
+        return "it has a platform device, which cannot be given to an instance by an overlay"
+    if len(seen.regions) > 1:
+        return f"its memory is in {len(seen.regions)} pieces, and it would be given one"
+    return None
+
+
 def _artifacts(spec: UpgradeSpec) -> Iterator[Artifact]:
+    if old := spec.rollback.kernel:
+        yield kernel_image.inspect_instance_image(str(old.image))
+        if old.initrd is not None:
+            yield kernel_image.inspect_initrd(str(old.initrd))
     for path in {str(it.kernel.image) for it in spec.instances}:
         yield kernel_image.inspect_instance_image(path)
     for path in {str(it.kernel.initrd) for it in spec.instances if it.kernel.initrd}:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from orchestrator.drivers.multikernel import changing
-from orchestrator.drivers.multikernel.parts import Handler, Job, absent, present
+from orchestrator.drivers.multikernel.parts import Handler, Job, absent, partial, present
 from orchestrator.drivers.multikernel.seeing import look
 from orchestrator.drivers.multikernel.trees.changes import CreateInstance, RemoveInstance
 from orchestrator.model import kinds
 from orchestrator.model.seams import Result
 from orchestrator.model.steps import Inspected, Inspection
+
+_TRIES = 3
+"""Of making an old generation again, which may fail in part."""
 
 
 class CreateHandler(Handler[kinds.CreateInstance]):
@@ -40,9 +43,35 @@ class RemoveHandler(Handler[kinds.RemoveInstance]):
         seen = look(job.kernel).instances.get(params.generation.name)
         if seen is None or seen.tree.id != params.generation.id:
             return present(f"there is no {params.generation.name} of this id")
+        if params.back is not None:
+            again = changing.inspect(job.kernel, _creation(params.back), job.tag(undoing=True))
+            if again.verdict is Inspection.PARTIAL:
+                return partial(f"{params.generation.name} was made again in part: {again.reason}")
         return absent(f"{params.generation.name} is there, {seen.status}")
+
+    def revert(self, job: Job, params: kinds.RemoveInstance) -> Result:
+        """What was made in part is removed and made anew: a CPU may be dropped once only."""
+        if params.back is None:
+            return {}
+        made: list[int] = []
+        for tries_left in reversed(range(_TRIES)):
+            found = self.inspect(job, params).verdict
+            if found is Inspection.ABSENT:
+                break
+            if found is Inspection.PARTIAL:
+                removal = RemoveInstance(params.generation.name)
+                made += changing.apply(job.kernel, removal, job.tag(undoing=True))
+            try:
+                made += changing.apply(job.kernel, _creation(params.back), job.tag(undoing=True))
+                break
+            except changing.ChangeFailedError:
+                if not tries_left:
+                    raise
+        return {"transactions": made}
 
 
 def _creation(params: kinds.CreateInstance) -> CreateInstance:
     made = params.generation
-    return CreateInstance(made.name, made.id, tuple(params.cpus), params.memory_bytes)
+    return CreateInstance(
+        made.name, made.id, tuple(params.cpus), params.memory_bytes, pci=tuple(params.devices)
+    )

@@ -1,4 +1,7 @@
-"""Step kinds about an instance's kernel: load, start, await, commit, halt, unload."""
+"""Step kinds about an instance's kernel: load, start, await, commit, halt, unload.
+
+Halt and unload are reverted only where their parameters say how: behind the commit they do not.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from orchestrator.model.errors import MkupgradeError
 from orchestrator.model.kinds import Generation
 from orchestrator.model.landing import mark_for
 from orchestrator.model.seams import Result
-from orchestrator.model.steps import Inspected
+from orchestrator.model.steps import Inspected, Inspection
 
 
 class LoadHandler(Handler[kinds.LoadInstance]):
@@ -77,14 +80,14 @@ class CommitHandler(Handler[kinds.CommitInstances]):
                 raise MkupgradeError(
                     f"{generation.name} does not run: {found.reason}",
                     where=job.step.id,
-                    state="the old generations run",
+                    state="nothing was committed",
                     next_command="mkupgrade status",
                 )
         return {}
 
 
 class HaltHandler(Handler[kinds.HaltInstance]):
-    """Only behind the commit. It stays loaded: the cheap way back."""
+    """It stays loaded: the cheap way back."""
 
     def perform(self, job: Job, params: kinds.HaltInstance) -> Result:
         if _status(job, params.generation) is None:
@@ -99,6 +102,15 @@ class HaltHandler(Handler[kinds.HaltInstance]):
             return absent(f"{params.generation.name} runs")
         return present(f"{params.generation.name} is {status or 'gone'}")
 
+    def revert(self, job: Job, params: kinds.HaltInstance) -> Result:
+        if params.back is None:
+            return {}
+        instance, patience = named(params.generation), job.patience()
+        if _status(job, params.generation) is not Status.ACTIVE:
+            living.start(job.kernel, instance, patience)
+        answer = living.wait_alive(job.kernel, instance, params.back.port, patience)
+        return {"answer": answer.value}
+
 
 class UnloadHandler(Handler[kinds.UnloadInstance]):
     def perform(self, job: Job, params: kinds.UnloadInstance) -> Result:
@@ -108,9 +120,23 @@ class UnloadHandler(Handler[kinds.UnloadInstance]):
 
     def inspect(self, job: Job, params: kinds.UnloadInstance) -> Inspected:
         status = _status(job, params.generation)
-        if status in (Status.ACTIVE, Status.LOADED):
-            return absent(f"{params.generation.name} is {status}")
-        return present(f"{params.generation.name} is {status or 'gone'}")
+        if status not in (Status.ACTIVE, Status.LOADED):
+            return present(f"{params.generation.name} is {status or 'gone'}")
+        if params.back is not None:
+            instance = named(params.generation)
+            found = living.inspect_loaded(job.kernel, instance, params.back.cmdline)
+            if found.verdict is Inspection.UNKNOWN:
+                return found
+        return absent(f"{params.generation.name} is {status}")
+
+    def revert(self, job: Job, params: kinds.UnloadInstance) -> Result:
+        back = params.back
+        if back is None or _status(job, params.generation) is Status.LOADED:
+            return {}
+        initrd = Path(back.initrd) if back.initrd else None
+        boot = Boot(Path(back.image), back.image_sha256, back.cmdline, initrd)
+        living.load(job.kernel, named(params.generation), boot, job.patience())
+        return {"cmdline": boot.cmdline}
 
 
 def _running(job: Job, generation: Generation) -> Inspected:

@@ -16,8 +16,9 @@ from orchestrator.model.spec.names import AbsolutePath, Argv, Name
 class Strategy(Strict):
     """How instances are taken from old to new."""
 
-    kind: Literal["in-place", "surge", "rolling"] = "in-place"
-    """`surge` and `rolling` need a driver that runs kernels side by side."""
+    kind: Literal["in-place", "surge", "replace", "rolling"] = "in-place"
+    """All but `in-place` need a driver that runs kernels side by side. `surge`: new generations
+    beside the old ones; `replace`: in their place."""
     max_unavailable: Annotated[int, Field(ge=1)] = 1
     """For rolling: how many instances may be down at once."""
     parallel: Annotated[int, Field(ge=1, le=64)] = 4
@@ -60,7 +61,8 @@ class Rollback(Strict):
     keep_old_kernel: Duration = 604800.0
     """How long `mkupgrade rollback` can bring the old kernel back after commit."""
     kernel: OldKernel | None = None
-    """The running kernel's own files, for the jump back; default: found on the host."""
+    """The running kernel's own files, for the jump back; default: found on the host. Where an
+    instance's old generation goes before the commit: the files it is started from again."""
 
 
 class RetryPolicy(Strict):

@@ -1,4 +1,4 @@
-"""Is there room for new generations beside the old ones? Counted before anything starts."""
+"""Is there room for new generations? Counted before anything starts."""
 
 from __future__ import annotations
 
@@ -19,42 +19,64 @@ class Need:
 
 
 def check_room(
-    needs: Mapping[str, Need], kept: Iterable[InstanceState], host: HostState, problems: Problems
+    needs: Mapping[str, Need],
+    going: Mapping[str, InstanceState],
+    host: HostState,
+    problems: Problems,
+    *,
+    kept: Iterable[InstanceState],
+    else_do: str,
 ) -> None:
     """Name the shortfall, and what could be done about it.
 
     Args:
         needs: by instance of the spec.
+        going: by instance, old generations whose place the new one takes.
         kept: generations that do not run and could be given up.
+        else_do: what helps if nothing can be given up.
     """
     pool = host.pool
     if pool is None:
         problems.add("strategy.kind", "the host has no pool of CPUs and memory for instances")
         return
-    cpus = sum(need.cpus for need in needs.values()) - len(pool.free_cpus)
-    memory = sum(need.memory_bytes for need in needs.values()) - pool.free_memory_bytes
+    cpus, memory = -len(pool.free_cpus), -pool.free_memory_bytes
+    for name, need in needs.items():
+        old = going.get(name)
+        cpus += max(0, need.cpus - (len(old.cpus) if old else 0))
+        memory += max(0, need.memory_bytes - (old.memory_bytes if old else 0))
     if cpus <= 0 and memory <= 0:
         return
     short = _both(max(cpus, 0), max(memory, 0))
     free = f"{_cpus(len(pool.free_cpus))} and {format_size(pool.free_memory_bytes)}"
-    problems.add("strategy.kind", f"needs {short} more; free: {free}; {_advice(needs, kept, host)}")
+    problems.add(
+        "strategy.kind", f"needs {short} more; free: {free}; {_advice(needs, kept, host, else_do)}"
+    )
 
 
-def pick_cpus(needs: Mapping[str, Need], host: HostState) -> dict[str, list[int]]:
-    """Free CPUs for each, the lowest first; there is room."""
+def pick_cpus(
+    needs: Mapping[str, Need], going: Mapping[str, InstanceState], host: HostState
+) -> dict[str, list[int]]:
+    """CPUs for each: those of the generation that goes, then free ones, the lowest first; there is
+    room."""
     free = iter(sorted(host.pool.free_cpus if host.pool else ()))
-    return {name: [next(free) for _ in range(need.cpus)] for name, need in needs.items()}
+    picked = {}
+    for name, need in needs.items():
+        own = sorted(going[name].cpus) if name in going else []
+        picked[name] = own[: need.cpus] + [next(free) for _ in range(need.cpus - len(own))]
+    return picked
 
 
-def _advice(needs: Mapping[str, Need], kept: Iterable[InstanceState], host: HostState) -> str:
+def _advice(
+    needs: Mapping[str, Need], kept: Iterable[InstanceState], host: HostState, else_do: str
+) -> str:
     spare = sorted(it.name for it in kept)
     if spare:
-        return f"remove {', '.join(spare)}, which does not run, or grow the pool"
+        return f"remove {', '.join(spare)}, which does not run, or {else_do}"
     others = [it for it in host.instances.values() if not _is_of(it.name, needs)]
     if others:
         largest = max(others, key=lambda it: (len(it.cpus), it.memory_bytes, it.name))
-        return f"shrink instance {largest.name} or grow the pool"
-    return "grow the pool"
+        return f"shrink instance {largest.name} or {else_do}"
+    return else_do
 
 
 def _is_of(name: str, needs: Mapping[str, Need]) -> bool:

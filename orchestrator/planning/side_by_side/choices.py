@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from orchestrator.model.host import Artifact, HostState
-from orchestrator.model.kinds import Generation
+from orchestrator.model.kinds import Generation, LoadedImage
 from orchestrator.model.spec import CommandLine, Instance, UpgradeSpec
 from orchestrator.model.spec.workloads import RestartMigrate, Workload
 from orchestrator.planning import cmdline
@@ -19,10 +19,9 @@ from orchestrator.planning.side_by_side.generations import (
     lineage,
     successors,
 )
+from orchestrator.planning.side_by_side.order import Order, ordered
+from orchestrator.planning.side_by_side.ways_back import IMAGE_MARK, image_mark, ways_back
 
-IMAGE_MARK = "mkupgrade.image="
-"""Kernel parameter with the first digits of the image's SHA-256: /proc/kimage gives back the
-command line of what is loaded and not the image, and nobody tells the release of an instance."""
 CONSOLE = "console=mktty0"
 _NEEDS_STREAM = (
     "method {method} carries state from one running kernel to another, which needs the stream "
@@ -40,7 +39,10 @@ class Choice:
     image: Artifact
     cpus: list[int]
     memory_bytes: int
+    devices: list[str]
     cmdline: str
+    back: LoadedImage | None
+    """What the old generation is started from again; None: it does not go before the commit."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +53,20 @@ class Choices:
     """By instance of the spec, in its order."""
     same: list[str]
     """Instances that run what the spec asks for."""
+    order: Order
+
+    def workloads(self) -> dict[str, dict[str, Workload]]:
+        """Instance that is changed -> its workloads by name, in the spec's order."""
+        found: dict[str, dict[str, Workload]] = {name: {} for name in self.changed}
+        for workload in self.spec.workloads:
+            if workload.instance in found:
+                found[workload.instance][workload.name] = workload
+        return found
 
 
 def choose(spec: UpgradeSpec, host: HostState, problems: Problems) -> Choices:
     """Decide; what cannot be is added to the problems, and the rest must not be used then."""
+    gives_way = spec.strategy.kind == "replace"
     lines = {it.name: lineage(it.name, host, problems) for it in spec.instances}
     needs: dict[str, Need] = {}
     words: dict[str, cmdline.Words] = {}
@@ -62,7 +74,7 @@ def choose(spec: UpgradeSpec, host: HostState, problems: Problems) -> Choices:
     for instance in spec.instances:
         line = lines[instance.name]
         check_artifacts(instance, host, problems)
-        _check_devices(instance, problems)
+        _check_devices(instance, lines[instance.name], gives_way, problems)
         need = _need(instance, line, problems)
         image = host.artifacts.get(str(instance.kernel.image))
         if need is None or image is None:
@@ -79,13 +91,18 @@ def choose(spec: UpgradeSpec, host: HostState, problems: Problems) -> Choices:
         if workload.instance not in same:
             _check_workload(workload, problems)
     kept = [it for line in lines.values() for it in line.stopped]
+    olds = {name: old for name in needs if (old := lines[name].running) is not None}
+    going = olds if gives_way else {}
+    backs = ways_back(going, spec, host, problems)
+    order = ordered(spec, needs, problems) if gives_way else Order([], [])
     if needs:
-        check_room(needs, kept, host, problems)
+        else_do = "choose replace" if olds and not gives_way else "grow the pool"
+        check_room(needs, going, host, problems, kept=kept, else_do=else_do)
         _check_ids(len(needs), host, problems)
     if problems.lines:
-        return Choices(spec, host, {}, same)
+        return Choices(spec, host, {}, same, order)
     news = successors((lines[name] for name in needs), host)
-    cpus = pick_cpus(needs, host)
+    cpus = pick_cpus(needs, going, host)
     changed = {
         it.name: Choice(
             it,
@@ -94,12 +111,14 @@ def choose(spec: UpgradeSpec, host: HostState, problems: Problems) -> Choices:
             host.artifacts[str(it.kernel.image)],
             cpus[it.name],
             needs[it.name].memory_bytes,
+            going[it.name].devices if it.name in going else [],
             str(words[it.name]),
+            backs.get(it.name),
         )
         for it in spec.instances
         if it.name in needs
     }
-    return Choices(spec, host, changed, same)
+    return Choices(spec, host, changed, same, order)
 
 
 def _need(instance: Instance, line: Lineage, problems: Problems) -> Need | None:
@@ -116,11 +135,24 @@ def _need(instance: Instance, line: Lineage, problems: Problems) -> Need | None:
     return None
 
 
-def _check_devices(instance: Instance, problems: Problems) -> None:
-    if instance.resources and instance.resources.devices:
+def _check_devices(instance: Instance, line: Lineage, gives_way: bool, problems: Problems) -> None:
+    """A generation gets the devices of the one that it takes the place of, and no others."""
+    asked = set(instance.resources.devices) if instance.resources else set()
+    if not asked:
+        return
+    has = set(line.running.devices) if line.running else set()
+    where = f"instances.{instance.name}.resources.devices"
+    if not gives_way:
         problems.add(
-            f"instances.{instance.name}.resources.devices",
-            "a device has one owner: giving it to a generation beside the old one is not built",
+            where,
+            "a device has one owner: giving it to a generation beside the old one is not built; "
+            "choose replace",
+        )
+    elif asked != has:
+        problems.add(
+            where,
+            f"a new generation gets the devices of the old one ({', '.join(sorted(has)) or 'none'})"
+            f", not {', '.join(sorted(asked))}: taking from the pool is not built",
         )
 
 
@@ -152,7 +184,7 @@ def _wanted(instance: Instance, line: Lineage, image: Artifact) -> cmdline.Words
     words = cmdline.wanted(running, ours)
     if not any(word.startswith("console=") for word in words.kernel):
         words.kernel.append(CONSOLE)
-    words.kernel.append(f"{IMAGE_MARK}{(image.sha256 or '')[:16]}")
+    words.kernel.append(image_mark(image))
     return words
 
 

@@ -38,7 +38,7 @@ from tests.support.multikernel.settings import NEWER, Spawn, Variant
 GIB = 1 << 30
 POOL = (8, 10, 12, 14, 16, 18, 20, 22)
 NIC = PciDevice("0000:09:00.0", 0x1AF4, 0x1041)
-VMLINUX = b"\x7fELF vmlinux"
+VMLINUX = b"\x7fELF\0Linux version 7.0.0-mk2 (a@b) #1 SMP\n\0"
 
 
 @contextmanager

@@ -8,13 +8,11 @@ from typing import Any
 
 import pytest
 
-from orchestrator.drivers.multikernel.driver import MultikernelDriver
 from orchestrator.drivers.multikernel.trees.changes import CpuChange, CreateInstance, Verb
 from orchestrator.loading import load_spec
-from orchestrator.model.errors import PlanError
 from orchestrator.model.outcomes import Outcome
 from orchestrator.model.spec import Soak
-from tests.drivers.multikernel.surge_scene import GIB, Scene
+from tests.drivers.multikernel.scene import GIB, Died, Dying, Scene
 from tests.support.memory import in_memory
 from tests.support.multikernel.settings import MK2, Spawn
 
@@ -28,12 +26,8 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
         yield Scene.make(directory)
 
 
-def states(scene: Scene) -> dict[str, str]:
-    return {name: it.status for name, it in scene.double.world.instances.items()}
-
-
 def assert_new(scene: Scene) -> None:
-    assert states(scene) == {"web": "loaded", "web-g2": "active"}
+    assert scene.states() == {"web": "loaded", "web-g2": "active"}
     assert scene.client.instance("web-g2").cpus == (12, 14)
     assert scene.double.world.wrecked == []
 
@@ -61,13 +55,13 @@ def test_what_was_kept_goes_with_the_next_upgrade(scene: Scene) -> None:
     scene.run(scene.plan())
     again = scene.spec(instances=[scene.instance("web", resources={"cpus": 2, "memory": "512MiB"})])
     assert scene.run(scene.plan(again)).outcome is Outcome.COMMITTED
-    assert states(scene) == {"web-g2": "loaded", "web-g3": "active"}
+    assert scene.states() == {"web-g2": "loaded", "web-g3": "active"}
 
 
 def test_without_a_keep_time_the_old_generation_goes_at_once(scene: Scene) -> None:
     spec = scene.spec(rollback={"keep_old_kernel": "0s"})
     assert scene.run(scene.plan(spec)).outcome is Outcome.COMMITTED
-    assert states(scene) == {"web-g2": "active"}
+    assert scene.states() == {"web-g2": "active"}
     assert sorted(scene.double.world.free_cpus()) == [8, 10, 16, 18, 20, 22]
 
 
@@ -119,7 +113,7 @@ def test_what_somebody_else_does_meanwhile_stays_and_nothing_of_ours_does(scene:
     graph = scene.plan()
     somebody_takes_a_cpu(scene)
     assert scene.run(graph).outcome is Outcome.ROLLED_BACK
-    assert states(scene) == {"web": "active"}
+    assert scene.states() == {"web": "active"}
     assert scene.client.instance("web").cpus == (8, 10, 14)
 
 
@@ -137,58 +131,19 @@ def test_a_busy_kernel_is_waited_for(scene: Scene) -> None:
     assert_new(scene)
 
 
-MOVER = 'echo "$0 $MKUPGRADE_INSTANCE" >> "$1"'
-
-
-def moved(scene: Scene, **rest: Any) -> Any:
-    log = str(scene.directory / "log")
-    migrate = {
-        "method": "restart",
-        "stop": ["sh", "-c", MOVER, "stop", log],
-        "start": ["sh", "-c", MOVER, "start", log],
-    }
-    workload = {"name": "db", "instance": "web", "find": {"cmdline": "db"}, "migrate": migrate}
-    return scene.spec(workloads=[workload], **rest)
-
-
 def test_a_workload_is_stopped_there_before_it_is_started_here(scene: Scene) -> None:
-    assert scene.run(scene.plan(moved(scene))).outcome is Outcome.COMMITTED
-    assert (scene.directory / "log").read_text() == "stop web\nstart web-g2\n"
+    assert (
+        scene.run(scene.plan(scene.spec(workloads=[scene.workload()]))).outcome is Outcome.COMMITTED
+    )
+    assert (scene.directory / "log").read_text() == "stop db web\nstart db web-g2\n"
 
 
 def test_a_workload_is_back_where_it_was_when_the_soak_fails(scene: Scene) -> None:
     check = {"name": "no", "kind": "command", "run": ["false"], "when": ["soak"]}
-    graph = scene.plan(moved(scene, checks=[check]))
+    graph = scene.plan(scene.spec(workloads=[scene.workload()], checks=[check]))
     assert scene.run(graph).outcome is Outcome.ROLLED_BACK
     said = (scene.directory / "log").read_text().splitlines()
-    assert said == ["stop web", "start web-g2", "stop web-g2", "start web"]
-
-
-class Died(BaseException):
-    """The process is gone."""
-
-
-class Dying(MultikernelDriver):
-    """Dies right before or right after the effect of one step."""
-
-    def __init__(self, alive: MultikernelDriver, step: str, *, after: bool) -> None:
-        self._alive, self._step, self._after = alive, step, after
-
-    def observe(self, spec: Any) -> Any:
-        return self._alive.observe(spec)
-
-    def perform(self, step: Any, context: Any) -> Any:
-        if step.id != self._step:
-            return self._alive.perform(step, context)
-        if self._after:
-            self._alive.perform(step, context)
-        raise Died
-
-    def inspect(self, step: Any, context: Any) -> Any:
-        return self._alive.inspect(step, context)
-
-    def revert(self, step: Any, context: Any) -> Any:
-        return self._alive.revert(step, context)
+    assert said == ["stop db web", "start db web-g2", "stop db web-g2", "start db web"]
 
 
 STEPS = [
@@ -216,21 +171,15 @@ def test_one_generation_waits_for_another_where_the_spec_says_so(scene: Scene) -
     graph = scene.plan(scene.spec(instances=instances))
     assert ("await-instance/db-g1", "check-artifacts/front") in graph.edges
     assert scene.run(graph).outcome is Outcome.COMMITTED
-    assert states(scene) == {"web": "active", "db-g1": "active", "front-g1": "active"}
-
-
-def causes(scene: Scene, **rest: Any) -> str:
-    with pytest.raises(PlanError) as caught:
-        scene.plan(scene.spec(**rest))
-    return "\n".join(caught.value.details)
+    assert scene.states() == {"web": "active", "db-g1": "active", "front-g1": "active"}
 
 
 def test_a_shortfall_is_named_with_what_is_free_and_what_to_shrink(scene: Scene) -> None:
     assert scene.client.change(CreateInstance("batch", 9, (12, 14, 16, 18), GIB)) == "applied"
     big = scene.instance("web", resources={"cpus": 6, "memory": "3GiB"})
-    said = causes(scene, instances=[big])
+    said = scene.causes(scene.spec(instances=[big]))
     assert "needs 4 CPUs and 1.1 GiB more; free: 2 CPUs and 1.9 GiB" in said
-    assert "shrink instance batch or grow the pool" in said
+    assert "shrink instance batch or choose replace" in said
 
 
 def test_state_that_would_have_to_travel_is_refused_by_workload(scene: Scene) -> None:
@@ -240,14 +189,16 @@ def test_state_that_would_have_to_travel_is_refused_by_workload(scene: Scene) ->
         "find": {"cmdline": "counter"},
         "migrate": {"method": "criu"},
     }
-    said = causes(scene, workloads=[workload])
+    said = scene.causes(scene.spec(workloads=[workload]))
     assert "workloads.counter.migrate: method criu" in said
     assert "needs the stream channel between instances" in said
 
 
 def test_a_new_instance_says_its_size_itself(scene: Scene) -> None:
     small = {k: v for k, v in scene.instance("db").items() if k != "resources"}
-    assert "instances.db.resources: cpus and memory are needed" in causes(scene, instances=[small])
+    assert "instances.db.resources: cpus and memory are needed" in scene.causes(
+        scene.spec(instances=[small])
+    )
 
 
 def test_the_example_plan_is_planned_and_carried_out(scene: Scene) -> None:
@@ -265,13 +216,15 @@ def test_the_example_plan_is_planned_and_carried_out(scene: Scene) -> None:
     )
     assert ("await-instance/db-g1", "check-artifacts/web") in graph.edges
     assert scene.run(graph).outcome is Outcome.COMMITTED
-    assert states(scene) == {
+    assert scene.states() == {
         "web": "loaded", "web-g2": "active", "db-g1": "active", "batch-g1": "active",
     }  # fmt: skip
 
 
 def test_a_workload_waits_for_its_own_generation_only(scene: Scene) -> None:
-    spec = moved(scene, instances=[scene.instance("web"), scene.instance("db")])
+    spec = scene.spec(
+        workloads=[scene.workload()], instances=[scene.instance("web"), scene.instance("db")]
+    )
     graph = scene.plan(spec)
     earlier = {before for before, behind in graph.edges if behind == "move-workload/db"}
     assert earlier == {"await-instance/web-g2"}

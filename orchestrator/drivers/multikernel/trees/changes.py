@@ -30,6 +30,8 @@ class CreateInstance:
     memory_bytes: int
     node: int | None = None
     """NUMA node that the memory comes from."""
+    pci: tuple[str, ...] = ()
+    """Addresses of devices, which are added once it is there."""
 
 
 @dataclass(frozen=True, slots=True)

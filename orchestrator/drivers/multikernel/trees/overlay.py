@@ -155,6 +155,8 @@ def _operation(change: Change) -> Node:
 def _create(change: CreateInstance) -> Node:
     if not 0 < change.id <= LAST_U32 or not change.cpus or change.memory_bytes <= 0:
         raise DeviceTreeError("an instance needs an id, a CPU and memory", where=INSTANCES)
+    if change.pci:
+        raise DeviceTreeError("devices are added by an overlay of their own", where=INSTANCES)
     resources = {"memory-bytes": u64(change.memory_bytes), "cpus": u64(*change.cpus)}
     if change.node is not None:
         resources["numa-nodes"] = u32(change.node)
@@ -179,6 +181,9 @@ def _device(address: str, path: str) -> dict[str, bytes]:
 
 def _parts(change: Change, tag: Tag) -> list[Change]:
     """Halves of halves until each fits; the tag is measured with the longest numbers of parts."""
+    if isinstance(change, CreateInstance) and change.pci:
+        devices = DeviceChange(change.name, Verb.ADD, change.pci)
+        return [*_parts(replace(change, pci=()), tag), *_parts(devices, tag)]
     if Overlay(change, replace(tag, part=9999, parts=9999)).fits():
         return [change]
     return [part for half in _halves(change) for part in _parts(half, tag)]

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from orchestrator import planning
 from orchestrator.drivers.multikernel.driver import MultikernelDriver
 from orchestrator.drivers.multikernel.parts import Parts
@@ -15,16 +17,18 @@ from orchestrator.engine.identity import Identity
 from orchestrator.engine.journal import Journal
 from orchestrator.engine.report import TransactionReport
 from orchestrator.engine.transaction import Engine
+from orchestrator.model.errors import PlanError
 from orchestrator.model.host import Cap, Capability, HostState
 from orchestrator.model.spec import UpgradeSpec
 from orchestrator.model.steps import StepGraph
-from tests.drivers.multikernel.pretend import GIB, Client
+from tests.drivers.multikernel.pretend import GIB, VMLINUX, Client
 from tests.support.multikernel.double import Double
 from tests.support.multikernel.kernel import DoubleKernel
 from tests.support.multikernel.settings import NEWER, Variant
 
 RELEASE = "7.1.0-mk3"
 IMAGE = b"\x7fELF\0Linux version 7.1.0-mk3 (a@b) #1 SMP\n\0"
+MOVER = 'echo "$0 $MKUPGRADE_INSTANCE" >> "$1"'
 YES = Capability(available=True, reason="seen")
 
 
@@ -38,6 +42,7 @@ class Scene:
         client = Client.pooled(variant)
         client.run("web")
         (directory / "vmlinux").write_bytes(IMAGE)
+        (directory / "old").write_bytes(VMLINUX)
         return cls(directory, client)
 
     @property
@@ -67,6 +72,25 @@ class Scene:
         size = {"cpus": 1, "memory": "512MiB"}
         return {"name": name, "kernel": kernel, "resources": size} | rest
 
+    def replacing(self, **rest: Any) -> UpgradeSpec:
+        """A spec of strategy replace, with the old kernel's image."""
+        rollback = {"boot_deadline": "60s", "kernel": {"image": str(self.directory / "old")}}
+        return self.spec(**{"strategy": {"kind": "replace"}, "rollback": rollback} | rest)
+
+    def workload(self, name: str = "db", instance: str = "web", **rest: Any) -> dict[str, Any]:
+        """One that writes into `log` what it is told."""
+        log = str(self.directory / "log")
+        migrate = {
+            "method": "restart",
+            "stop": ["sh", "-c", MOVER, f"stop {name}", log],
+            "start": ["sh", "-c", MOVER, f"start {name}", log],
+        }
+        found = {"cmdline": name}
+        return {"name": name, "instance": instance, "find": found, "migrate": migrate} | rest
+
+    def log(self) -> list[str]:
+        return (self.directory / "log").read_text().splitlines()
+
     def observe(self, spec: UpgradeSpec) -> HostState:
         """As seen; with what depends on who runs the tests."""
         host = self.driver().observe(spec)
@@ -75,6 +99,12 @@ class Scene:
     def plan(self, spec: UpgradeSpec | None = None) -> StepGraph:
         spec = spec or self.spec()
         return planning.plan(spec, self.observe(spec))
+
+    def causes(self, spec: UpgradeSpec) -> str:
+        """Why there is no plan."""
+        with pytest.raises(PlanError) as caught:
+            self.plan(spec)
+        return "\n".join(caught.value.details)
 
     def run(self, graph: StepGraph | None = None, driver: Any = None) -> TransactionReport:
         """Begin with `graph`, or resume what is unfinished."""
@@ -89,6 +119,9 @@ class Scene:
                 return engine.run(engine.begin(graph))
             (unfinished,) = journal.transactions()
             return engine.resume(unfinished.id)
+
+    def states(self) -> dict[str, str]:
+        return {name: it.status for name, it in self.double.world.instances.items()}
 
     def picture(self) -> dict[str, Any]:
         """CPUs, memory, devices and instances, as the kernel has them."""
@@ -107,10 +140,38 @@ class Scene:
                     tuple(it.regions),
                     tuple(it.pci),
                     it.image and hashlib.sha256(it.image.kernel).hexdigest(),
+                    it.image and it.image.cmdline,
                 )
                 for it in world.instances.values()
             },
         }
 
 
-__all__ = ["GIB", "IMAGE", "RELEASE", "Scene"]
+class Died(BaseException):
+    """The process is gone."""
+
+
+class Dying(MultikernelDriver):
+    """Dies right before or right after the effect of one step."""
+
+    def __init__(self, alive: MultikernelDriver, step: str, *, after: bool) -> None:
+        self._alive, self._step, self._after = alive, step, after
+
+    def observe(self, spec: Any) -> Any:
+        return self._alive.observe(spec)
+
+    def perform(self, step: Any, context: Any) -> Any:
+        if step.id != self._step:
+            return self._alive.perform(step, context)
+        if self._after:
+            self._alive.perform(step, context)
+        raise Died
+
+    def inspect(self, step: Any, context: Any) -> Any:
+        return self._alive.inspect(step, context)
+
+    def revert(self, step: Any, context: Any) -> Any:
+        return self._alive.revert(step, context)
+
+
+__all__ = ["GIB", "IMAGE", "RELEASE", "Died", "Dying", "Scene"]

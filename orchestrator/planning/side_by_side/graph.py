@@ -1,0 +1,122 @@
+"""A plan for instances, by the strategy of the spec.
+
+Nothing before the commit is a pivot: each step can be taken back, and what was performed is
+reverted in reverse order. There is no `return` and no `recover`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from orchestrator.model import kinds
+from orchestrator.model.host import Cap, HostState
+from orchestrator.model.kinds import Kind
+from orchestrator.model.quantities import format_duration, format_size
+from orchestrator.model.spec import UpgradeSpec
+from orchestrator.model.steps import Reversibility, Section, StepGraph
+from orchestrator.planning import estimates, host_steps
+from orchestrator.planning.builder import SectionBuilder, Strand
+from orchestrator.planning.decisions import count
+from orchestrator.planning.problems import Problems
+from orchestrator.planning.requirements import check_requirements
+from orchestrator.planning.side_by_side import replace, steps, surge
+from orchestrator.planning.side_by_side.choices import Choice, Choices, choose
+from orchestrator.planning.workload_steps import RESOURCE
+
+NEXT = "mkupgrade doctor"
+STRATEGIES: Mapping[str, Callable[[SectionBuilder, Choices], None]] = {
+    "surge": surge.bring,
+    "replace": replace.bring,
+}
+"""What brings all new generations up, with the workloads in them."""
+
+
+def plan(spec: UpgradeSpec, host: HostState, intent: str) -> StepGraph:
+    """Raises: PlanError with every cause."""
+    problems = Problems()
+    choices = choose(spec, host, problems)
+    problems.raise_if_any("this host cannot carry out this spec", next_command=NEXT)
+    b = SectionBuilder(Section.FORWARD, spec.retry)
+    if choices.changed:
+        _forward(b, choices)
+    check_requirements(
+        b.steps,
+        host,
+        problems,
+        waived={Cap.DURABLE_STATE} if spec.host.allow_volatile_state else (),
+    )
+    problems.raise_if_any("this host lacks what the upgrade needs", next_command=NEXT)
+    return StepGraph(
+        name=spec.metadata.name,
+        spec_digest=spec.digest(),
+        intent_digest=intent,
+        state_dir=str(spec.host.state_dir),
+        driver=host.driver,
+        steps=b.steps,
+        edges=b.edges,
+        limits={RESOURCE: spec.strategy.parallel},
+        deadline=spec.rollback.deadline,
+        automatic_rollback=spec.rollback.automatic,
+        changes=[_change(it) for it in choices.changed.values()],
+        keeps=list(_keeps(choices)),
+        notes=_notes(choices),
+        host=host,
+        spec=spec,
+    )
+
+
+def _forward(b: SectionBuilder, c: Choices) -> None:
+    spec, changed = c.spec, c.changed
+    host_steps.checks(b, "before", steps.checks(c, "before"), "before the upgrade")
+    STRATEGIES[spec.strategy.kind](b, c)
+    host_steps.checks(b, "after", steps.checks(c, "after"), "with the new generations")
+    host_steps.soak_with(b, spec.metadata.name, spec.soak, steps.checks(c, "soak"))
+    host_steps.run_hooks(b, spec.hooks.after)
+    b.then(
+        Kind.COMMIT_INSTANCES,
+        spec.metadata.name,
+        f"Commit to {count(changed, 'new generation')}",
+        kinds.CommitInstances(generations=[it.new for it in changed.values()]),
+        estimate=estimates.QUICK,
+        reversibility=Reversibility.COMMIT,
+        requires=steps.NEEDS,
+    )
+    rows = {name: steps.retire(b, c, it) for name, it in changed.items()}
+    b.strands({name: Strand.of(row) for name, row in rows.items() if row})
+
+
+def _change(it: Choice) -> str:
+    old = it.old.running.name if it.old.running else "none"
+    size = f"{count(it.cpus, 'CPU')}, {format_size(it.memory_bytes)}"
+    return (
+        f"instance {it.instance.name}: {old} -> {it.new.name} (id {it.new.id}), "
+        f"Linux {it.instance.kernel.release}, {size}"
+    )
+
+
+def _keeps(c: Choices) -> Sequence[str]:
+    time = c.spec.rollback.keep_old_kernel
+    if time <= 0:
+        return []
+    return [
+        f"{it.old.running.name}: halted and loaded, with its CPUs and memory, for "
+        f"{format_duration(time)} at least; the next upgrade of {name} takes it away"
+        for name, it in c.changed.items()
+        if it.old.running is not None and it.back is None
+    ]
+
+
+def _notes(c: Choices) -> list[str]:
+    notes = [f"nothing to do for instance {n}: it runs what the spec asks for" for n in c.same]
+    replaced = [it for it in c.changed.values() if it.back is not None]
+    if replaced:
+        old = c.spec.rollback.kernel
+        notes.append(
+            f"way back until the commit: {count(replaced, 'old generation')} made again and "
+            f"started from {old.image if old else ''}; behind it there is none"
+        )
+    if len(replaced) < len(c.changed):
+        notes.append(
+            "way back until the commit: the old generations run on; the new ones are taken away"
+        )
+    return notes

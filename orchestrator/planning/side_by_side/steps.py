@@ -1,0 +1,289 @@
+"""Steps of one instance, of which every strategy is put together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from orchestrator.model import kinds
+from orchestrator.model.base import Record
+from orchestrator.model.host import Artifact, Cap, InstanceState
+from orchestrator.model.kinds import Generation, Kind
+from orchestrator.model.quantities import format_size
+from orchestrator.model.spec import Check, Workload
+from orchestrator.model.spec.workloads import RestartMigrate
+from orchestrator.model.steps import Step
+from orchestrator.planning import estimates, policies
+from orchestrator.planning.builder import SectionBuilder
+from orchestrator.planning.decisions import count
+from orchestrator.planning.side_by_side.choices import Choice, Choices
+from orchestrator.planning.workload_steps import RESOURCE
+
+AGENT_PORT = 1023
+LOCK = "kexec"
+"""Changes of instances and calls for their kernels share one lock in the kernel."""
+HALT_DEADLINE = 120.0
+"""Seconds: the kernel waits 30 for an answer, and force comes after it."""
+OLD_FILES = "rollback:kernel"
+"""No instance can be named so."""
+NEEDS = [Cap.ROOT, Cap.SIDE_BY_SIDE]
+
+
+def check_files(b: SectionBuilder, c: Choices, it: Choice) -> Step:
+    """Of the new kernel."""
+    kernel = it.instance.kernel
+    initrd = c.host.artifacts.get(str(kernel.initrd)) if kernel.initrd else None
+    params = kinds.CheckArtifacts(
+        instance=it.instance.name,
+        image=str(kernel.image),
+        image_sha256=it.image.sha256 or "",
+        initrd=str(kernel.initrd) if kernel.initrd else None,
+        initrd_sha256=initrd.sha256 if initrd else None,
+        modules=str(kernel.modules) if kernel.modules else None,
+        release=kernel.release,
+        signature=kernel.signature,
+    )
+    return _check_files(b, it.instance.name, params, it.image, initrd)
+
+
+def check_old_files(b: SectionBuilder, c: Choices) -> None:
+    """Of the kernel that old generations come back with; before anything is changed."""
+    old = c.spec.rollback.kernel
+    if old is None or all(it.back is None for it in c.changed.values()):
+        return
+    image = c.host.artifacts[str(old.image)]
+    initrd = c.host.artifacts.get(str(old.initrd)) if old.initrd else None
+    params = kinds.CheckArtifacts(
+        instance=OLD_FILES,
+        image=str(old.image),
+        image_sha256=image.sha256 or "",
+        initrd=str(old.initrd) if old.initrd else None,
+        initrd_sha256=initrd.sha256 if initrd else None,
+        release=image.release or "",
+        signature="if-enforced",
+    )
+    b.put(_check_files(b, OLD_FILES, params, image, initrd))
+
+
+def spawn(b: SectionBuilder, c: Choices, it: Choice, *, dark: bool = False) -> list[Step]:
+    """A new generation, until it answers.
+
+    Args:
+        dark: its workloads stand still meanwhile.
+    """
+    kernel, new = it.instance.kernel, it.new
+    initrd = c.host.artifacts.get(str(kernel.initrd)) if kernel.initrd else None
+    reading = estimates.reading(it.image.size + (initrd.size if initrd else 0))
+    loaded = kinds.LoadInstance(
+        generation=new,
+        image=str(kernel.image),
+        image_sha256=it.image.sha256 or "",
+        initrd=str(kernel.initrd) if kernel.initrd else None,
+        cmdline=it.cmdline,
+        release=kernel.release,
+    )
+    size = f"{count(it.cpus, 'CPU')} and {format_size(it.memory_bytes)}"
+    created = kinds.CreateInstance(
+        generation=new, cpus=it.cpus, memory_bytes=it.memory_bytes, devices=it.devices
+    )
+    started = kinds.StartInstance(generation=new)
+    waited = kinds.AwaitInstance(generation=new, port=AGENT_PORT)
+    return [
+        _step(b, Kind.CREATE_INSTANCE, new, f"Create {new.name} with {size}", created, dark=dark),
+        b.make(
+            Kind.LOAD_INSTANCE,
+            new.name,
+            f"Load Linux {kernel.release} into {new.name}",
+            loaded,
+            estimate=reading,
+            deadline=policies.transfer(reading),
+            requires=NEEDS,
+            resources=[LOCK],
+            blackout=dark,
+        ),
+        _step(b, Kind.START_INSTANCE, new, f"Start {new.name}", started, dark=dark),
+        b.make(
+            Kind.AWAIT_INSTANCE,
+            new.name,
+            f"Wait until {new.name} answers",
+            waited,
+            estimate=estimates.KEXEC_BOOT,
+            deadline=c.spec.rollback.boot_deadline,
+            requires=NEEDS,
+            blackout=dark,
+        ),
+    ]
+
+
+def give_way(b: SectionBuilder, c: Choices, it: Choice, *, dark: bool) -> list[Step]:
+    """The old generation halted, unloaded and removed before the commit, each with what makes it
+    as it was."""
+    state, back = it.old.running, it.back
+    assert state is not None and back is not None  # noqa: S101 - choices.py refuses others
+    old = _generation(state)
+    again = kinds.CreateInstance(
+        generation=old, cpus=state.cpus, memory_bytes=state.memory_bytes, devices=state.devices
+    )
+    alive = kinds.AwaitInstance(generation=old, port=AGENT_PORT)
+    boot = c.spec.rollback.boot_deadline
+    return [
+        _step(
+            b,
+            Kind.HALT_INSTANCE,
+            old,
+            f"Halt {old.name}",
+            kinds.HaltInstance(generation=old, back=alive),
+            more=boot,
+            dark=dark,
+        ),
+        _step(
+            b,
+            Kind.UNLOAD_INSTANCE,
+            old,
+            f"Unload {old.name}",
+            kinds.UnloadInstance(generation=old, back=back),
+            dark=dark,
+        ),
+        _step(
+            b,
+            Kind.REMOVE_INSTANCE,
+            old,
+            f"Remove {old.name}",
+            kinds.RemoveInstance(generation=old, back=again),
+            dark=dark,
+        ),
+    ]
+
+
+def retire(b: SectionBuilder, c: Choices, it: Choice) -> list[Step]:
+    """Behind the commit, what still is there of old generations: the last one stops; it stays
+    loaded, or goes at once where nothing is to be kept. What was kept before it goes, for there is
+    one way back."""
+    steps = []
+    last = it.old.running if it.back is None else None
+    if last is not None:
+        old = _generation(last)
+        halted = kinds.HaltInstance(generation=old)
+        steps.append(_step(b, Kind.HALT_INSTANCE, old, f"Halt {old.name}", halted))
+    gone = list(it.old.stopped)
+    if last is not None and c.spec.rollback.keep_old_kernel <= 0:
+        gone.append(last)
+    for state in gone:
+        steps += _take_away(b, _generation(state))
+    return steps
+
+
+def move(b: SectionBuilder, it: Choice, w: Workload) -> Step:
+    """From the old generation to the new one, both of which run."""
+    migrate, running = w.migrate, it.old.running
+    assert isinstance(migrate, RestartMigrate)  # noqa: S101 - choices.py refuses others
+    params = kinds.MoveWorkload(
+        workload=w.name,
+        stop=migrate.stop or [],
+        start=migrate.start or [],
+        source=running.name if running else None,
+        target=it.new.name,
+        timeout=migrate.timeout,
+    )
+    return b.make(
+        Kind.MOVE_WORKLOAD,
+        w.name,
+        f"Stop {w.name} and start it in {it.new.name}",
+        params,
+        estimate=2 * estimates.RESTART_BASE,
+        deadline=2 * migrate.timeout + policies.SLACK,
+        resources=[RESOURCE],
+        blackout=True,
+    )
+
+
+def stop(b: SectionBuilder, w: Workload, instance: str) -> Step:
+    params = kinds.StopWorkload(**_commands(w), instance=instance)
+    return _command(b, Kind.STOP_WORKLOAD, w, f"Stop {w.name} in {instance}", params)
+
+
+def start(b: SectionBuilder, w: Workload, instance: str) -> Step:
+    params = kinds.StartWorkload(**_commands(w), instance=instance)
+    return _command(b, Kind.START_WORKLOAD, w, f"Start {w.name} in {instance}", params)
+
+
+def checks(c: Choices, phase: str) -> list[Check]:
+    """Of the host, and of all workloads that are moved."""
+    theirs = [check for w in c.spec.workloads if w.instance in c.changed for check in w.checks]
+    return [check for check in (*c.spec.checks, *theirs) if phase in check.when]
+
+
+def _check_files(
+    b: SectionBuilder,
+    about: str,
+    params: kinds.CheckArtifacts,
+    image: Artifact,
+    initrd: Artifact | None,
+) -> Step:
+    reading = estimates.reading(image.size + (initrd.size if initrd else 0))
+    return b.make(
+        Kind.CHECK_ARTIFACTS,
+        about,
+        f"Check the files of Linux {params.release}",
+        params,
+        estimate=reading,
+        deadline=policies.transfer(reading),
+    )
+
+
+def _step(
+    b: SectionBuilder,
+    kind: Kind,
+    about: Generation,
+    title: str,
+    params: Record,
+    *,
+    more: float = 0.0,
+    dark: bool = False,
+) -> Step:
+    return b.make(
+        kind,
+        about.name,
+        title,
+        params,
+        estimate=estimates.QUICK,
+        deadline=HALT_DEADLINE + more,
+        requires=NEEDS,
+        resources=[LOCK],
+        blackout=dark,
+    )
+
+
+def _commands(w: Workload) -> dict[str, Any]:
+    assert isinstance(w.migrate, RestartMigrate)  # noqa: S101 - choices.py refuses others
+    return {
+        "workload": w.name,
+        "stop": w.migrate.stop or [],
+        "start": w.migrate.start or [],
+        "timeout": w.migrate.timeout,
+    }
+
+
+def _command(b: SectionBuilder, kind: Kind, w: Workload, title: str, params: Record) -> Step:
+    return b.make(
+        kind,
+        w.name,
+        title,
+        params,
+        estimate=estimates.RESTART_BASE,
+        deadline=w.migrate.timeout + policies.SLACK,
+        resources=[RESOURCE],
+        blackout=True,
+    )
+
+
+def _take_away(b: SectionBuilder, old: Generation) -> Sequence[Step]:
+    unloaded, removed = kinds.UnloadInstance(generation=old), kinds.RemoveInstance(generation=old)
+    return (
+        _step(b, Kind.UNLOAD_INSTANCE, old, f"Unload {old.name}", unloaded),
+        _step(b, Kind.REMOVE_INSTANCE, old, f"Remove {old.name}", removed),
+    )
+
+
+def _generation(state: InstanceState) -> Generation:
+    return Generation(name=state.name, id=state.id)
