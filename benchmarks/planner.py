@@ -16,6 +16,7 @@ import math
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from graphlib import TopologicalSorter
 from typing import Any
 
@@ -33,7 +34,8 @@ from orchestrator.model.host import (
     PoolState,
     WorkloadState,
 )
-from orchestrator.model.spec import UpgradeSpec
+from orchestrator.model.spec import Strategy, UpgradeSpec
+from orchestrator.model.spec.policy import OldKernel
 from orchestrator.model.steps import StepGraph
 
 SIZES = (250, 2_500, 25_000)
@@ -134,7 +136,7 @@ def measure(count: int) -> tuple[int, dict[str, float]]:
 
 
 def make_side_by_side(instances: int, workloads: int) -> tuple[UpgradeSpec, HostState]:
-    """A surge of instances, with workloads that are stopped there and started here."""
+    """For a surge of instances, with workloads that are stopped there and started here."""
     names = [f"i{n}" for n in range(instances)]
     kernel = {"image": IMAGE, "release": "7.3.4"}
     migrate = {"method": "restart", "stop": ["stop"], "start": ["start"]}
@@ -178,7 +180,7 @@ def make_side_by_side(instances: int, workloads: int) -> tuple[UpgradeSpec, Host
             )
             for n, name in enumerate(names)
         },
-        "strategies": ["surge"],
+        "strategies": ["surge", "rolling"],
     }
     return spec, host.model_copy(update=state)
 
@@ -200,13 +202,21 @@ def main(arguments: list[str] | None = None) -> None:
         print(row, flush=True)
         before = steps, plan
     instances, workloads = 200, 2_000
-    spec, host = make_side_by_side(instances, workloads)
-    steps = len(planning.plan(spec, host).steps)
-    found = least({"plan": lambda: planning.plan(spec, host)})["plan"]
-    print(
-        f"{steps:,} steps of a surge, {instances} instances, {workloads:,} workloads: "
-        f"{found * 1e3:.1f} ms"
+    surge, host = make_side_by_side(instances, workloads)
+    kernel = OldKernel.model_validate({"image": OLD})
+    rolling = surge.model_copy(
+        update={
+            "strategy": Strategy(kind="rolling", max_unavailable=8),
+            "rollback": surge.rollback.model_copy(update={"kernel": kernel}),
+        }
     )
+    for name, spec in (("a surge", surge), ("rolling", rolling)):
+        steps = len(planning.plan(spec, host).steps)
+        found = least({"plan": partial(planning.plan, spec, host)})["plan"]
+        print(
+            f"{steps:,} steps of {name}, {instances} instances, {workloads:,} workloads: "
+            f"{found * 1e3:.1f} ms"
+        )
 
 
 if __name__ == "__main__":

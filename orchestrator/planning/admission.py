@@ -17,8 +17,6 @@ def check_admission(spec: UpgradeSpec, host: HostState, problems: Problems) -> N
             "strategy.kind",
             f'driver {host.driver} cannot do "{kind}" (it can: {can}): {side_by_side.reason}',
         )
-    elif kind == "rolling":
-        problems.add("strategy.kind", 'plans for "rolling" are not built')
     if len(spec.instances) == 1 or (kind != "in-place" and kind in host.strategies):
         return
     names = ", ".join(i.name for i in spec.instances)

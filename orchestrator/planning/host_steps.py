@@ -220,9 +220,11 @@ def retrieve(b: SectionBuilder, d: Decisions) -> None:
     )
 
 
-def checks(b: SectionBuilder, phase: str, checks: list[Check], where: str) -> None:
+def checks(
+    b: SectionBuilder, phase: str, checks: list[Check], where: str, about: str | None = None
+) -> None:
     if checks:
-        b.put(make_checks(b, phase, checks, where, phase))
+        b.put(make_checks(b, phase, checks, where, about or phase))
 
 
 def make_checks(b: SectionBuilder, phase: str, checks: list[Check], where: str, about: str) -> Step:

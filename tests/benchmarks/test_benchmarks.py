@@ -44,12 +44,13 @@ def test_every_contestant_leaves_all_its_rows_on_the_disk(
 
 
 def test_the_planner_is_compared_at_every_size() -> None:
-    head, *lines, surge = table("planner.py", "3", "30")
+    head, *lines, surge, rolling = table("planner.py", "3", "30")
     assert head[:4] == ["CPU", "ms", "networkx", "graphlib"]
     small, large = (int(line[0]) for line in lines)
     assert small < large
     assert float(lines[1][-1]) > 0, "the exponent of the growth"
     assert " ".join(surge).startswith("3,202 steps of a surge, 200 instances, 2,000 workloads")
+    assert " ".join(rolling).startswith("5,603 steps of rolling, 200 instances, 2,000 workloads")
 
 
 def test_the_start_of_resume_is_measured_over_a_transaction_that_stopped_half_way() -> None:

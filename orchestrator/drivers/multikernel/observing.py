@@ -62,7 +62,7 @@ def observe(spec: UpgradeSpec, state_dir: Path, kernel: Kernel, driver: str) -> 
             )
             for name, it in now.instances.items()
         },
-        strategies=["surge", "replace"],
+        strategies=["surge", "replace", "rolling", "canary", "blue-green"],
     )
 
 

@@ -16,11 +16,17 @@ from orchestrator.model.spec.names import AbsolutePath, Argv, Name
 class Strategy(Strict):
     """How instances are taken from old to new."""
 
-    kind: Literal["in-place", "surge", "replace", "rolling"] = "in-place"
+    kind: Literal["in-place", "surge", "replace", "rolling", "canary", "blue-green"] = "in-place"
     """All but `in-place` need a driver that runs kernels side by side. `surge`: new generations
-    beside the old ones; `replace`: in their place."""
+    beside the old ones; `replace`: in their place; `rolling`: a few instances at once; `canary`:
+    some first, then a soak, then the others rolling; `blue-green`: a surge that turns the traffic
+    once, by `hooks.before`."""
+    each: Literal["surge", "replace"] = "replace"
+    """For rolling and canary: how each instance is taken."""
     max_unavailable: Annotated[int, Field(ge=1)] = 1
-    """For rolling: how many instances may be down at once."""
+    """For rolling and canary: how many instances may be down at once."""
+    first: Annotated[int, Field(ge=1)] = 1
+    """For canary: how many instances go first, in the order of the spec and of `after`."""
     parallel: Annotated[int, Field(ge=1, le=64)] = 4
     """Workloads handled at the same time."""
 

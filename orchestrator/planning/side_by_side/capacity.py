@@ -53,6 +53,24 @@ def check_room(
     )
 
 
+def check_way_back(
+    needs: Mapping[str, Need], going: Mapping[str, InstanceState], problems: Problems
+) -> None:
+    """Is there a place for each old generation to come back to? What a smaller new one leaves of
+    its place, another instance may get; alone, it is left."""
+    if len(needs) < 2:
+        return
+    for name, old in going.items():
+        if needs[name].memory_bytes < old.memory_bytes:
+            problems.add(
+                f"instances.{name}.resources.memory",
+                f"{format_size(needs[name].memory_bytes)} is less than the "
+                f"{format_size(old.memory_bytes)} of {old.name}: another instance could get the "
+                "rest, and the old generation would find no place to come back to; give it as "
+                "much, or change it in an upgrade of its own",
+            )
+
+
 def pick_cpus(
     needs: Mapping[str, Need], going: Mapping[str, InstanceState], host: HostState
 ) -> dict[str, list[int]]:

@@ -11,7 +11,7 @@ from orchestrator.model.spec.workloads import RestartMigrate, Workload
 from orchestrator.planning import cmdline
 from orchestrator.planning.artifacts import check_artifacts
 from orchestrator.planning.problems import Problems
-from orchestrator.planning.side_by_side.capacity import Need, check_room, pick_cpus
+from orchestrator.planning.side_by_side.capacity import Need, check_room, check_way_back, pick_cpus
 from orchestrator.planning.side_by_side.generations import (
     FIRST_ID,
     LAST_ID,
@@ -66,7 +66,10 @@ class Choices:
 
 def choose(spec: UpgradeSpec, host: HostState, problems: Problems) -> Choices:
     """Decide; what cannot be is added to the problems, and the rest must not be used then."""
-    gives_way = spec.strategy.kind == "replace"
+    _check_strategy(spec, problems)
+    kind = spec.strategy.kind
+    in_turn = kind in ("replace", "rolling", "canary")
+    gives_way = kind == "replace" or (in_turn and spec.strategy.each == "replace")
     lines = {it.name: lineage(it.name, host, problems) for it in spec.instances}
     needs: dict[str, Need] = {}
     words: dict[str, cmdline.Words] = {}
@@ -94,10 +97,11 @@ def choose(spec: UpgradeSpec, host: HostState, problems: Problems) -> Choices:
     olds = {name: old for name in needs if (old := lines[name].running) is not None}
     going = olds if gives_way else {}
     backs = ways_back(going, spec, host, problems)
-    order = ordered(spec, needs, problems) if gives_way else Order([], [])
+    order = ordered(spec, needs, problems) if in_turn else Order([], [])
     if needs:
         else_do = "choose replace" if olds and not gives_way else "grow the pool"
         check_room(needs, going, host, problems, kept=kept, else_do=else_do)
+        check_way_back(needs, going, problems)
         _check_ids(len(needs), host, problems)
     if problems.lines:
         return Choices(spec, host, {}, same, order)
@@ -133,6 +137,23 @@ def _need(instance: Instance, line: Lineage, problems: Problems) -> Need | None:
         "cpus and memory are needed: no generation of it runs whose size could be kept",
     )
     return None
+
+
+def _check_strategy(spec: UpgradeSpec, problems: Problems) -> None:
+    kind = spec.strategy.kind
+    if kind == "blue-green" and not spec.hooks.before:
+        problems.add(
+            "hooks.before",
+            "is needed: blue-green turns the traffic once, by these hooks, when all new "
+            "generations are up",
+        )
+    checks = [*spec.checks, *(check for w in spec.workloads for check in w.checks)]
+    if kind == "canary" and spec.soak.duration <= 0 and not any("soak" in c.when for c in checks):
+        problems.add(
+            "soak.duration",
+            "canary soaks the first instances before the others are taken: it must be more than "
+            "0s, or a check must be for the soak",
+        )
 
 
 def _check_devices(instance: Instance, line: Lineage, gives_way: bool, problems: Problems) -> None:

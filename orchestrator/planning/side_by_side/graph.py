@@ -19,14 +19,17 @@ from orchestrator.planning.builder import SectionBuilder, Strand
 from orchestrator.planning.decisions import count
 from orchestrator.planning.problems import Problems
 from orchestrator.planning.requirements import check_requirements
-from orchestrator.planning.side_by_side import replace, steps, surge
+from orchestrator.planning.side_by_side import in_turn, steps, surge
 from orchestrator.planning.side_by_side.choices import Choice, Choices, choose
 from orchestrator.planning.workload_steps import RESOURCE
 
 NEXT = "mkupgrade doctor"
 STRATEGIES: Mapping[str, Callable[[SectionBuilder, Choices], None]] = {
     "surge": surge.bring,
-    "replace": replace.bring,
+    "blue-green": surge.bring,
+    "replace": in_turn.replace,
+    "rolling": in_turn.rolling,
+    "canary": in_turn.canary,
 }
 """What brings all new generations up, with the workloads in them."""
 
@@ -108,6 +111,13 @@ def _keeps(c: Choices) -> Sequence[str]:
 
 def _notes(c: Choices) -> list[str]:
     notes = [f"nothing to do for instance {n}: it runs what the spec asks for" for n in c.same]
+    strategy = c.spec.strategy
+    if c.changed and strategy.kind in ("rolling", "canary"):
+        most, of = strategy.max_unavailable, count(c.changed, "instance")
+        notes.append(f"at most {most} of {of} taken at once: {', '.join(c.order.names)}")
+    if strategy.kind == "canary" and len(c.changed) > strategy.first:
+        first = ", ".join(c.order.names[: strategy.first])
+        notes.append(f"{first} first; the others once the checks have gone on passing")
     replaced = [it for it in c.changed.values() if it.back is not None]
     if replaced:
         old = c.spec.rollback.kernel

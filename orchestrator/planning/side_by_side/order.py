@@ -38,4 +38,7 @@ def ordered(spec: UpgradeSpec, changed: Collection[str], problems: Problems) -> 
     if problems.lines:
         return Order([], [])
     pairs = [(e, name) for name, earlier in within.items() for e in earlier]
-    return Order(list(TopologicalSorter(within).static_order()), pairs)
+    sorter: TopologicalSorter[str] = TopologicalSorter(dict.fromkeys(within, ()))
+    for name, others in within.items():
+        sorter.add(name, *others)
+    return Order(list(sorter.static_order()), pairs)

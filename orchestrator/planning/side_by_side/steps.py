@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
 from orchestrator.model import kinds
@@ -207,9 +207,10 @@ def start(b: SectionBuilder, w: Workload, instance: str) -> Step:
     return _command(b, Kind.START_WORKLOAD, w, f"Start {w.name} in {instance}", params)
 
 
-def checks(c: Choices, phase: str) -> list[Check]:
-    """Of the host, and of all workloads that are moved."""
-    theirs = [check for w in c.spec.workloads if w.instance in c.changed for check in w.checks]
+def checks(c: Choices, phase: str, instances: Container[str] | None = None) -> list[Check]:
+    """Of the host, and of all workloads in these instances (default: all that are changed)."""
+    among = c.changed if instances is None else instances
+    theirs = [check for w in c.spec.workloads if w.instance in among for check in w.checks]
     return [check for check in (*c.spec.checks, *theirs) if phase in check.when]
 
 

@@ -1,10 +1,11 @@
-"""Strategy surge: every new generation beside its old one, switched together.
+"""Strategies surge and blue-green: every new generation beside its old one, switched together.
 
     per instance, side by side where `after` allows: check-artifacts, create, load, start, await;
     hooks before, workloads moved
     … COMMIT; per instance: the old generation halted, and kept or taken away
 
-Until the commit the old generations run on untouched.
+Until the commit the old generations run on untouched. Blue-green is a surge whose hooks must be
+there: they wait for all new generations, and turn the traffic once, before a workload is touched.
 """
 
 from __future__ import annotations

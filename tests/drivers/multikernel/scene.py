@@ -13,6 +13,7 @@ import pytest
 from orchestrator import planning
 from orchestrator.drivers.multikernel.driver import MultikernelDriver
 from orchestrator.drivers.multikernel.parts import Parts
+from orchestrator.drivers.multikernel.trees.changes import CreateInstance
 from orchestrator.engine.identity import Identity
 from orchestrator.engine.journal import Journal
 from orchestrator.engine.report import TransactionReport
@@ -45,6 +46,21 @@ class Scene:
         (directory / "old").write_bytes(VMLINUX)
         return cls(directory, client)
 
+    @classmethod
+    def three(cls, directory: Path) -> Scene:
+        """With api and batch beside web, of other sizes."""
+        scene = cls.make(directory)
+        scene.add("api", 3, (12,), GIB // 4)
+        scene.add("batch", 4, (14, 16), GIB // 2)
+        return scene
+
+    def add(self, name: str, number: int, cpus: tuple[int, ...], size: int) -> None:
+        """Another instance, up."""
+        assert self.client.change(CreateInstance(name, number, cpus, size)) == "applied"
+        self.client.load(number)
+        self.client.start(number)
+        self.client.wait(5)
+
     @property
     def double(self) -> Double:
         return self.client.double
@@ -66,6 +82,11 @@ class Scene:
             "rollback": {"boot_deadline": "60s"},
         }
         return UpgradeSpec.model_validate(data | rest)
+
+    def same_size(self, *names: str, **after: list[str]) -> list[dict[str, Any]]:
+        """Instances of the spec that get as much as the old ones have."""
+        kernel = {"image": str(self.directory / "vmlinux"), "release": RELEASE}
+        return [{"name": n, "kernel": kernel, "after": after.get(n, [])} for n in names]
 
     def instance(self, name: str, **rest: Any) -> dict[str, Any]:
         kernel = {"image": str(self.directory / "vmlinux"), "release": RELEASE}

@@ -245,14 +245,9 @@ def test_a_place_that_somebody_else_took_is_told_and_not_taken_from_him(scene: S
 
 
 def test_several_are_replaced_and_come_back_whatever_their_sizes(scene: Scene) -> None:
-    client = scene.client
-    for name, number, cpus, size in (("api", 3, (12,), 512 << 20), ("batch", 4, (14, 16), GIB)):
-        assert client.change(Create(name, number, cpus, size)) == "applied"
-        client.load(number)
-        client.start(number)
-    client.wait(5)
-    kernel = scene.instance("web")["kernel"]
-    instances = [{"name": n, "kernel": kernel} for n in ("api", "batch", "web")]
+    scene.add("api", 3, (12,), GIB // 2)
+    scene.add("batch", 4, (14, 16), GIB)
+    instances = scene.same_size("api", "batch", "web")
     graph, before = scene.plan(scene.replacing(instances=instances, checks=[NO])), scene.picture()
     assert ("create-instance/api-g2", "remove-instance/batch") in graph.edges
     assert scene.run(graph).outcome is Outcome.ROLLED_BACK
@@ -277,6 +272,16 @@ def test_a_generation_that_could_not_be_made_again_is_refused(scene: Scene) -> N
     regions = scene.double.world.instances["web"].regions
     regions.append(scene.double.world.memory.take(128 << 20, None))
     assert "its memory is in 2 pieces" in scene.causes(scene.replacing())
+
+
+def test_less_memory_for_one_of_several_is_refused(scene: Scene) -> None:
+    smaller = scene.instance("web", resources={"cpus": 1, "memory": "512MiB"})
+    said = scene.causes(scene.replacing(instances=[smaller, scene.instance("api")]))
+    assert "instances.web.resources.memory: 512.0 MiB is less than the 1.0 GiB of web" in said
+    alone = scene.plan(scene.replacing(instances=[smaller], checks=[NO]))
+    before = scene.picture()
+    assert scene.run(alone).outcome is Outcome.ROLLED_BACK
+    assert scene.picture() == before
 
 
 def test_instances_whose_workloads_wait_for_each_other_are_refused(scene: Scene) -> None:
