@@ -168,6 +168,15 @@ class Scene:
         }
 
 
+class Once(set[int]):
+    """CPUs that are dropped the first time that they are asked for."""
+
+    def __contains__(self, cpu: object) -> bool:
+        found = super().__contains__(cpu)
+        self -= {cpu}
+        return found
+
+
 class Died(BaseException):
     """The process is gone."""
 
@@ -195,4 +204,4 @@ class Dying(MultikernelDriver):
         return self._alive.revert(step, context)
 
 
-__all__ = ["GIB", "IMAGE", "RELEASE", "Died", "Dying", "Scene"]
+__all__ = ["GIB", "IMAGE", "RELEASE", "Died", "Dying", "Once", "Scene"]

@@ -12,7 +12,7 @@ from orchestrator.drivers.multikernel.trees.changes import CpuChange, DeviceChan
 from orchestrator.drivers.multikernel.trees.changes import CreateInstance as Create
 from orchestrator.model.outcomes import Outcome
 from tests.drivers.multikernel.pretend import NIC
-from tests.drivers.multikernel.scene import GIB, Died, Dying, Scene
+from tests.drivers.multikernel.scene import GIB, Died, Dying, Once, Scene
 from tests.support.memory import in_memory
 from tests.support.multikernel.settings import Spawn
 
@@ -77,15 +77,6 @@ def the_old_one_hangs(scene: Scene) -> None:
     assert life is not None
     life.spawn = Spawn(wedges_at=0)
     never_gets_ready(scene)
-
-
-class Once(set[int]):
-    """CPUs that are dropped the first time that they are asked for."""
-
-    def __contains__(self, cpu: object) -> bool:
-        found = super().__contains__(cpu)
-        self -= {cpu}
-        return found
 
 
 def fails_in_the_creation(scene: Scene) -> None:
