@@ -66,6 +66,9 @@ def start() -> Iterator[Start]:
         pid = int(os.read(read, 20))
         os.close(read)
         started.append(pid)
+        # vfork(2) lets the parent go on before execve(2) has put the arguments in their place.
+        while not Path(f"/proc/{pid}/cmdline").read_bytes():
+            time.sleep(0.001)
         return pid
 
     yield begin
