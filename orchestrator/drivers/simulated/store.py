@@ -98,8 +98,10 @@ class Store:
 def _read(path: Path) -> str:
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        with os.fdopen(handle, encoding="utf-8") as file:
-            text = file.read(SIZE_LIMIT + 1)
+        with os.fdopen(handle, "rb") as file:
+            # As much as is asked for is allocated first: ask for no more than there is.
+            size = min(os.fstat(handle).st_size, SIZE_LIMIT)
+            text = file.read(size + 1).decode()
     except (OSError, UnicodeDecodeError) as error:
         raise MkupgradeError(
             f"the pretend host cannot be read: {getattr(error, 'strerror', None) or error}",
