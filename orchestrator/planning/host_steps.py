@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from orchestrator.model import kinds
-from orchestrator.model.host import Cap
+from orchestrator.model.host import Artifact, Cap
 from orchestrator.model.kinds import Kind
 from orchestrator.model.quantities import format_duration
-from orchestrator.model.spec import Check, Hook, Soak
+from orchestrator.model.spec import Check, Hook, Instance, Soak
 from orchestrator.model.steps import Reversibility, Section, Step
 from orchestrator.planning import estimates, policies, requirements
 from orchestrator.planning.builder import SectionBuilder
@@ -18,20 +18,28 @@ CHECK_TIME = 1.0
 """Seconds for one check that holds."""
 
 
-def check_artifacts(b: SectionBuilder, d: Decisions) -> None:
-    kernel = d.instance.kernel
-    initrd = d.host.artifacts.get(str(kernel.initrd)) if kernel.initrd else None
-    size = d.image.size + (initrd.size if initrd else 0)
-    params = kinds.CheckArtifacts(
-        instance=d.instance.name,
+def artifact_params(
+    instance: Instance, image: Artifact, initrd: Artifact | None
+) -> kinds.CheckArtifacts:
+    """What the files of an instance's kernel are held to. `initrd`: as it was seen, if it was."""
+    kernel = instance.kernel
+    return kinds.CheckArtifacts(
+        instance=instance.name,
         image=str(kernel.image),
-        image_sha256=d.image.sha256 or "",
+        image_sha256=image.sha256 or "",
         initrd=str(kernel.initrd) if kernel.initrd else None,
         initrd_sha256=initrd.sha256 if initrd else None,
         modules=str(kernel.modules) if kernel.modules else None,
         release=kernel.release,
         signature=kernel.signature,
     )
+
+
+def check_artifacts(b: SectionBuilder, d: Decisions) -> None:
+    kernel = d.instance.kernel
+    initrd = d.host.artifacts.get(str(kernel.initrd)) if kernel.initrd else None
+    size = d.image.size + (initrd.size if initrd else 0)
+    params = artifact_params(d.instance, d.image, initrd)
     b.then(
         Kind.CHECK_ARTIFACTS,
         d.instance.name,

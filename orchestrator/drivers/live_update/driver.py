@@ -10,8 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
+from orchestrator.drivers.dispatch import dispatch
 from orchestrator.drivers.live_update import observing
 from orchestrator.drivers.live_update.arrival import RestoreHandler, RetrieveHandler
 from orchestrator.drivers.live_update.capture import CheckpointHandler, PreserveHandler
@@ -29,9 +28,8 @@ from orchestrator.drivers.live_update.preparing import CheckArtifactsHandler, Pr
 from orchestrator.drivers.live_update.pruning import prune
 from orchestrator.drivers.live_update.real import real_parts
 from orchestrator.drivers.live_update.watch import keep_watch, let_boot_go_on
-from orchestrator.model.errors import NotSupportedError, PlanError
 from orchestrator.model.host import HostState
-from orchestrator.model.kinds import PARAMS, Kind
+from orchestrator.model.kinds import Kind
 from orchestrator.model.outcomes import Outcome
 from orchestrator.model.seams import Result, StepContext
 from orchestrator.model.spec import UpgradeSpec
@@ -100,19 +98,5 @@ class LiveUpdateDriver:
         return prune(self._state_dir, over)
 
     def _job(self, step: Step, context: StepContext) -> tuple[Handler[Any], Job, Any]:
-        try:
-            kind = Kind(step.kind)
-            handler = HANDLERS[kind]
-        except (ValueError, KeyError):
-            raise NotSupportedError(
-                f"driver {self.name} knows no step of kind {step.kind!r}", where=step.id
-            ) from None
-        try:
-            params = PARAMS[kind].model_validate(step.params)
-        except ValidationError as error:
-            raise PlanError(
-                f"the parameters of this step do not fit its kind {step.kind}",
-                where=step.id,
-                details=tuple(str(problem["msg"]) for problem in error.errors()[:10]),
-            ) from error
+        handler, params = dispatch(step, HANDLERS, self.name)
         return handler, Job(step, context, self._parts), params

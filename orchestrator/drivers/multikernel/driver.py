@@ -11,14 +11,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
+from orchestrator.drivers.dispatch import dispatch
 from orchestrator.drivers.multikernel import asking, observing, placing, running
 from orchestrator.drivers.multikernel.kernel import RealKernel
 from orchestrator.drivers.multikernel.parts import Handler, Job, Parts
-from orchestrator.model.errors import NotSupportedError, PlanError
 from orchestrator.model.host import HostState
-from orchestrator.model.kinds import PARAMS, Kind
+from orchestrator.model.kinds import Kind
 from orchestrator.model.seams import Result, StepContext
 from orchestrator.model.spec import UpgradeSpec
 from orchestrator.model.steps import Inspected, Step
@@ -82,19 +80,5 @@ class MultikernelDriver:
         """Nothing is held."""
 
     def _job(self, step: Step, context: StepContext) -> tuple[Handler[Any], Job, Any]:
-        try:
-            kind = Kind(step.kind)
-            handler = HANDLERS[kind]
-        except (ValueError, KeyError):
-            raise NotSupportedError(
-                f"driver {self.name} knows no step of kind {step.kind!r}", where=step.id
-            ) from None
-        try:
-            params = PARAMS[kind].model_validate(step.params)
-        except ValidationError as error:
-            raise PlanError(
-                f"the parameters of this step do not fit its kind {step.kind}",
-                where=step.id,
-                details=tuple(str(problem["msg"]) for problem in error.errors()[:10]),
-            ) from error
+        handler, params = dispatch(step, HANDLERS, self.name)
         return handler, Job(step, context, self._parts), params

@@ -13,7 +13,7 @@ from orchestrator.model.quantities import format_size
 from orchestrator.model.spec import Check, Workload
 from orchestrator.model.spec.workloads import RestartMigrate
 from orchestrator.model.steps import Step
-from orchestrator.planning import estimates, policies
+from orchestrator.planning import estimates, host_steps, policies
 from orchestrator.planning.builder import SectionBuilder
 from orchestrator.planning.decisions import count
 from orchestrator.planning.side_by_side.choices import Choice, Choices
@@ -33,16 +33,7 @@ def check_files(b: SectionBuilder, c: Choices, it: Choice) -> Step:
     """Of the new kernel."""
     kernel = it.instance.kernel
     initrd = c.host.artifacts.get(str(kernel.initrd)) if kernel.initrd else None
-    params = kinds.CheckArtifacts(
-        instance=it.instance.name,
-        image=str(kernel.image),
-        image_sha256=it.image.sha256 or "",
-        initrd=str(kernel.initrd) if kernel.initrd else None,
-        initrd_sha256=initrd.sha256 if initrd else None,
-        modules=str(kernel.modules) if kernel.modules else None,
-        release=kernel.release,
-        signature=kernel.signature,
-    )
+    params = host_steps.artifact_params(it.instance, it.image, initrd)
     return _check_files(b, it.instance.name, params, it.image, initrd)
 
 
