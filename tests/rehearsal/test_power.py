@@ -28,10 +28,10 @@ def filled(byte: int, count: int = 1) -> bytes:
     return bytes([byte]) * (SECTOR * count)
 
 
-def after(log: io.BytesIO, seed: int, lost_flushes: int = 0) -> bytes:
+def after(log: io.BytesIO, seed: int, lost_flushes: int = 0, whole: range = range(0)) -> bytes:
     """The first byte of each sector of a disk of zeros that went through this."""
     disk = io.BytesIO(bytes(SIZE * SECTOR))
-    write_log.replay(log, disk, random.Random(seed), lost_flushes=lost_flushes)
+    write_log.replay(log, disk, random.Random(seed), lost_flushes=lost_flushes, whole=whole)
     return disk.getvalue()[::SECTOR]
 
 
@@ -45,6 +45,13 @@ def test_what_was_not_flushed_is_old_or_any_later_version_sector_by_sector() -> 
     log = log_of((7, 0, filled(1, 2)), (0, FLUSH, b""), (7, 0, filled(2, 2)), (8, 0, filled(3)))
     seen = {after(log, seed)[7:9] for seed in range(200)}
     assert seen == {bytes([a, b]) for a in (1, 2) for b in (1, 2, 3)}
+
+
+def test_sectors_that_are_written_whole_are_never_torn() -> None:
+    log = log_of((6, 0, filled(1, 4)), (0, FLUSH, b""), (6, 0, filled(2, 3)), (7, 0, filled(3, 3)))
+    seen = {after(log, seed, whole=range(7, 9)) for seed in range(200)}
+    assert {disk[7:9] for disk in seen} == {b"\1\1", b"\2\2", b"\3\3"}
+    assert {disk[6] for disk in seen} == {1, 2} and {disk[9] for disk in seen} == {1, 3}
 
 
 def test_a_flush_keeps_a_discard_as_zeros() -> None:

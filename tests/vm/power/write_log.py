@@ -2,8 +2,9 @@
 may be left when the power goes.
 
 A disk promises one thing: what was written before a flush that it answered is there. Of what came
-later any sector may hold any of the versions that were written to it, or the old one. `replay`
-draws one such disk. Format: Documentation/admin-guide/device-mapper/log-writes.rst.
+later any sector may hold any of the versions that were written to it, or the old one, unless a file
+system asks for more (`whole` of `replay`). `replay` draws one such disk.
+Format: Documentation/admin-guide/device-mapper/log-writes.rst.
 """
 
 from __future__ import annotations
@@ -38,6 +39,11 @@ class Entry:
     flags: int
     at: int
     """Where its data begins in the log."""
+
+    @property
+    def sectors(self) -> range:
+        """The sectors it is about."""
+        return range(self.sector, self.sector + self.count)
 
     @property
     def stored(self) -> int:
@@ -85,6 +91,7 @@ def replay(
     *,
     requests: int | None = None,
     lost_flushes: int = 0,
+    whole: range = range(0),
 ) -> Replay:
     """Bring `disk`, a copy of what it was before the first entry, to what a cut leaves.
 
@@ -93,6 +100,7 @@ def replay(
         draw: decides for every sector that was written after the last flush.
         lost_flushes: so many flushes at the end were answered and not carried out: a disk that
             lies, to see whether that is noticed.
+        whole: sectors that the disk writes together or not at all.
     """
     known = list(islice(entries(log), requests))
     flushes = [n for n, entry in enumerate(known) if entry.flush]
@@ -100,20 +108,20 @@ def replay(
     safe = kept[-1] if kept else -1
     for entry in known[: safe + 1]:
         _write(log, disk, entry)
-    versions: dict[int, list[Entry]] = defaultdict(list)
-    for entry in known[safe + 1 :]:
-        for sector in range(entry.sector, entry.sector + entry.count):
-            versions[sector].append(entry)
+    versions: dict[range, list[Entry]] = defaultdict(list)
     for entry in known[safe + 1 :]:
         if entry.flags & FUA:
             raise BadLogError("a write with FUA: its data is safe by itself")  # virtio has none
-    written = 0
-    for sector, candidates in sorted(versions.items()):
-        chosen = draw.randrange(len(candidates) + 1)
-        if chosen:
-            written += 1
-            _write_sector(log, disk, candidates[chosen - 1], sector)
-    return Replay(len(known), len(flushes), len(known) - safe - 1, len(versions), written)
+        for unit in dict.fromkeys(_unit(sector, whole) for sector in entry.sectors):
+            versions[unit].append(entry)
+    survived = 0
+    for unit, candidates in sorted(versions.items(), key=lambda item: item[0].start):
+        chosen = candidates[: draw.randrange(len(candidates) + 1)]
+        survived += len(unit) if chosen else 0
+        for entry in chosen:
+            _write(log, disk, entry, unit)
+    in_doubt = sum(len(unit) for unit in versions)
+    return Replay(len(known), len(flushes), len(known) - safe - 1, in_doubt, survived)
 
 
 @dataclass(frozen=True)
@@ -130,15 +138,18 @@ class Replay:
     """Of those, the ones that hold something new."""
 
 
-def _write(log: BinaryIO, disk: BinaryIO, entry: Entry) -> None:
-    if entry.count:
-        disk.seek(entry.sector * SECTOR)
-        disk.write(_data(log, entry, entry.sector, entry.count))
+def _unit(sector: int, whole: range) -> range:
+    """The sectors that share the fate of this one."""
+    return whole if sector in whole else range(sector, sector + 1)
 
 
-def _write_sector(log: BinaryIO, disk: BinaryIO, entry: Entry, sector: int) -> None:
-    disk.seek(sector * SECTOR)
-    disk.write(_data(log, entry, sector, 1))
+def _write(log: BinaryIO, disk: BinaryIO, entry: Entry, only: range | None = None) -> None:
+    """Write what a request wrote, or what of it falls on these sectors."""
+    first = max(entry.sector, only.start) if only else entry.sector
+    end = min(entry.sectors.stop, only.stop) if only else entry.sectors.stop
+    if first < end:
+        disk.seek(first * SECTOR)
+        disk.write(_data(log, entry, first, end - first))
 
 
 def _data(log: BinaryIO, entry: Entry, sector: int, count: int) -> bytes:
