@@ -3,6 +3,8 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 export MKUPGRADE_CACHE ?= $(CURDIR)/.cache
+# Without kept bytecode every pytest process rewrites the assertions of all tests anew: 7 s each.
+unexport PYTHONDONTWRITEBYTECODE
 
 PY := .venv/bin/python
 VM_JOBS ?= 2
