@@ -80,6 +80,8 @@ def run(
         sim.say("VIOLATION", found)
     except Died as died:
         raise AssertionError("a death outside of a process") from died
+    finally:
+        sim.disk.kill()  # an open database of apsw keeps the whole schedule in memory
     coverage.outcomes[outcome] += 1
     coverage.events += sim.ledger.count
     return Result(violation, choices.drawn, outcome, sim.trace or [])
