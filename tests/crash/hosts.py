@@ -307,7 +307,10 @@ class Host(ABC):
         """Where a process stands still, what it believes of the running section is so."""
         if state.unknown is not None or state.doubts or state.lost is not None:
             return  # it did not come to look at everything
-        for s in state.of_section():
+        steps = state.of_section()
+        if state.interrupted and any(s.is_pivot and s.status is Status.FAILED for s in steps):
+            return  # nor here: where the failed jump has led is what the next one looks at
+        for s in steps:
             if s.behind or s.doubt or s.is_pivot:
                 continue
             truth = self.truth(s.step)
