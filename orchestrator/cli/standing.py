@@ -70,7 +70,7 @@ def standing(state_dir: Path) -> Standing:
             found.unfinished = report_of(journal, name) if name else None
             ended = [s for s in history(journal) if s.outcome is not None]
             found.last = ended[-1] if ended else None
-            found.entered_by = _entered_by(journal, found.identity.boot_id)
+            found.entered_by = entered_by(journal, found.identity.boot_id)
         found.unclaimed = _unclaimed(state_dir, journal, {"memory", "disk"})
     found.objections = _objections(found)
     return found
@@ -187,7 +187,7 @@ def _objections(found: Standing) -> list[str]:
     return objections
 
 
-def _entered_by(journal: Journal, boot_id: str) -> str | None:
+def entered_by(journal: Journal, boot_id: str) -> str | None:
     """The last transaction that jumped into this boot. A reset into it is a proof, no jump."""
     from orchestrator.engine.queries import report_of
 

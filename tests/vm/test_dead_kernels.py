@@ -128,7 +128,7 @@ def _dies(guest: Guest, kernels: KernelPair, plan: dict[str, Any]) -> str:
     assert guest.text("/sys/kernel/kexec_loaded").strip() == "0"
     up.assert_goes_on(guest, "counter")
     up.assert_gapless(guest, "counter")
-    assert "whole" in guest.run(["mkupgrade", "history", "--verify"]).stdout
+    up.assert_whole(guest)
     said = guest.serial()[before:]
     assert f"Linux version {kernels.target.release}" in said
     return said.partition(f"Linux version {kernels.target.release}")[2].partition(
