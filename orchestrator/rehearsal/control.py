@@ -182,6 +182,15 @@ class Control:
                 return data
             data += part
 
+    def wait_path(self, path: str, timeout: float) -> bool:
+        """Wait until there is such a path in the guest; False: not within `timeout` seconds.
+
+        Raises:
+            GuestRestartedError: the guest's kernel changed meanwhile.
+        """
+        request = {"op": "wait", "path": path, "timeout": timeout}
+        return bool(self._ask(request, timeout)["there"])
+
     def status(self) -> Hello:
         """Which kernel answers, right now?"""
         return _hello(self._ask({"op": "status"}, 30.0))

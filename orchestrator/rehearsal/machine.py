@@ -16,7 +16,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Self
 
-from orchestrator.model.errors import RehearsalError
+from orchestrator.model.errors import ErrorClass, RehearsalError
 from orchestrator.rehearsal.accelerator import accelerator
 from orchestrator.rehearsal.cache import cache_dir, drop_old
 from orchestrator.rehearsal.compiled import compiled_files
@@ -311,6 +311,18 @@ class Guest:
     def exists(self, path: str) -> bool:
         """Is there such a path in the guest?"""
         return self.run(["test", "-e", path], check=False).code == 0
+
+    def wait_for_path(self, path: str, *, timeout: float = 180.0) -> None:
+        """Wait until there is such a path in the guest, without a program that looks for it.
+
+        Raises:
+            GuestRestartedError: the kernel changed meanwhile.
+            RehearsalError: not within `timeout` seconds.
+        """
+        if not self.control.wait_path(path, timeout):
+            raise RehearsalError(
+                f"in the guest: no {path} within {timeout:g} s", error_class=ErrorClass.TIMEOUT
+            )
 
     def wait_for(self, argv: list[str], *, timeout: float = 180.0, interval: float = 0.3) -> None:
         """Run a program again and again until it succeeds.

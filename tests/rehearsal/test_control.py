@@ -128,6 +128,14 @@ def test_a_program_that_takes_too_long_is_killed_with_its_children(
     assert not mark.exists()
 
 
+def test_a_path_is_waited_for_in_the_guest(line: Line, control: Control, tmp_path: Path) -> None:
+    start_agent(line)
+    path = tmp_path / "comes"
+    assert not control.wait_path(str(path), 0.1)
+    threading.Timer(0.2, path.touch).start()
+    assert control.wait_path(str(path), 20.0)
+
+
 def test_what_cannot_be_started_is_an_error_with_the_reason(line: Line, control: Control) -> None:
     start_agent(line)
     with pytest.raises(RehearsalError, match="FileNotFoundError"):

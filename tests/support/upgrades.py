@@ -115,7 +115,7 @@ def outcome(guest: Guest, timeout: float = 240.0) -> dict[str, Any]:
     deadline = time.monotonic() + timeout
     while True:
         try:
-            guest.wait_for(["test", "-e", ENDED], timeout=max(1.0, deadline - time.monotonic()))
+            guest.wait_for_path(ENDED, timeout=max(1.0, deadline - time.monotonic()))
             return report(guest)
         except GuestRestartedError:
             guest.next_kernel(max(1.0, deadline - time.monotonic()))
@@ -173,8 +173,8 @@ def assert_gapless(guest: Guest, name: str, least: int = 1) -> None:
     assert len(seen) >= least
 
 
-def assert_goes_on(guest: Guest, name: str, seconds: float = 10.0) -> None:
-    """It writes further numbers, now."""
+def assert_goes_on(guest: Guest, name: str, seconds: float = 60.0) -> None:
+    """It writes further numbers; behind a boot, as soon as its init has started it."""
     before = len(numbers(guest, name))
     deadline = time.monotonic() + seconds
     while len(numbers(guest, name)) <= before:

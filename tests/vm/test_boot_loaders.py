@@ -16,6 +16,7 @@ from orchestrator.rehearsal.image import LayerFile, base_image
 from orchestrator.rehearsal.kernels import KernelPair
 from orchestrator.rehearsal.machine import MACHINE_ID, Guest, Setup
 from orchestrator.rehearsal.stock_kernels import stock_pair
+from orchestrator.rehearsal.trees import stock_recipe
 from tests.support import upgrades as up
 from tests.support.guests import booted
 
@@ -145,7 +146,7 @@ def seen_default(guest: Guest) -> tuple[str, str]:
 def test_grub_starts_the_old_kernel_until_commit_and_the_new_one_behind_it(
     kernels: KernelPair,
 ) -> None:
-    _, recipe = stock_pair()
+    recipe = stock_recipe()
     old, new = kernels.source.release, kernels.target.release
     both = (kernels.source, kernels.target)
     files = {

@@ -112,7 +112,7 @@ def test_state_of_a_transaction_that_nobody_knows_is_told_and_left_alone(
         guest.run(["mkdir", "-m", "700", "/var/lib/mkupgrade"])
         _, hello = guest.run_through([up.PYTHON, "/root/stranger.py", "leave", image])
         assert hello.release == kernels.target.release
-        guest.wait_for(["test", "-e", up.ENDED], timeout=120.0)
+        guest.wait_for_path(up.ENDED, timeout=120.0)
         told = " ".join(guest.text(up.RESUME_LOG).split())
         assert "this kernel was entered by transaction 20260101-000000-gone" in told
         assert "State of its workloads may be waiting in session" in told

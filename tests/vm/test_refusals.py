@@ -308,7 +308,7 @@ def one_at_a_time_and_damage_on_the_way(scene: Scene) -> None:
     up.put_plan(guest, plan)
     began = time.monotonic()
     scene.verbs.start("apply", up.PLAN, "--yes", damage="counter")
-    guest.wait_for(["test", "-e", "/run/waits"])
+    guest.wait_for_path("/run/waits")
     for argv in (("apply", up.PLAN, "--yes"), ("apply", SAVED), ("rollback", "--yes")):
         second = run(*argv, "--json")
         assert second.code == WAITING, second

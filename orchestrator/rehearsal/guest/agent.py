@@ -21,6 +21,8 @@ from typing import IO, Any
 
 PORT_NAME = "org.mkupgrade.control.0"
 CHUNK = 48 * 1024
+POLL = 0.05
+"""Seconds between two looks."""
 
 
 def find_port(patience: float = 60.0) -> Path:
@@ -157,11 +159,26 @@ def get(_channel: Channel, request: dict[str, Any]) -> dict[str, Any]:
         return {"data": encode(file.read(CHUNK))}
 
 
+def wait(_channel: Channel, request: dict[str, Any]) -> dict[str, Any]:
+    """Wait for a file. Programs that are run again and again would slow down what is waited for."""
+    deadline = time.monotonic() + request["timeout"]
+    while not (there := os.path.lexists(request["path"])) and time.monotonic() < deadline:
+        time.sleep(POLL)
+    return {"there": there}
+
+
 def status(_channel: Channel, _request: dict[str, Any]) -> dict[str, Any]:
     return hello()
 
 
-OPERATIONS = {"run": run, "spawn": spawn, "put": put, "get": get, "status": status}
+OPERATIONS = {
+    "run": run,
+    "spawn": spawn,
+    "put": put,
+    "get": get,
+    "wait": wait,
+    "status": status,
+}
 
 
 def answer(channel: Channel, request: dict[str, Any]) -> None:

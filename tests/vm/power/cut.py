@@ -107,7 +107,7 @@ def recorded(stage: scene.Scene) -> Iterator[Recording]:
             with sampler.running():
                 client.wait_messages(10, 60.0)
                 scene.begin(guest)
-                guest.wait_for(["test", "-e", scene.JOURNAL], timeout=_PATIENCE, interval=0.05)
+                guest.wait_for_path(scene.JOURNAL, timeout=_PATIENCE)
                 begun = len(sampler.samples)
                 film.freeze()
                 guest.next_kernel(_PATIENCE)

@@ -43,7 +43,11 @@ cp {LEDGER} ledger && tar -cz mkupgrade ledger | base64; rm -r /tmp/left
 """
 """Prints the journal and the workload's file, which grows meanwhile."""
 _PID_FILE = f"{MOUNT}/ledger/pid"
-_SETTLED = f"test -e {up.ENDED} || {{ test ! -d {MOUNT}/mkupgrade && test -s {_PID_FILE}; }}"
+_SETTLED = f"""
+until test -e {up.ENDED} || {{ test ! -d {MOUNT}/mkupgrade && test -s {_PID_FILE}; }}
+do sleep 0.3
+done
+"""
 
 
 def ledger(*, honest: bool = True) -> dict[str, Any]:
@@ -140,7 +144,7 @@ def settle(guest: Guest, timeout: float = 600.0) -> None:
     deadline = time.monotonic() + timeout
     while True:
         try:
-            guest.wait_for(["sh", "-c", _SETTLED], timeout=max(1.0, deadline - time.monotonic()))
+            guest.run(["sh", "-c", _SETTLED], timeout=max(1.0, deadline - time.monotonic()))
             return
         except GuestRestartedError:
             guest.next_kernel(max(1.0, deadline - time.monotonic()))
