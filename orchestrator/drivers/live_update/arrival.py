@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from orchestrator.drivers.jobs import absent, present
 from orchestrator.drivers.live_update.capture import (
     RETRIEVED,
     failed_name,
@@ -21,7 +22,7 @@ from orchestrator.drivers.live_update.capture import (
     restored_name,
     taken,
 )
-from orchestrator.drivers.live_update.job import Handler, Job, absent, present
+from orchestrator.drivers.live_update.job import Handler, Job
 from orchestrator.drivers.records import make_private_directories
 from orchestrator.handover.channels import Channel, NothingSentError, Received
 from orchestrator.model.errors import HandoverError, MkupgradeError, WorkloadError

@@ -14,7 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from orchestrator.drivers.live_update.job import Handler, Job, absent, partial, present, unknown
+from orchestrator.drivers.jobs import absent, partial, present, unknown
+from orchestrator.drivers.live_update.job import Handler, Job
 from orchestrator.drivers.records import Records, drop_tree, make_private_directories
 from orchestrator.handover.channels import Channel, Head, Item
 from orchestrator.model.errors import HandoverError, MkupgradeError, NotSupportedError

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from orchestrator.drivers.live_update.job import Handler, Job, absent, present
+from orchestrator.drivers.jobs import absent, present
+from orchestrator.drivers.live_update.job import Handler, Job
 from orchestrator.drivers.live_update.kernel import FALLBACK
 from orchestrator.drivers.records import drop_tree
 from orchestrator.model.errors import NotSupportedError

@@ -11,16 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.drivers.dispatch import dispatch
+from orchestrator.drivers.hooks import HookHandler
+from orchestrator.drivers.jobs import AnyHandler
 from orchestrator.drivers.live_update import observing
 from orchestrator.drivers.live_update.arrival import RestoreHandler, RetrieveHandler
 from orchestrator.drivers.live_update.capture import CheckpointHandler, PreserveHandler
-from orchestrator.drivers.live_update.checking import CheckHandler, HookHandler, SoakHandler
+from orchestrator.drivers.live_update.checking import CheckHandler, SoakHandler
 from orchestrator.drivers.live_update.closing import (
     CleanUpHandler,
     CommitHandler,
     RestoreBootDefaultHandler,
 )
-from orchestrator.drivers.live_update.job import Handler, Job
+from orchestrator.drivers.live_update.job import Job
 from orchestrator.drivers.live_update.jump import JumpHandler
 from orchestrator.drivers.live_update.kernel import ArmFallbackHandler, LoadKernelHandler
 from orchestrator.drivers.live_update.parts import Parts
@@ -36,7 +38,7 @@ from orchestrator.model.spec import UpgradeSpec
 from orchestrator.model.steps import Inspected, Step
 from orchestrator.system.guard import HostGuard
 
-HANDLERS: Mapping[Kind, Handler[Any]] = {
+HANDLERS: Mapping[Kind, AnyHandler[Any, Any]] = {
     Kind.CHECK_ARTIFACTS: CheckArtifactsHandler(),
     Kind.PREFLIGHT: PreflightHandler(),
     Kind.RUN_HOOK: HookHandler(),
@@ -97,6 +99,6 @@ class LiveUpdateDriver:
         """Remove what transactions that are over have left; see `pruning.prune`."""
         return prune(self._state_dir, over)
 
-    def _job(self, step: Step, context: StepContext) -> tuple[Handler[Any], Job, Any]:
+    def _job(self, step: Step, context: StepContext) -> tuple[AnyHandler[Any, Any], Job, Any]:
         handler, params = dispatch(step, HANDLERS, self.name)
         return handler, Job(step, context, self._parts), params

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from orchestrator.drivers.live_update.job import Handler, Job, absent, partial, present, unknown
+from orchestrator.drivers.jobs import absent, partial, present, unknown
+from orchestrator.drivers.live_update.job import Handler, Job
 from orchestrator.model.base import digest
 from orchestrator.model.errors import ErrorClass, MkupgradeError, NotSupportedError
 from orchestrator.model.kinds import ArmFallback, LoadKernel

@@ -6,20 +6,21 @@ from __future__ import annotations
 from typing import TypeVar
 
 from orchestrator.checks import Baseline, Checker, soak
-from orchestrator.drivers.multikernel.parts import Handler, Job, absent, partial, present
+from orchestrator.drivers.hooks import run_command
+from orchestrator.drivers.jobs import absent, partial, present
+from orchestrator.drivers.multikernel.parts import Handler, Job
 from orchestrator.model.errors import ErrorClass, MkupgradeError
 from orchestrator.model.kinds import (
     CheckArtifacts,
     MoveWorkload,
     RunChecks,
-    RunHook,
     SoakParams,
     StartWorkload,
     StopWorkload,
 )
 from orchestrator.model.seams import Result
 from orchestrator.model.steps import Inspected
-from orchestrator.system import kernel_image, proc, running, subprocesses
+from orchestrator.system import kernel_image, proc, running
 
 W = TypeVar("W", MoveWorkload, StopWorkload, StartWorkload)
 
@@ -46,36 +47,6 @@ class CheckArtifactsHandler(Handler[CheckArtifacts]):
         if params.modules is not None:
             _raise_if(kernel_image.inspect_modules(params.modules).error, params.modules)
         return {"release": image.release, "sha256": image.sha256}
-
-
-class HookHandler(Handler[RunHook]):
-    """A hook's effect is its own; ours to know is whether it began and whether it ended well."""
-
-    def perform(self, job: Job, params: RunHook) -> Result:
-        hook, name = params.hook, f"hook.{params.hook.name}"
-        job.records.write(name, {"phase": "began", "argv": hook.run})
-        output = _run(job, hook.run, hook.timeout, stopped=True)
-        job.records.write(name, {"phase": "ended", "argv": hook.run})
-        return {"output": output}
-
-    def inspect(self, job: Job, params: RunHook) -> Inspected:
-        record = job.records.read(f"hook.{params.hook.name}")
-        if record is None:
-            return absent("the hook was not started")
-        if record.get("phase") == "ended":
-            return present("the hook ended well")
-        if params.hook.undo is not None:
-            return partial("the hook was started and did not end well")
-        return absent("the hook did not end well; without an undo it has nothing to undo")
-
-    def revert(self, job: Job, params: RunHook) -> Result:
-        hook, name = params.hook, f"hook.{params.hook.name}"
-        if job.records.read(name) is None:
-            return {}
-        if hook.undo is not None:
-            _run(job, hook.undo, hook.timeout)
-        job.records.drop(name)
-        return {"undone": hook.undo is not None}
 
 
 class _PlaceHandler(Handler[W]):
@@ -126,33 +97,33 @@ class MoveHandler(_PlaceHandler[MoveWorkload]):
 
     def forth(self, job: Job, params: MoveWorkload) -> None:
         if params.source is not None:
-            _run(job, params.stop, params.timeout, instance=params.source)
-        _run(job, params.start, params.timeout, instance=params.target)
+            _run(job, params.stop, params.timeout, params.source)
+        _run(job, params.start, params.timeout, params.target)
 
     def back(self, job: Job, params: MoveWorkload) -> None:
-        _run(job, params.stop, params.timeout, instance=params.target)
+        _run(job, params.stop, params.timeout, params.target)
         if params.source is not None:
-            _run(job, params.start, params.timeout, instance=params.source)
+            _run(job, params.start, params.timeout, params.source)
 
 
 class StopHandler(_PlaceHandler[StopWorkload]):
     verb, there = "stop", "stopped in {instance}"
 
     def forth(self, job: Job, params: StopWorkload) -> None:
-        _run(job, params.stop, params.timeout, instance=params.instance)
+        _run(job, params.stop, params.timeout, params.instance)
 
     def back(self, job: Job, params: StopWorkload) -> None:
-        _run(job, params.start, params.timeout, instance=params.instance)
+        _run(job, params.start, params.timeout, params.instance)
 
 
 class StartHandler(_PlaceHandler[StartWorkload]):
     verb, there = "start", "started in {instance}"
 
     def forth(self, job: Job, params: StartWorkload) -> None:
-        _run(job, params.start, params.timeout, instance=params.instance)
+        _run(job, params.start, params.timeout, params.instance)
 
     def back(self, job: Job, params: StartWorkload) -> None:
-        _run(job, params.stop, params.timeout, instance=params.instance)
+        _run(job, params.stop, params.timeout, params.instance)
 
 
 class CheckHandler(Handler[RunChecks]):
@@ -180,23 +151,8 @@ def _checker() -> Checker:
     return Checker(Baseline(tainted=proc.tainted()))
 
 
-def _run(
-    job: Job, argv: list[str], timeout: float, *, instance: str | None = None, stopped: bool = False
-) -> str:
-    context = job.context
-    where = {} if instance is None else {"MKUPGRADE_INSTANCE": instance}
-    done = subprocesses.run(
-        argv,
-        timeout=max(0.1, min(timeout, context.control.remaining())),
-        env={
-            "MKUPGRADE_TRANSACTION": context.transaction,
-            "MKUPGRADE_SECTION": context.section.value,
-            "MKUPGRADE_STEP": job.step.id,
-            **where,
-        },
-        stopped=context.control.stopped if stopped else None,
-    )
-    return done.text[-2000:]
+def _run(job: Job, argv: list[str], timeout: float, instance: str) -> None:
+    run_command(job, argv, timeout, env={"MKUPGRADE_INSTANCE": instance})
 
 
 def _raise_if(wrong: str | None, path: str) -> None:

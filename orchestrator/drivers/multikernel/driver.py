@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.drivers.dispatch import dispatch
+from orchestrator.drivers.hooks import HookHandler
+from orchestrator.drivers.jobs import AnyHandler
 from orchestrator.drivers.multikernel import asking, observing, placing, running
 from orchestrator.drivers.multikernel.kernel import RealKernel
-from orchestrator.drivers.multikernel.parts import Handler, Job, Parts
+from orchestrator.drivers.multikernel.parts import Job, Parts
 from orchestrator.model.host import HostState
 from orchestrator.model.kinds import Kind
 from orchestrator.model.seams import Result, StepContext
@@ -22,9 +24,9 @@ from orchestrator.model.spec import UpgradeSpec
 from orchestrator.model.steps import Inspected, Step
 from orchestrator.system.guard import HostGuard
 
-HANDLERS: Mapping[Kind, Handler[Any]] = {
+HANDLERS: Mapping[Kind, AnyHandler[Any, Any]] = {
     Kind.CHECK_ARTIFACTS: asking.CheckArtifactsHandler(),
-    Kind.RUN_HOOK: asking.HookHandler(),
+    Kind.RUN_HOOK: HookHandler(),
     Kind.MOVE_WORKLOAD: asking.MoveHandler(),
     Kind.STOP_WORKLOAD: asking.StopHandler(),
     Kind.START_WORKLOAD: asking.StartHandler(),
@@ -79,6 +81,6 @@ class MultikernelDriver:
     def close(self) -> None:
         """Nothing is held."""
 
-    def _job(self, step: Step, context: StepContext) -> tuple[Handler[Any], Job, Any]:
+    def _job(self, step: Step, context: StepContext) -> tuple[AnyHandler[Any, Any], Job, Any]:
         handler, params = dispatch(step, HANDLERS, self.name)
         return handler, Job(step, context, self._parts), params

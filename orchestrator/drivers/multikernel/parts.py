@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import TypeVar
 
+from orchestrator.drivers.jobs import AnyHandler, AnyJob
 from orchestrator.drivers.multikernel.kernel import Kernel
 from orchestrator.drivers.multikernel.living import Named, Patience
 from orchestrator.drivers.multikernel.seeing import transactions
 from orchestrator.drivers.multikernel.trees.changes import Tag
-from orchestrator.drivers.records import Records
 from orchestrator.model.base import Record
 from orchestrator.model.errors import MkupgradeError
 from orchestrator.model.kinds import Generation
-from orchestrator.model.seams import Result, StepContext
-from orchestrator.model.steps import Inspected, Inspection, Section, Step
 
 P = TypeVar("P", bound=Record)
 
@@ -30,23 +28,12 @@ class Parts:
 
 
 @dataclass(frozen=True)
-class Job:
-    """A step, the circumstances, and what to do it with."""
-
-    step: Step
-    context: StepContext
-    parts: Parts
+class Job(AnyJob[Parts]):
+    """A step beside the running kernel."""
 
     @property
     def kernel(self) -> Kernel:
         return self.parts.kernel
-
-    @property
-    def records(self) -> Records:
-        return self.records_of(self.context.section)
-
-    def records_of(self, section: Section) -> Records:
-        return Records(self.context.state_dir, self.context.transaction, section)
 
     def patience(self) -> Patience:
         """Until the attempt's deadline, or until the operator wants it to end."""
@@ -75,30 +62,9 @@ class Job:
         return Tag(self.context.transaction, name, max(used, default=0) + 1)
 
 
-class Handler(Generic[P]):
-    """Perform, inspect and revert one kind of step. As it stands: a step without an effect."""
-
-    def perform(self, job: Job, params: P) -> Result:
-        raise NotImplementedError
-
-    def inspect(self, job: Job, params: P) -> Inspected:
-        return absent("a step of this kind leaves nothing behind")
-
-    def revert(self, job: Job, params: P) -> Result:
-        return {}
+class Handler(AnyHandler[Job, P]):
+    """Of one of its kinds."""
 
 
 def named(generation: Generation) -> Named:
     return Named(generation.name, generation.id)
-
-
-def present(reason: str, result: dict[str, Any] | None = None) -> Inspected:
-    return Inspected(verdict=Inspection.PRESENT, reason=reason, result=result or {})
-
-
-def absent(reason: str) -> Inspected:
-    return Inspected(verdict=Inspection.ABSENT, reason=reason)
-
-
-def partial(reason: str) -> Inspected:
-    return Inspected(verdict=Inspection.PARTIAL, reason=reason)

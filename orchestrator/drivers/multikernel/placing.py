@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from orchestrator.drivers.jobs import absent, partial, present
 from orchestrator.drivers.multikernel import changing
-from orchestrator.drivers.multikernel.parts import Handler, Job, absent, partial, present
+from orchestrator.drivers.multikernel.parts import Handler, Job
 from orchestrator.drivers.multikernel.seeing import look
 from orchestrator.drivers.multikernel.trees.changes import CreateInstance, RemoveInstance
 from orchestrator.model import kinds

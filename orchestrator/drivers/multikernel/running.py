@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from orchestrator.drivers.jobs import absent, present
 from orchestrator.drivers.multikernel import living
 from orchestrator.drivers.multikernel.living import Boot
-from orchestrator.drivers.multikernel.parts import Handler, Job, absent, named, present
+from orchestrator.drivers.multikernel.parts import Handler, Job, named
 from orchestrator.drivers.multikernel.seeing import Status, look
 from orchestrator.model import kinds
 from orchestrator.model.errors import MkupgradeError
