@@ -178,6 +178,7 @@ def test_memory_that_was_tried_and_failed_is_partial_not_absent(
     assert verdict(kernel, change) is Inspection.PARTIAL
 
 
+@pytest.mark.slow
 def test_a_change_of_many_parts_is_made_in_order_and_stops_at_the_first_that_fails() -> None:
     client = Client(Double(cpus=1200))
     cpus = tuple(range(8, 1800, 2))

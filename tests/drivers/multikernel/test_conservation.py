@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
@@ -77,6 +78,7 @@ def troubles(draw: st.DrawFn, steps: list[str]) -> dict[tuple[str, str], str]:
     return draw(st.dictionaries(call, st.sampled_from(FAULTS), max_size=4))
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(data=st.data(), kind=st.sampled_from(["replace", "rolling", "canary", "surge"]))
 def test_any_faults_conserve_cpus_and_memory_and_leave_a_workload_in_one_place(
