@@ -42,7 +42,13 @@ _Text = Annotated[str, Field(max_length=256)]
 class _Open(BaseModel):
     """Unknown fields are kept: a newer minor version wrote them."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, strict=True, ser_json_inf_nan="constants")
+    model_config = ConfigDict(
+        extra="allow",
+        frozen=True,
+        strict=True,
+        ser_json_inf_nan="constants",
+        defer_build=True,
+    )
 
 
 class Protocol(_Open):
@@ -77,7 +83,7 @@ class CarriedWorkload(_Open):
 
 
 class Manifest(_Open):
-    protocol: Protocol = Protocol()
+    protocol: Protocol = Protocol.model_construct()
     transaction: TransactionId
     plan_digest: _Sha256
     section: Annotated[Section, Field(strict=False)]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from json.encoder import encode_basestring
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from pydantic import BaseModel, ConfigDict
@@ -15,10 +17,33 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 
+def _without_plugins() -> None:
+    """Have pydantic load no plugins: root runs no code that merely happens to be installed. By
+    the environment it could be told the same, but would import importlib.metadata all the same:
+    a twelfth of what `status` costs."""
+    loader = ModuleType("pydantic.plugin._loader")
+    vars(loader)["get_plugins"] = tuple
+    sys.modules.setdefault(loader.__name__, loader)
+
+
+_without_plugins()
+
+
 class Strict(BaseModel):
-    """A part of the spec: unknown keys are errors, values never change after loading."""
+    """A part of the spec: unknown keys are errors, values never change after loading.
+
+    Validators are built when they are first used: most commands use few. So a default is made by
+    `model_construct`, which needs none.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+
+
+class Shared(Strict):
+    """A part of the spec that parameters of steps hold, too. Its validator is built at once, and
+    all that hold it use that one; a deferred one would be built anew inside of each."""
+
+    model_config = ConfigDict(defer_build=False)
 
 
 class Record(BaseModel):

@@ -68,7 +68,7 @@ class KernelState(Record):
     release: str
     version: str = ""
     cmdline: str
-    abi: Abi = Abi()
+    abi: Abi = Abi.model_construct()
     image: str | None = None
     """Path of its own image, if known: the way back."""
     initrd: str | None = None
@@ -85,7 +85,7 @@ class Artifact(Record):
     sha256: str | None = None
     release: str | None = None
     """Of an image: the release string inside it."""
-    abi: Abi = Abi()
+    abi: Abi = Abi.model_construct()
     kho_config: bool | None = None
     """Of an image: CONFIG_KEXEC_HANDOVER and CONFIG_LIVEUPDATE_MEMFD; None: unknown."""
     pe_signed: bool = False
@@ -156,7 +156,7 @@ class HostState(Record):
     boot_id: str
     kernel: KernelState
     kexec_loaded: bool = False
-    boot: BootState = BootState()
+    boot: BootState = BootState.model_construct()
     cpus: int = 1
     memory_bytes: int = 0
     memory_available_bytes: int = 0

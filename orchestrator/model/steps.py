@@ -49,7 +49,7 @@ class Reversibility(StrEnum):
 
 _POLICIES: dict[str, RetryPolicy] = {}
 _MOST_POLICIES = 64
-_ONCE = RetryPolicy()
+_ONCE = RetryPolicy.model_construct()
 
 
 def _one_of_each(policy: RetryPolicy) -> RetryPolicy:

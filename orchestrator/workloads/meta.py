@@ -53,7 +53,7 @@ SafePath = Annotated[str, Field(max_length=4096), AfterValidator(_safe_path)]
 
 
 class _Meta(BaseModel):
-    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True, defer_build=True)
 
 
 class Directory(_Meta):
@@ -131,8 +131,8 @@ class CriuMeta(_Meta):
     shell_job: bool = False
     journal: Annotated[list[Annotated[int, Field(ge=1, lt=1 << 32)]], Field(max_length=4096)] = []
     """Inodes of its streams to the systemd journal; made anew."""
-    network: Network = Network()
-    carried: Carried = Carried()
+    network: Network = Network.model_construct()
+    carried: Carried = Carried.model_construct()
     argv: list[str] = []
     cwd: str = "/"
     uid: Id = 0
@@ -156,13 +156,13 @@ class CriuMeta(_Meta):
 
 class HooksMeta(_Meta):
     method: Literal["hooks"] = "hooks"
-    network: Network = Network()
+    network: Network = Network.model_construct()
     pids: list[Pid] = []
 
 
 class RestartMeta(_Meta):
     method: Literal["restart"] = "restart"
-    network: Network = Network()
+    network: Network = Network.model_construct()
     pids: list[Pid] = []
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from orchestrator.model.base import Strict
+from orchestrator.model.base import Shared
 from orchestrator.model.quantities import Duration
 from orchestrator.model.spec.names import AbsolutePath, Argv, Name, matching
 
@@ -16,7 +16,7 @@ Expected = Annotated[str, Field(min_length=1, max_length=4096)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
-class _CheckBase(Strict):
+class _CheckBase(Shared):
     name: Name
     """How reports call it; unique in the document."""
     when: list[Literal["before", "after", "soak"]] = ["after", "soak"]

@@ -47,7 +47,7 @@ class UpgradeSpec(Strict):
     """The version of this format."""
     metadata: Metadata
     """Name and labels."""
-    host: Host = Host()
+    host: Host = Host.model_construct()
     """The machine, and how kernels are run on it."""
     instances: Annotated[list[Instance], Field(min_length=1)]
     """Kernels: on a host with one kernel there is one, the host itself."""
@@ -55,15 +55,15 @@ class UpgradeSpec(Strict):
     """What must go on."""
     checks: list[Check] = []
     """Tests of the whole host; `kind` says which keys there are."""
-    strategy: Strategy = Strategy()
+    strategy: Strategy = Strategy.model_construct()
     """In which order instances are taken."""
-    soak: Soak = Soak()
+    soak: Soak = Soak.model_construct()
     """How long the checks must go on passing before commit."""
-    rollback: Rollback = Rollback()
+    rollback: Rollback = Rollback.model_construct()
     """The way back."""
-    retry: Retry = Retry()
+    retry: Retry = Retry.model_construct()
     """What is tried again, per class of step."""
-    hooks: Hooks = Hooks()
+    hooks: Hooks = Hooks.model_construct()
     """Commands of yours, before and after."""
 
     def digest(self) -> str:

@@ -78,7 +78,7 @@ class Instance(Strict):
     """How workloads and other instances call it."""
     kernel: Kernel
     """The wanted kernel."""
-    cmdline: CommandLine = CommandLine()
+    cmdline: CommandLine = CommandLine.model_construct()
     """Its command line."""
     resources: Resources | None = None
     """CPUs, memory and devices; for drivers that place instances side by side."""

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from orchestrator.model.base import Strict
+from orchestrator.model.base import Shared, Strict
 from orchestrator.model.errors import ErrorClass
 from orchestrator.model.quantities import Duration
 from orchestrator.model.spec.names import AbsolutePath, Argv, Name
@@ -89,23 +89,23 @@ class RetryPolicy(Strict):
 class Retry(Strict):
     """Retry policy per class of step; `default` for classes not named."""
 
-    default: RetryPolicy = RetryPolicy()
+    default: RetryPolicy = RetryPolicy.model_construct()
     """For classes not named."""
-    kernel: RetryPolicy = RetryPolicy(attempts=5)
+    kernel: RetryPolicy = RetryPolicy.model_construct(attempts=5)
     """Loading and unloading kernels (EBUSY of the kexec lock)."""
-    workload: RetryPolicy = RetryPolicy()
+    workload: RetryPolicy = RetryPolicy.model_construct()
     """Checkpoints and restores."""
-    handover: RetryPolicy = RetryPolicy()
+    handover: RetryPolicy = RetryPolicy.model_construct()
     """Preserving and retrieving state."""
-    check: RetryPolicy = RetryPolicy()
+    check: RetryPolicy = RetryPolicy.model_construct()
     """Phases of checks as a whole; a single check has `within`."""
-    hook: RetryPolicy = RetryPolicy()
+    hook: RetryPolicy = RetryPolicy.model_construct()
     """Hooks."""
-    boot: RetryPolicy = RetryPolicy()
+    boot: RetryPolicy = RetryPolicy.model_construct()
     """The boot loader's default entry."""
 
 
-class Hook(Strict):
+class Hook(Shared):
     """A command of yours."""
 
     name: Name

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
-from orchestrator.model.base import Strict
+from orchestrator.model.base import Shared, Strict
 from orchestrator.model.quantities import Duration
 from orchestrator.model.spec.checks import Check
 from orchestrator.model.spec.names import AbsolutePath, Argument, Argv, Name, matching
@@ -118,7 +118,7 @@ class RestartMigrate(Strict):
 Migrate = Annotated[CriuMigrate | HooksMigrate | RestartMigrate, Field(discriminator="method")]
 
 
-class Workload(Strict):
+class Workload(Shared):
     """What must go on: a process tree, a systemd unit, a container."""
 
     name: Name

@@ -1,0 +1,35 @@
+"""What a verb does not need, it does not import: behind a jump, workloads wait for Python."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def imported(state_dir: Path, *arguments: str) -> set[str]:
+    """Every module that a verb has imported when it ends."""
+    code = (
+        "import sys\n"
+        "from orchestrator.cli.main import main\n"
+        "try: main()\n"
+        "except SystemExit as end: code = end.code\n"
+        "sys.stderr.write('\\n'.join(sys.modules))\n"
+        "sys.exit(code)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        env=os.environ | {"MKUPGRADE_STATE_DIR": str(state_dir)},
+        capture_output=True, text=True, timeout=60, check=False, cwd=ROOT,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return set(done.stderr.split())
+
+
+def test_no_plugins_of_pydantic_are_looked_for(tmp_path: Path) -> None:
+    found = imported(tmp_path, "status")
+    assert "pydantic" in found
+    assert "importlib.metadata" not in found
