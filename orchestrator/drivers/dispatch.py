@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from orchestrator.model.errors import NotSupportedError, PlanError
-from orchestrator.model.kinds import PARAMS, Kind
+from orchestrator.model.kinds import Kind
+from orchestrator.model.params import params_of
 from orchestrator.model.steps import Step
 
 H = TypeVar("H")
@@ -32,7 +33,7 @@ def dispatch(step: Step, handlers: Mapping[Kind, H], driver: str) -> tuple[H, An
             f"driver {driver} knows no step of kind {step.kind!r}", where=step.id
         ) from None
     try:
-        params = PARAMS[kind].model_validate(step.params)
+        params = params_of(kind).model_validate(step.params)
     except ValidationError as error:
         raise PlanError(
             f"the parameters of this step do not fit its kind {step.kind}",

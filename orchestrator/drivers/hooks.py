@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from orchestrator.drivers.jobs import AnyHandler, AnyJob, absent, partial, present
-from orchestrator.model.kinds import RunHook
+from orchestrator.model.params.in_place import RunHook
 from orchestrator.model.seams import Result
 from orchestrator.model.spec import Hook
 from orchestrator.model.steps import Inspected, Section

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from orchestrator.model import kinds
 from orchestrator.model.host import Artifact, Cap
 from orchestrator.model.kinds import Kind
+from orchestrator.model.params import in_place
 from orchestrator.model.quantities import format_duration
 from orchestrator.model.spec import Check, Hook, Instance, Soak
 from orchestrator.model.steps import Reversibility, Section, Step
@@ -20,10 +20,10 @@ CHECK_TIME = 1.0
 
 def artifact_params(
     instance: Instance, image: Artifact, initrd: Artifact | None
-) -> kinds.CheckArtifacts:
+) -> in_place.CheckArtifacts:
     """What the files of an instance's kernel are held to. `initrd`: as it was seen, if it was."""
     kernel = instance.kernel
-    return kinds.CheckArtifacts(
+    return in_place.CheckArtifacts(
         instance=instance.name,
         image=str(kernel.image),
         image_sha256=image.sha256 or "",
@@ -52,7 +52,7 @@ def check_artifacts(b: SectionBuilder, d: Decisions) -> None:
 
 def preflight(b: SectionBuilder, d: Decisions) -> None:
     workloads = d.spec.workloads
-    params = kinds.Preflight(
+    params = in_place.Preflight(
         instance=d.instance.name,
         workloads=workloads,
         channels=d.channel_map(),
@@ -73,7 +73,7 @@ def preflight(b: SectionBuilder, d: Decisions) -> None:
 
 def load_new(b: SectionBuilder, d: Decisions) -> None:
     kernel = d.instance.kernel
-    params = kinds.LoadKernel(
+    params = in_place.LoadKernel(
         instance=d.instance.name,
         image=str(kernel.image),
         image_sha256=d.image.sha256 or "",
@@ -86,7 +86,7 @@ def load_new(b: SectionBuilder, d: Decisions) -> None:
 
 def load_old(b: SectionBuilder, d: Decisions) -> None:
     way = d.way_back
-    params = kinds.LoadKernel(
+    params = in_place.LoadKernel(
         instance=d.instance.name,
         image=way.image or "",
         image_sha256=way.image_sha256,
@@ -99,7 +99,7 @@ def load_old(b: SectionBuilder, d: Decisions) -> None:
     _load(b, params, size, [Cap.ROOT, Cap.KEXEC_FILE, Cap.OLD_KERNEL])
 
 
-def _load(b: SectionBuilder, params: kinds.LoadKernel, size: int, requires: list[Cap]) -> None:
+def _load(b: SectionBuilder, params: in_place.LoadKernel, size: int, requires: list[Cap]) -> None:
     b.then(
         Kind.LOAD_KERNEL,
         params.instance,
@@ -115,7 +115,7 @@ def _load(b: SectionBuilder, params: kinds.LoadKernel, size: int, requires: list
 def arm_fallback(b: SectionBuilder, d: Decisions) -> None:
     rollback, way = d.spec.rollback, d.way_back
     watchdog = str(rollback.watchdog) if rollback.watchdog else None
-    params = kinds.ArmFallback(
+    params = in_place.ArmFallback(
         from_release=d.from_release,
         boot_default=d.boot_default,
         image=way.image,
@@ -146,7 +146,7 @@ def _hook(b: SectionBuilder, hook: Hook, title: str, undoes: str | None = None) 
         Kind.RUN_HOOK,
         hook.name,
         title,
-        kinds.RunHook(hook=hook, undoes=undoes),
+        in_place.RunHook(hook=hook, undoes=undoes),
         estimate=1.0,
         deadline=hook.timeout + policies.SLACK,
     )
@@ -172,7 +172,7 @@ def preserve(b: SectionBuilder, d: Decisions) -> None:
         Kind.PRESERVE,
         d.instance.name,
         f"Preserve the state of {count(d.carried, 'workload')}",
-        kinds.Preserve(
+        in_place.Preserve(
             workloads=d.carried,
             channels=channels,
             from_release=there if going_back else here,
@@ -188,7 +188,7 @@ def preserve(b: SectionBuilder, d: Decisions) -> None:
 
 
 def jump(b: SectionBuilder, d: Decisions, method: str, source: str, target: str) -> None:
-    params = kinds.Jump.model_validate(
+    params = in_place.Jump.model_validate(
         {
             "method": method,
             "from_release": source,
@@ -221,7 +221,7 @@ def retrieve(b: SectionBuilder, d: Decisions) -> None:
         Kind.RETRIEVE,
         d.instance.name,
         f"Retrieve the state of {count(d.carried, 'workload')}",
-        kinds.Retrieve(workloads=d.carried, channels=channels),
+        in_place.Retrieve(workloads=d.carried, channels=channels),
         estimate=estimate,
         deadline=policies.transfer(estimate),
         blackout=True,
@@ -240,7 +240,7 @@ def make_checks(b: SectionBuilder, phase: str, checks: list[Check], where: str, 
         Kind.CHECK,
         about,
         f"Run {count(checks, 'check')} {where}",
-        kinds.RunChecks.model_validate({"phase": phase, "checks": checks}),
+        in_place.RunChecks.model_validate({"phase": phase, "checks": checks}),
         estimate=CHECK_TIME * len(checks),
         deadline=policies.checks(phase, checks),
     )
@@ -253,7 +253,7 @@ def soak(b: SectionBuilder, d: Decisions) -> None:
 def soak_with(b: SectionBuilder, about: str, soak: Soak, checks: list[Check]) -> None:
     if soak.duration <= 0 and not checks:
         return
-    params = kinds.SoakParams(
+    params = in_place.SoakParams(
         duration=soak.duration,
         interval=soak.interval,
         max_failures=soak.max_failures,
@@ -271,7 +271,7 @@ def soak_with(b: SectionBuilder, about: str, soak: Soak, checks: list[Check]) ->
 
 def commit(b: SectionBuilder, d: Decisions) -> None:
     kernel = d.instance.kernel
-    params = kinds.Commit(
+    params = in_place.Commit(
         instance=d.instance.name,
         release=d.to_release,
         image=str(kernel.image),
@@ -301,7 +301,7 @@ def restore_boot_default(b: SectionBuilder, d: Decisions) -> None:
         Kind.RESTORE_BOOT_DEFAULT,
         d.instance.name,
         f"Keep Linux {d.from_release} the boot default",
-        kinds.RestoreBootDefault(boot_default=d.boot_default),
+        in_place.RestoreBootDefault(boot_default=d.boot_default),
         estimate=estimates.QUICK,
         requires=[Cap.BOOT_DEFAULT] if d.sets_boot_default else [],
         resources=["boot"],
@@ -313,6 +313,6 @@ def clean_up(b: SectionBuilder, d: Decisions) -> None:
         Kind.CLEAN_UP,
         d.instance.name,
         "Clean up",
-        kinds.CleanUp(workloads=d.names, keep_old_kernel=d.spec.rollback.keep_old_kernel),
+        in_place.CleanUp(workloads=d.names, keep_old_kernel=d.spec.rollback.keep_old_kernel),
         estimate=estimates.QUICK,
     )

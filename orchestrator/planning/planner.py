@@ -6,7 +6,7 @@ from orchestrator.model.base import digest
 from orchestrator.model.host import Cap, HostState
 from orchestrator.model.spec import Instance, UpgradeSpec
 from orchestrator.model.steps import Step, StepGraph
-from orchestrator.planning import channels, cmdline, sections, side_by_side, summary, way_back
+from orchestrator.planning import channels, cmdline, sections, summary, way_back
 from orchestrator.planning.admission import check_admission, check_idle, check_workloads
 from orchestrator.planning.artifacts import check_artifacts
 from orchestrator.planning.decisions import Decisions
@@ -33,7 +33,9 @@ def plan(spec: UpgradeSpec, host: HostState) -> StepGraph:
     problems = Problems()
     check_admission(spec, host, problems)
     problems.raise_if_any("this host cannot carry out this spec", next_command=NEXT)
-    if spec.strategy.kind in side_by_side.STRATEGIES:
+    if spec.strategy.kind != "in-place":
+        from orchestrator.planning import side_by_side
+
         graph = side_by_side.plan(spec, host, _intent(spec, spec.digest(), host))
         check_shape(graph)
         _check_deadline(graph)

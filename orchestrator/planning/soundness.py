@@ -6,7 +6,8 @@ from collections import Counter
 
 from pydantic import ValidationError
 
-from orchestrator.model.kinds import PARAMS, Kind
+from orchestrator.model.kinds import Kind
+from orchestrator.model.params import params_of
 from orchestrator.model.quantities import MAX_DURATION
 from orchestrator.model.steps import Reversibility, Section, Step, StepGraph
 from orchestrator.planning.problems import Problems, did_you_mean
@@ -131,7 +132,7 @@ def _name_ring(graph: StepGraph, section: Section, problems: Problems) -> None:
 
 def _check_params(step: Step, problems: Problems) -> None:
     try:
-        PARAMS[Kind(step.kind)].model_validate(step.params)
+        params_of(Kind(step.kind)).model_validate(step.params)
     except ValueError as error:
         problems.add(f"step {step.id}", _first_line(step, error))
 

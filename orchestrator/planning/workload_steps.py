@@ -1,7 +1,8 @@
 """Checkpoint and restore steps: one of each per workload, in opposite orders.
 
-There are four for each workload, so that their parameters (`kinds.Checkpoint`, `kinds.Restore`)
-are put together from what the workload was dumped to once; a test holds them to the models.
+There are four for each workload, so that their parameters (`in_place.Checkpoint` and
+`in_place.Restore`) are put together from what the workload was dumped to once; a test holds them
+to the models.
 """
 
 from __future__ import annotations

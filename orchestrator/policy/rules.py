@@ -18,7 +18,8 @@ from pydantic import BaseModel
 from orchestrator.loading.problems import Path as Place
 from orchestrator.loading.problems import quoted
 from orchestrator.model.errors import MkupgradeError
-from orchestrator.model.kinds import PARAMS, Kind
+from orchestrator.model.kinds import Kind
+from orchestrator.model.params import params_of
 from orchestrator.model.policy import CommandRule, Policy
 from orchestrator.model.spec import UpgradeSpec
 from orchestrator.model.spec.checks import CommandCheck
@@ -66,7 +67,7 @@ def graph_objections(policy: Policy, graph: StepGraph, resolve: Resolve) -> list
     for number, step in enumerate(graph.steps):
         place = ("steps", number, "params")
         try:
-            params = PARAMS[Kind(step.kind)].model_validate(step.params)
+            params = params_of(Kind(step.kind)).model_validate(step.params)
         except ValueError:  # a plan of a journal; one out of a file was held to this before
             message = f"a step of kind {quoted(step.kind)} whose parameters are unknown"
             found.append(Objection(place, "steps", message))

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from orchestrator import planning
 from orchestrator.model.base import canonical_json
-from orchestrator.model.kinds import PARAMS, Kind
+from orchestrator.model.kinds import Kind
+from orchestrator.model.params import params_of
 from orchestrator.model.spec import UpgradeSpec
 from orchestrator.model.steps import Reversibility, Section, StepGraph
 from tests.support.profile import examples
@@ -147,7 +148,7 @@ def test_what_is_made_without_validation_is_what_validation_would_make(planned, 
     validated = StepGraph.model_validate(graph.model_dump(mode="json"))
     assert repr(validated.steps) == repr(graph.steps)
     for step in graph.steps:
-        model = PARAMS[Kind(step.kind)].model_validate(step.params)
+        model = params_of(Kind(step.kind)).model_validate(step.params)
         assert canonical_json(model.model_dump(mode="json")) == canonical_json(step.params)
     assert graph.spec_digest == spec.digest()
 

@@ -8,7 +8,8 @@ import pytest
 from orchestrator import planning
 from orchestrator.model.errors import ErrorClass, PlanError
 from orchestrator.model.host import Cap
-from orchestrator.model.kinds import PARAMS, Kind
+from orchestrator.model.kinds import Kind
+from orchestrator.model.params import params_of
 from orchestrator.model.steps import Reversibility, Section
 
 CHECKS = [
@@ -127,7 +128,7 @@ def test_checks_in_the_old_kernel_hold_it_to_the_old_release(full):
 
 def test_every_step_says_all_that_is_asked_of_it(full):
     for step in full.steps:
-        PARAMS[Kind(step.kind)].model_validate(step.params)
+        params_of(Kind(step.kind)).model_validate(step.params)
         assert step.id == step.id.strip()
         assert step.title[0].isupper()
         assert step.estimate > 0

@@ -17,7 +17,8 @@ from orchestrator.loading import load_policy, load_spec
 from orchestrator.loading.problems import format_path
 from orchestrator.loading.schema import models
 from orchestrator.model.host import HostState
-from orchestrator.model.kinds import PARAMS
+from orchestrator.model.kinds import Kind
+from orchestrator.model.params import params_of
 from orchestrator.model.policy import Policy
 from orchestrator.model.spec.names import Argv
 from orchestrator.model.steps import StepGraph
@@ -225,7 +226,7 @@ def _commands(model: type[BaseModel]) -> Iterator[str]:
 def test_no_command_of_the_model_is_forgotten() -> None:
     found = {
         model: tuple(names)
-        for model in (*models(), *PARAMS.values())
+        for model in (*models(), *map(params_of, Kind))
         if (names := list(_commands(model)))
     }
     assert found == {model: fields for model, (_, fields) in COMMANDS.items()}

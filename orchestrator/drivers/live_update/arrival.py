@@ -26,8 +26,8 @@ from orchestrator.drivers.live_update.job import Handler, Job
 from orchestrator.drivers.records import make_private_directories
 from orchestrator.handover.channels import Channel, NothingSentError, Received
 from orchestrator.model.errors import HandoverError, MkupgradeError, WorkloadError
-from orchestrator.model.kinds import Restore, Retrieve
 from orchestrator.model.landing import MARK, mark_for, marks
+from orchestrator.model.params.in_place import Restore, Retrieve
 from orchestrator.model.seams import Result
 from orchestrator.model.spec import Workload
 from orchestrator.model.steps import Inspected, Inspection, Section

@@ -19,7 +19,7 @@ from orchestrator.drivers.live_update.job import Handler, Job
 from orchestrator.drivers.records import Records, drop_tree, make_private_directories
 from orchestrator.handover.channels import Channel, Head, Item
 from orchestrator.model.errors import HandoverError, MkupgradeError, NotSupportedError
-from orchestrator.model.kinds import Checkpoint, Preserve
+from orchestrator.model.params.in_place import Checkpoint, Preserve
 from orchestrator.model.seams import Result
 from orchestrator.model.spec import Workload
 from orchestrator.model.steps import Inspected, Inspection, Section

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from orchestrator.checks import Baseline, Checker, soak
 from orchestrator.drivers.live_update.job import Handler, Job, OnceHandler
-from orchestrator.model.kinds import RunChecks, SoakParams
+from orchestrator.model.params.in_place import RunChecks, SoakParams
 from orchestrator.model.seams import Result
 from orchestrator.model.steps import Section
 from orchestrator.system import proc

@@ -10,7 +10,7 @@ from orchestrator.drivers.live_update.job import Handler, Job
 from orchestrator.drivers.live_update.kernel import FALLBACK
 from orchestrator.drivers.records import drop_tree
 from orchestrator.model.errors import NotSupportedError
-from orchestrator.model.kinds import CleanUp, Commit, RestoreBootDefault
+from orchestrator.model.params.in_place import CleanUp, Commit, RestoreBootDefault
 from orchestrator.model.seams import Result
 from orchestrator.model.steps import Inspected, Section
 

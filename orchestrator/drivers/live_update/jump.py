@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from orchestrator.drivers.live_update.job import Handler, Job
 from orchestrator.model.errors import MkupgradeError
-from orchestrator.model.kinds import Jump
 from orchestrator.model.landing import Expected, landing
+from orchestrator.model.params.in_place import Jump
 from orchestrator.model.seams import Result
 from orchestrator.model.steps import Inspected
 

@@ -9,8 +9,8 @@ from orchestrator.drivers.jobs import absent, partial, present, unknown
 from orchestrator.drivers.live_update.job import Handler, Job
 from orchestrator.model.base import digest
 from orchestrator.model.errors import ErrorClass, MkupgradeError, NotSupportedError
-from orchestrator.model.kinds import ArmFallback, LoadKernel
 from orchestrator.model.landing import first_pid, mark_for, without_marks
+from orchestrator.model.params.in_place import ArmFallback, LoadKernel
 from orchestrator.model.seams import Result
 from orchestrator.model.steps import Inspected
 

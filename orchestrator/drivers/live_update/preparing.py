@@ -15,7 +15,7 @@ from orchestrator.model.errors import (
     WorkloadError,
 )
 from orchestrator.model.host import Artifact, is_release
-from orchestrator.model.kinds import CheckArtifacts, Preflight
+from orchestrator.model.params.in_place import CheckArtifacts, Preflight
 from orchestrator.model.seams import Result
 from orchestrator.system import boot_loaders, kernel_image, running
 

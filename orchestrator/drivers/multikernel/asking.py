@@ -10,14 +10,8 @@ from orchestrator.drivers.hooks import run_command
 from orchestrator.drivers.jobs import absent, partial, present
 from orchestrator.drivers.multikernel.parts import Handler, Job
 from orchestrator.model.errors import ErrorClass, MkupgradeError
-from orchestrator.model.kinds import (
-    CheckArtifacts,
-    MoveWorkload,
-    RunChecks,
-    SoakParams,
-    StartWorkload,
-    StopWorkload,
-)
+from orchestrator.model.params.in_place import CheckArtifacts, RunChecks, SoakParams
+from orchestrator.model.params.side_by_side import MoveWorkload, StartWorkload, StopWorkload
 from orchestrator.model.seams import Result
 from orchestrator.model.steps import Inspected
 from orchestrator.system import kernel_image, proc, running

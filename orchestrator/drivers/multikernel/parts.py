@@ -13,7 +13,7 @@ from orchestrator.drivers.multikernel.seeing import transactions
 from orchestrator.drivers.multikernel.trees.changes import Tag
 from orchestrator.model.base import Record
 from orchestrator.model.errors import MkupgradeError
-from orchestrator.model.kinds import Generation
+from orchestrator.model.params.side_by_side import Generation
 
 P = TypeVar("P", bound=Record)
 

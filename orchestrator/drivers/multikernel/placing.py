@@ -7,7 +7,7 @@ from orchestrator.drivers.multikernel import changing
 from orchestrator.drivers.multikernel.parts import Handler, Job
 from orchestrator.drivers.multikernel.seeing import look
 from orchestrator.drivers.multikernel.trees.changes import CreateInstance, RemoveInstance
-from orchestrator.model import kinds
+from orchestrator.model.params import side_by_side
 from orchestrator.model.seams import Result
 from orchestrator.model.steps import Inspected, Inspection
 
@@ -15,32 +15,32 @@ _TRIES = 3
 """Of making an old generation again, which may fail in part."""
 
 
-class CreateHandler(Handler[kinds.CreateInstance]):
+class CreateHandler(Handler[side_by_side.CreateInstance]):
     """Told by its tag: an instance of our name that no transaction of ours made is not ours."""
 
-    def perform(self, job: Job, params: kinds.CreateInstance) -> Result:
+    def perform(self, job: Job, params: side_by_side.CreateInstance) -> Result:
         return {"transactions": changing.apply(job.kernel, _creation(params), job.tag())}
 
-    def inspect(self, job: Job, params: kinds.CreateInstance) -> Inspected:
+    def inspect(self, job: Job, params: side_by_side.CreateInstance) -> Inspected:
         return changing.inspect(job.kernel, _creation(params), job.tag())
 
-    def revert(self, job: Job, params: kinds.CreateInstance) -> Result:
+    def revert(self, job: Job, params: side_by_side.CreateInstance) -> Result:
         if self.inspect(job, params).verdict not in (Inspection.PRESENT, Inspection.PARTIAL):
             return {}
         removal = RemoveInstance(params.generation.name)
         return {"transactions": changing.apply(job.kernel, removal, job.tag(undoing=True))}
 
 
-class RemoveHandler(Handler[kinds.RemoveInstance]):
+class RemoveHandler(Handler[side_by_side.RemoveInstance]):
     """Gone is gone, whoever did it; one of another id is somebody else's."""
 
-    def perform(self, job: Job, params: kinds.RemoveInstance) -> Result:
+    def perform(self, job: Job, params: side_by_side.RemoveInstance) -> Result:
         if self.inspect(job, params).verdict is Inspection.PRESENT:
             return {"transactions": []}
         removal = RemoveInstance(params.generation.name)
         return {"transactions": changing.apply(job.kernel, removal, job.tag())}
 
-    def inspect(self, job: Job, params: kinds.RemoveInstance) -> Inspected:
+    def inspect(self, job: Job, params: side_by_side.RemoveInstance) -> Inspected:
         seen = look(job.kernel).instances.get(params.generation.name)
         if seen is None or seen.tree.id != params.generation.id:
             return present(f"there is no {params.generation.name} of this id")
@@ -50,7 +50,7 @@ class RemoveHandler(Handler[kinds.RemoveInstance]):
                 return partial(f"{params.generation.name} was made again in part: {again.reason}")
         return absent(f"{params.generation.name} is there, {seen.status}")
 
-    def revert(self, job: Job, params: kinds.RemoveInstance) -> Result:
+    def revert(self, job: Job, params: side_by_side.RemoveInstance) -> Result:
         """What was made in part is removed and made anew: a CPU may be dropped once only."""
         if params.back is None:
             return {}
@@ -71,7 +71,7 @@ class RemoveHandler(Handler[kinds.RemoveInstance]):
         return {"transactions": made}
 
 
-def _creation(params: kinds.CreateInstance) -> CreateInstance:
+def _creation(params: side_by_side.CreateInstance) -> CreateInstance:
     made = params.generation
     return CreateInstance(
         made.name, made.id, tuple(params.cpus), params.memory_bytes, pci=tuple(params.devices)

@@ -12,69 +12,69 @@ from orchestrator.drivers.multikernel import living
 from orchestrator.drivers.multikernel.living import Boot
 from orchestrator.drivers.multikernel.parts import Handler, Job, named
 from orchestrator.drivers.multikernel.seeing import Status, look
-from orchestrator.model import kinds
 from orchestrator.model.errors import MkupgradeError
-from orchestrator.model.kinds import Generation
 from orchestrator.model.landing import mark_for
+from orchestrator.model.params import side_by_side
+from orchestrator.model.params.side_by_side import Generation
 from orchestrator.model.seams import Result
 from orchestrator.model.steps import Inspected, Inspection
 
 
-class LoadHandler(Handler[kinds.LoadInstance]):
+class LoadHandler(Handler[side_by_side.LoadInstance]):
     """Told by the command line, which carries the transaction's mark."""
 
-    def perform(self, job: Job, params: kinds.LoadInstance) -> Result:
+    def perform(self, job: Job, params: side_by_side.LoadInstance) -> Result:
         initrd = Path(params.initrd) if params.initrd else None
         boot = Boot(Path(params.image), params.image_sha256, self._line(job, params), initrd)
         living.load(job.kernel, named(params.generation), boot, job.patience())
         return {"cmdline": boot.cmdline}
 
-    def inspect(self, job: Job, params: kinds.LoadInstance) -> Inspected:
+    def inspect(self, job: Job, params: side_by_side.LoadInstance) -> Inspected:
         if _status(job, params.generation) is None:
             return absent(f"{params.generation.name} is gone, and its image with it")
         line = self._line(job, params)
         return living.inspect_loaded(job.kernel, named(params.generation), line)
 
-    def revert(self, job: Job, params: kinds.LoadInstance) -> Result:
+    def revert(self, job: Job, params: side_by_side.LoadInstance) -> Result:
         if _status(job, params.generation) is not None:
             living.unload(job.kernel, named(params.generation), job.patience())
         return {}
 
     @staticmethod
-    def _line(job: Job, params: kinds.LoadInstance) -> str:
+    def _line(job: Job, params: side_by_side.LoadInstance) -> str:
         mark = mark_for(job.context.transaction, job.context.section)
         before, dashes, init = params.cmdline.partition(" -- ")
         return f"{before} {mark}{dashes}{init}"
 
 
-class StartHandler(Handler[kinds.StartInstance]):
+class StartHandler(Handler[side_by_side.StartInstance]):
     """A kernel that stopped by itself is found absent and started again."""
 
-    def perform(self, job: Job, params: kinds.StartInstance) -> Result:
+    def perform(self, job: Job, params: side_by_side.StartInstance) -> Result:
         living.start(job.kernel, named(params.generation), job.patience())
         return {}
 
-    def inspect(self, job: Job, params: kinds.StartInstance) -> Inspected:
+    def inspect(self, job: Job, params: side_by_side.StartInstance) -> Inspected:
         return _running(job, params.generation)
 
-    def revert(self, job: Job, params: kinds.StartInstance) -> Result:
+    def revert(self, job: Job, params: side_by_side.StartInstance) -> Result:
         if _status(job, params.generation) is None:
             return {}
         forced = living.halt(job.kernel, named(params.generation), job.patience())
         return {"forced": forced}
 
 
-class AwaitHandler(Handler[kinds.AwaitInstance]):
-    def perform(self, job: Job, params: kinds.AwaitInstance) -> Result:
+class AwaitHandler(Handler[side_by_side.AwaitInstance]):
+    def perform(self, job: Job, params: side_by_side.AwaitInstance) -> Result:
         instance = named(params.generation)
         answer = living.wait_alive(job.kernel, instance, params.port, job.patience())
         return {"answer": answer.value}
 
 
-class CommitHandler(Handler[kinds.CommitInstances]):
+class CommitHandler(Handler[side_by_side.CommitInstances]):
     """The decision is the journal's; the host is only asked whether the new kernels run."""
 
-    def perform(self, job: Job, params: kinds.CommitInstances) -> Result:
+    def perform(self, job: Job, params: side_by_side.CommitInstances) -> Result:
         for generation in params.generations:
             found = _running(job, generation)
             if _status(job, generation) is not Status.ACTIVE:
@@ -87,23 +87,23 @@ class CommitHandler(Handler[kinds.CommitInstances]):
         return {}
 
 
-class HaltHandler(Handler[kinds.HaltInstance]):
+class HaltHandler(Handler[side_by_side.HaltInstance]):
     """It stays loaded: the cheap way back."""
 
-    def perform(self, job: Job, params: kinds.HaltInstance) -> Result:
+    def perform(self, job: Job, params: side_by_side.HaltInstance) -> Result:
         if _status(job, params.generation) is None:
             return {"skipped": f"{params.generation.name} is gone"}
         forced = living.halt(job.kernel, named(params.generation), job.patience())
         note = f"{params.generation.name} did not answer and was forced to halt"
         return {"forced": True, "warnings": [note]} if forced else {"forced": False}
 
-    def inspect(self, job: Job, params: kinds.HaltInstance) -> Inspected:
+    def inspect(self, job: Job, params: side_by_side.HaltInstance) -> Inspected:
         status = _status(job, params.generation)
         if status is Status.ACTIVE:
             return absent(f"{params.generation.name} runs")
         return present(f"{params.generation.name} is {status or 'gone'}")
 
-    def revert(self, job: Job, params: kinds.HaltInstance) -> Result:
+    def revert(self, job: Job, params: side_by_side.HaltInstance) -> Result:
         if params.back is None:
             return {}
         instance, patience = named(params.generation), job.patience()
@@ -113,13 +113,13 @@ class HaltHandler(Handler[kinds.HaltInstance]):
         return {"answer": answer.value}
 
 
-class UnloadHandler(Handler[kinds.UnloadInstance]):
-    def perform(self, job: Job, params: kinds.UnloadInstance) -> Result:
+class UnloadHandler(Handler[side_by_side.UnloadInstance]):
+    def perform(self, job: Job, params: side_by_side.UnloadInstance) -> Result:
         if _status(job, params.generation) is not None:
             living.unload(job.kernel, named(params.generation), job.patience())
         return {}
 
-    def inspect(self, job: Job, params: kinds.UnloadInstance) -> Inspected:
+    def inspect(self, job: Job, params: side_by_side.UnloadInstance) -> Inspected:
         status = _status(job, params.generation)
         if status not in (Status.ACTIVE, Status.LOADED):
             return present(f"{params.generation.name} is {status or 'gone'}")
@@ -130,7 +130,7 @@ class UnloadHandler(Handler[kinds.UnloadInstance]):
                 return found
         return absent(f"{params.generation.name} is {status}")
 
-    def revert(self, job: Job, params: kinds.UnloadInstance) -> Result:
+    def revert(self, job: Job, params: side_by_side.UnloadInstance) -> Result:
         back = params.back
         if back is None or _status(job, params.generation) is Status.LOADED:
             return {}

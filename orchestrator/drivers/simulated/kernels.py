@@ -16,19 +16,19 @@ from orchestrator.drivers.simulated.jobs import (
 )
 from orchestrator.drivers.simulated.process import is_alive
 from orchestrator.drivers.simulated.world import Fallback, Kernel, Loaded, World
-from orchestrator.model import kinds
 from orchestrator.model.errors import ErrorClass, MkupgradeError, SystemCallError
 from orchestrator.model.landing import Expected, Place, landing
+from orchestrator.model.params import in_place
 from orchestrator.model.seams import Result
 from orchestrator.model.steps import Inspected, Inspection
 
 _ELSEWHERE = "elsewhere"
 
 
-class LoadKernel(Effect[kinds.LoadKernel]):
-    params = kinds.LoadKernel
+class LoadKernel(Effect[in_place.LoadKernel]):
+    params = in_place.LoadKernel
 
-    def perform(self, world: World, p: kinds.LoadKernel, job: Job) -> Result:
+    def perform(self, world: World, p: in_place.LoadKernel, job: Job) -> Result:
         try:
             image, sha256 = read_image(p.image)
         except ValueError as error:
@@ -55,7 +55,7 @@ class LoadKernel(Effect[kinds.LoadKernel]):
         world.say(f"kexec: loaded Linux {image.release}")
         return {"release": image.release, "cmdline": world.loaded.cmdline}
 
-    def inspect(self, world: World, p: kinds.LoadKernel, job: Job) -> Inspected:
+    def inspect(self, world: World, p: in_place.LoadKernel, job: Job) -> Inspected:
         loaded = world.loaded
         if loaded is None:
             return absent("no image is loaded")
@@ -67,17 +67,17 @@ class LoadKernel(Effect[kinds.LoadKernel]):
             cmdline=loaded.cmdline,
         )
 
-    def revert(self, world: World, p: kinds.LoadKernel, job: Job) -> Result:
+    def revert(self, world: World, p: in_place.LoadKernel, job: Job) -> Result:
         if world.loaded is not None and job.mark in world.loaded.cmdline.split():
             world.loaded = None
             world.say("kexec: unloaded")
         return {}
 
 
-class ArmFallback(Effect[kinds.ArmFallback]):
-    params = kinds.ArmFallback
+class ArmFallback(Effect[in_place.ArmFallback]):
+    params = in_place.ArmFallback
 
-    def perform(self, world: World, p: kinds.ArmFallback, job: Job) -> Result:
+    def perform(self, world: World, p: in_place.ArmFallback, job: Job) -> Result:
         if p.from_release != world.kernel.release:
             raise refused(f"Linux {world.kernel.release} runs, not {p.from_release}", job)
         if p.boot_default is not None and p.boot_default != world.default:
@@ -90,7 +90,7 @@ class ArmFallback(Effect[kinds.ArmFallback]):
         world.say(f"the way back to Linux {p.from_release} is armed")
         return {"boot_default": p.boot_default, "watchdog": p.watchdog}
 
-    def inspect(self, world: World, p: kinds.ArmFallback, job: Job) -> Inspected:
+    def inspect(self, world: World, p: in_place.ArmFallback, job: Job) -> Inspected:
         if job.key not in world.fallbacks:
             return absent("there is no record of a way back")
         armed = world.watchdog is not None and is_alive(world.watchdog)
@@ -98,17 +98,17 @@ class ArmFallback(Effect[kinds.ArmFallback]):
             return partial("the watchdog is not armed any more: who held it has died")
         return present("the way back is recorded", boot_default=p.boot_default, watchdog=p.watchdog)
 
-    def revert(self, world: World, p: kinds.ArmFallback, job: Job) -> Result:
+    def revert(self, world: World, p: in_place.ArmFallback, job: Job) -> Result:
         world.fallbacks.pop(job.key, None)
         if p.watchdog is not None:
             world.watchdog = None
         return {}
 
 
-class Jump(Effect[kinds.Jump]):
-    params = kinds.Jump
+class Jump(Effect[in_place.Jump]):
+    params = in_place.Jump
 
-    def perform(self, world: World, p: kinds.Jump, job: Job) -> Result:
+    def perform(self, world: World, p: in_place.Jump, job: Job) -> Result:
         if world.kernel.release != p.from_release:
             raise refused(f"Linux {world.kernel.release} runs, not {p.from_release}", job)
         if p.method == "reset":
@@ -139,7 +139,7 @@ class Jump(Effect[kinds.Jump]):
             raise refused(f"somebody else's image is loaded: Linux {loaded.release}", job)
         return loaded
 
-    def inspect(self, world: World, p: kinds.Jump, job: Job) -> Inspected:
+    def inspect(self, world: World, p: in_place.Jump, job: Job) -> Inspected:
         expected = Expected(
             transaction=job.context.transaction,
             section=job.context.section,
@@ -150,14 +150,14 @@ class Jump(Effect[kinds.Jump]):
         )
         return landing(expected, Place(world.boot_id, world.kernel.release, world.kernel.cmdline))
 
-    def revert(self, world: World, p: kinds.Jump, job: Job) -> Result:
+    def revert(self, world: World, p: in_place.Jump, job: Job) -> Result:
         raise refused("a jump cannot be taken back", job)
 
 
-class Commit(Effect[kinds.Commit]):
-    params = kinds.Commit
+class Commit(Effect[in_place.Commit]):
+    params = in_place.Commit
 
-    def perform(self, world: World, p: kinds.Commit, job: Job) -> Result:
+    def perform(self, world: World, p: in_place.Commit, job: Job) -> Result:
         if world.kernel.release != p.release:
             raise refused(f"Linux {world.kernel.release} runs, not {p.release}", job)
         world.commits[job.context.transaction] = ""
@@ -179,7 +179,7 @@ class Commit(Effect[kinds.Commit]):
         world.say(f"committed to Linux {p.release}")
         return self.inspect(world, p, job).result
 
-    def inspect(self, world: World, p: kinds.Commit, job: Job) -> Inspected:
+    def inspect(self, world: World, p: in_place.Commit, job: Job) -> Inspected:
         entry = world.commits.get(job.context.transaction)
         if entry is None:
             return absent("this transaction has not committed")
@@ -188,14 +188,14 @@ class Commit(Effect[kinds.Commit]):
         what = f"{entry} is the default boot entry" if entry else "there is no boot loader to tell"
         return present(f"committed: {what}", boot_default=entry or None)
 
-    def revert(self, world: World, p: kinds.Commit, job: Job) -> Result:
+    def revert(self, world: World, p: in_place.Commit, job: Job) -> Result:
         raise refused("a commit cannot be taken back", job)
 
 
-class RestoreBootDefault(Effect[kinds.RestoreBootDefault]):
-    params = kinds.RestoreBootDefault
+class RestoreBootDefault(Effect[in_place.RestoreBootDefault]):
+    params = in_place.RestoreBootDefault
 
-    def perform(self, world: World, p: kinds.RestoreBootDefault, job: Job) -> Result:
+    def perform(self, world: World, p: in_place.RestoreBootDefault, job: Job) -> Result:
         if p.boot_default is not None:
             if p.boot_default not in world.entries:
                 raise MkupgradeError(
@@ -205,12 +205,12 @@ class RestoreBootDefault(Effect[kinds.RestoreBootDefault]):
         world.commits.pop(job.context.transaction, None)
         return {"boot_default": p.boot_default}
 
-    def inspect(self, world: World, p: kinds.RestoreBootDefault, job: Job) -> Inspected:
+    def inspect(self, world: World, p: in_place.RestoreBootDefault, job: Job) -> Inspected:
         committed = job.context.transaction in world.commits
         if committed or (p.boot_default is not None and world.default != p.boot_default):
             return absent(f"the default boot entry is {world.default}")
         return present("a reset ends in the old kernel", boot_default=p.boot_default)
 
-    def revert(self, world: World, p: kinds.RestoreBootDefault, job: Job) -> Result:
+    def revert(self, world: World, p: in_place.RestoreBootDefault, job: Job) -> Result:
         """Nothing: with the transaction failing, the old kernel is the right default."""
         return {}

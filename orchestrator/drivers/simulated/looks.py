@@ -5,19 +5,19 @@ from __future__ import annotations
 from orchestrator.drivers.simulated.images import artifact
 from orchestrator.drivers.simulated.jobs import Effect, Job, Look, absent, present
 from orchestrator.drivers.simulated.world import World
-from orchestrator.model import kinds
 from orchestrator.model.errors import CheckFailedError, ErrorClass, MkupgradeError, WorkloadError
 from orchestrator.model.host import Artifact
+from orchestrator.model.params import in_place
 from orchestrator.model.seams import Result
 from orchestrator.model.spec import Check
 from orchestrator.model.spec.checks import KernelCheck
 from orchestrator.model.steps import Inspected, Section
 
 
-class CheckArtifacts(Look[kinds.CheckArtifacts]):
-    params = kinds.CheckArtifacts
+class CheckArtifacts(Look[in_place.CheckArtifacts]):
+    params = in_place.CheckArtifacts
 
-    def perform(self, world: World, p: kinds.CheckArtifacts, job: Job) -> Result:
+    def perform(self, world: World, p: in_place.CheckArtifacts, job: Job) -> Result:
         wrong = [*_held_to(artifact(p.image, "image"), p.image_sha256)]
         if p.initrd is not None:
             wrong += _held_to(artifact(p.initrd, "initrd"), p.initrd_sha256)
@@ -33,10 +33,10 @@ class CheckArtifacts(Look[kinds.CheckArtifacts]):
         return {"image_sha256": p.image_sha256}
 
 
-class Preflight(Look[kinds.Preflight]):
-    params = kinds.Preflight
+class Preflight(Look[in_place.Preflight]):
+    params = in_place.Preflight
 
-    def perform(self, world: World, p: kinds.Preflight, job: Job) -> Result:
+    def perform(self, world: World, p: in_place.Preflight, job: Job) -> Result:
         wrong = []
         for workload in p.workloads:
             found = world.workloads.get(workload.name)
@@ -51,20 +51,20 @@ class Preflight(Look[kinds.Preflight]):
         return {"workloads": [w.name for w in p.workloads]}
 
 
-class RunChecks(Look[kinds.RunChecks]):
-    params = kinds.RunChecks
+class RunChecks(Look[in_place.RunChecks]):
+    params = in_place.RunChecks
 
-    def perform(self, world: World, p: kinds.RunChecks, job: Job) -> Result:
+    def perform(self, world: World, p: in_place.RunChecks, job: Job) -> Result:
         _hold(world, p.checks, job)
         return {"passed": [c.name for c in p.checks]}
 
 
-class Soak(Look[kinds.SoakParams]):
+class Soak(Look[in_place.SoakParams]):
     """Pretend time: the rounds are made, the waiting between them is not."""
 
-    params = kinds.SoakParams
+    params = in_place.SoakParams
 
-    def perform(self, world: World, p: kinds.SoakParams, job: Job) -> Result:
+    def perform(self, world: World, p: in_place.SoakParams, job: Job) -> Result:
         rounds = 1 + int(p.duration / p.interval) if p.interval > 0 else 1
         failed = rounds if _failing(world, p.checks) else 0
         job.context.control.progress(f"{rounds} rounds of checks", 1.0)
@@ -73,26 +73,26 @@ class Soak(Look[kinds.SoakParams]):
         return {"rounds": rounds, "failures": failed}
 
 
-class RunHook(Effect[kinds.RunHook]):
+class RunHook(Effect[in_place.RunHook]):
     """Nothing is run for real."""
 
-    params = kinds.RunHook
+    params = in_place.RunHook
 
-    def perform(self, world: World, p: kinds.RunHook, job: Job) -> Result:
+    def perform(self, world: World, p: in_place.RunHook, job: Job) -> Result:
         if p.undoes is not None and not _is_to_undo(world, p.undoes, job):
             return {"skipped": f"{p.undoes} needs no undoing"}
         world.hooks.append(job.effect)
         world.say(f"hook {p.hook.name}: {' '.join(p.hook.run)}")
         return {"exit_code": 0}
 
-    def inspect(self, world: World, p: kinds.RunHook, job: Job) -> Inspected:
+    def inspect(self, world: World, p: in_place.RunHook, job: Job) -> Inspected:
         if job.effect in world.hooks:
             return present("the hook was run", exit_code=0)
         if p.undoes is not None and job.was_performed:
             return present("there was nothing to undo")
         return absent("the hook was not run")
 
-    def revert(self, world: World, p: kinds.RunHook, job: Job) -> Result:
+    def revert(self, world: World, p: in_place.RunHook, job: Job) -> Result:
         if job.effect in world.hooks:
             world.hooks.remove(job.effect)
             world.say(f"hook {p.hook.name} undone: {' '.join(p.hook.undo or ['nothing to do'])}")
@@ -107,10 +107,10 @@ def _is_to_undo(world: World, undoes: str, job: Job) -> bool:
     return undoes in results or f"{job.context.transaction}:{undoes}" in world.hooks
 
 
-class CleanUp(Effect[kinds.CleanUp]):
-    params = kinds.CleanUp
+class CleanUp(Effect[in_place.CleanUp]):
+    params = in_place.CleanUp
 
-    def perform(self, world: World, p: kinds.CleanUp, job: Job) -> Result:
+    def perform(self, world: World, p: in_place.CleanUp, job: Job) -> Result:
         for section in Section:
             key = job.key_of(section)
             world.staged.pop(key, None)
@@ -123,13 +123,13 @@ class CleanUp(Effect[kinds.CleanUp]):
             world.loaded = None
         return {}
 
-    def inspect(self, world: World, p: kinds.CleanUp, job: Job) -> Inspected:
+    def inspect(self, world: World, p: in_place.CleanUp, job: Job) -> Inspected:
         prefix = f"{job.context.transaction}/"
         kept = (world.staged, world.spilled, world.manifests, world.landed, world.fallbacks)
         left = [key for things in kept for key in things if key.startswith(prefix)]
         return absent(f"{len(left)} thing(s) are left") if left else present("nothing is left")
 
-    def revert(self, world: World, p: kinds.CleanUp, job: Job) -> Result:
+    def revert(self, world: World, p: in_place.CleanUp, job: Job) -> Result:
         """Nothing: what is tidied away was not needed any more."""
         return {}
 

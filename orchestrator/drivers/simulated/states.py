@@ -21,23 +21,23 @@ from orchestrator.drivers.simulated.world import (
     Staged,
     World,
 )
-from orchestrator.model import kinds
 from orchestrator.model.errors import (
     ErrorClass,
     HandoverError,
     SystemCallError,
     WorkloadError,
 )
+from orchestrator.model.params import in_place
 from orchestrator.model.seams import Result
 from orchestrator.model.steps import Inspected, Section
 
 
-class Checkpoint(Effect[kinds.Checkpoint]):
+class Checkpoint(Effect[in_place.Checkpoint]):
     """A checkpointed workload stays, frozen, so that a revert can thaw it."""
 
-    params = kinds.Checkpoint
+    params = in_place.Checkpoint
 
-    def perform(self, world: World, p: kinds.Checkpoint, job: Job) -> Result:
+    def perform(self, world: World, p: in_place.Checkpoint, job: Job) -> Result:
         name = p.workload.name
         workload = _find(world, name)
         ran = workload.status == "running"
@@ -52,7 +52,7 @@ class Checkpoint(Effect[kinds.Checkpoint]):
         return {"state": source, "counter": payload.counter if payload else None}
 
     def _take(
-        self, world: World, p: kinds.Checkpoint, job: Job, workload: PretendWorkload
+        self, world: World, p: in_place.Checkpoint, job: Job, workload: PretendWorkload
     ) -> tuple[Payload | None, str]:
         name, restarts = p.workload.name, p.workload.migrate.method == "restart"
         if workload.status == "running":
@@ -64,7 +64,7 @@ class Checkpoint(Effect[kinds.Checkpoint]):
             return left, "as it was handed over" if left else "not running, nothing left of it"
         raise WorkloadError(f"workload {name} does not run", where=job.step.id)
 
-    def inspect(self, world: World, p: kinds.Checkpoint, job: Job) -> Inspected:
+    def inspect(self, world: World, p: in_place.Checkpoint, job: Job) -> Inspected:
         name = p.workload.name
         status = _find(world, name).status
         staged = world.staged.get(job.key, {}).get(name)
@@ -86,7 +86,7 @@ class Checkpoint(Effect[kinds.Checkpoint]):
             return absent(f"{name} does not run here, and its state was not taken")
         return unknown(f"{name} is gone, and its state is not there")
 
-    def revert(self, world: World, p: kinds.Checkpoint, job: Job) -> Result:
+    def revert(self, world: World, p: in_place.Checkpoint, job: Job) -> Result:
         name = p.workload.name
         workload = _find(world, name)
         staged = world.staged.get(job.key, {}).pop(name, None)
@@ -107,10 +107,10 @@ class Checkpoint(Effect[kinds.Checkpoint]):
         raise WorkloadError(f"nothing is left of workload {name}", where=job.step.id)
 
 
-class Preserve(Effect[kinds.Preserve]):
-    params = kinds.Preserve
+class Preserve(Effect[in_place.Preserve]):
+    params = in_place.Preserve
 
-    def perform(self, world: World, p: kinds.Preserve, job: Job) -> Result:
+    def perform(self, world: World, p: in_place.Preserve, job: Job) -> Result:
         name = _session_name(job)
         if name in world.sessions or job.key in world.manifests:
             raise SystemCallError(
@@ -142,7 +142,7 @@ class Preserve(Effect[kinds.Preserve]):
             raise HandoverError(f"there is no state of {name}", where=job.step.id)
         return staged.payload
 
-    def inspect(self, world: World, p: kinds.Preserve, job: Job) -> Inspected:
+    def inspect(self, world: World, p: in_place.Preserve, job: Job) -> Inspected:
         if job.key not in world.manifests:
             return absent("there is no manifest")
         in_memory = [w for w in world.manifests[job.key] if p.channels.get(w) == "kho"]
@@ -153,18 +153,18 @@ class Preserve(Effect[kinds.Preserve]):
             "the manifest is there", workloads=world.manifests[job.key], in_memory=in_memory
         )
 
-    def revert(self, world: World, p: kinds.Preserve, job: Job) -> Result:
+    def revert(self, world: World, p: in_place.Preserve, job: Job) -> Result:
         world.sessions.pop(_session_name(job), None)
         world.manifests.pop(job.key, None)
         return {}
 
 
-class Retrieve(Effect[kinds.Retrieve]):
+class Retrieve(Effect[in_place.Retrieve]):
     """In `recover` it takes the newest that is left; elsewhere all must be there."""
 
-    params = kinds.Retrieve
+    params = in_place.Retrieve
 
-    def perform(self, world: World, p: kinds.Retrieve, job: Job) -> Result:
+    def perform(self, world: World, p: in_place.Retrieve, job: Job) -> Result:
         recovering = job.context.section is Section.RECOVER
         sources = _RECOVERY if recovering else (Section.FORWARD,)
         found: dict[str, Payload] = {}
@@ -181,21 +181,21 @@ class Retrieve(Effect[kinds.Retrieve]):
         world.say(f"{len(found)} payload(s) retrieved")
         return {"from": whence}
 
-    def inspect(self, world: World, p: kinds.Retrieve, job: Job) -> Inspected:
+    def inspect(self, world: World, p: in_place.Retrieve, job: Job) -> Inspected:
         landed = world.landed.get(job.key)
         if landed is None:
             return absent("nothing was retrieved yet")
         return present("the state is on disk", workloads=list(landed))
 
-    def revert(self, world: World, p: kinds.Retrieve, job: Job) -> Result:
+    def revert(self, world: World, p: in_place.Retrieve, job: Job) -> Result:
         """Nothing: state that arrived is kept until clean-up."""
         return {}
 
 
-class Restore(Effect[kinds.Restore]):
-    params = kinds.Restore
+class Restore(Effect[in_place.Restore]):
+    params = in_place.Restore
 
-    def perform(self, world: World, p: kinds.Restore, job: Job) -> Result:
+    def perform(self, world: World, p: in_place.Restore, job: Job) -> Result:
         name = p.workload.name
         if _find(world, name).status == "running":
             raise WorkloadError(f"workload {name} runs already", where=job.step.id)
@@ -211,14 +211,14 @@ class Restore(Effect[kinds.Restore]):
         world.say(f"{name} runs again, at {workload.counter}")
         return {"restarted": payload is None or restarts, "counter": workload.counter}
 
-    def inspect(self, world: World, p: kinds.Restore, job: Job) -> Inspected:
+    def inspect(self, world: World, p: in_place.Restore, job: Job) -> Inspected:
         name = p.workload.name
         workload = _find(world, name)
         if workload.status == "running" and workload.boot_id == world.boot_id:
             return present(f"{name} runs", counter=workload.counter)
         return absent(f"{name} does not run")
 
-    def revert(self, world: World, p: kinds.Restore, job: Job) -> Result:
+    def revert(self, world: World, p: in_place.Restore, job: Job) -> Result:
         """Stopped again; its state is still where it was retrieved to."""
         _find(world, p.workload.name).status = "gone"
         return {}

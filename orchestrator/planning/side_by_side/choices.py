@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from orchestrator.model.host import Artifact, HostState
-from orchestrator.model.kinds import Generation, LoadedImage
+from orchestrator.model.params.side_by_side import Generation, LoadedImage
 from orchestrator.model.spec import CommandLine, Instance, UpgradeSpec
 from orchestrator.model.spec.workloads import RestartMigrate, Workload
 from orchestrator.planning import cmdline

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from orchestrator.model.host import HostState, InstanceState
-from orchestrator.model.kinds import Generation
+from orchestrator.model.params.side_by_side import Generation
 from orchestrator.planning.problems import Problems
 
 FIRST_ID, LAST_ID = 2, 511

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from orchestrator.model import kinds
 from orchestrator.model.host import Cap, HostState
 from orchestrator.model.kinds import Kind
+from orchestrator.model.params import side_by_side
 from orchestrator.model.quantities import format_duration, format_size
 from orchestrator.model.spec import UpgradeSpec
 from orchestrator.model.steps import Reversibility, Section, StepGraph
@@ -79,7 +79,7 @@ def _forward(b: SectionBuilder, c: Choices) -> None:
         Kind.COMMIT_INSTANCES,
         spec.metadata.name,
         f"Commit to {count(changed, 'new generation')}",
-        kinds.CommitInstances(generations=[it.new for it in changed.values()]),
+        side_by_side.CommitInstances(generations=[it.new for it in changed.values()]),
         estimate=estimates.QUICK,
         reversibility=Reversibility.COMMIT,
         requires=steps.NEEDS,

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Container, Sequence
 from typing import Any
 
-from orchestrator.model import kinds
 from orchestrator.model.base import Record
 from orchestrator.model.host import Artifact, Cap, InstanceState
-from orchestrator.model.kinds import Generation, Kind
+from orchestrator.model.kinds import Kind
+from orchestrator.model.params import in_place, side_by_side
+from orchestrator.model.params.side_by_side import Generation
 from orchestrator.model.quantities import format_size
 from orchestrator.model.spec import Check, Workload
 from orchestrator.model.spec.workloads import RestartMigrate
@@ -44,7 +45,7 @@ def check_old_files(b: SectionBuilder, c: Choices) -> None:
         return
     image = c.host.artifacts[str(old.image)]
     initrd = c.host.artifacts.get(str(old.initrd)) if old.initrd else None
-    params = kinds.CheckArtifacts(
+    params = in_place.CheckArtifacts(
         instance=OLD_FILES,
         image=str(old.image),
         image_sha256=image.sha256 or "",
@@ -65,7 +66,7 @@ def spawn(b: SectionBuilder, c: Choices, it: Choice, *, dark: bool = False) -> l
     kernel, new = it.instance.kernel, it.new
     initrd = c.host.artifacts.get(str(kernel.initrd)) if kernel.initrd else None
     reading = estimates.reading(it.image.size + (initrd.size if initrd else 0))
-    loaded = kinds.LoadInstance(
+    loaded = side_by_side.LoadInstance(
         generation=new,
         image=str(kernel.image),
         image_sha256=it.image.sha256 or "",
@@ -74,11 +75,11 @@ def spawn(b: SectionBuilder, c: Choices, it: Choice, *, dark: bool = False) -> l
         release=kernel.release,
     )
     size = f"{count(it.cpus, 'CPU')} and {format_size(it.memory_bytes)}"
-    created = kinds.CreateInstance(
+    created = side_by_side.CreateInstance(
         generation=new, cpus=it.cpus, memory_bytes=it.memory_bytes, devices=it.devices
     )
-    started = kinds.StartInstance(generation=new)
-    waited = kinds.AwaitInstance(generation=new, port=AGENT_PORT)
+    started = side_by_side.StartInstance(generation=new)
+    waited = side_by_side.AwaitInstance(generation=new, port=AGENT_PORT)
     return [
         _step(b, Kind.CREATE_INSTANCE, new, f"Create {new.name} with {size}", created, dark=dark),
         b.make(
@@ -112,10 +113,10 @@ def give_way(b: SectionBuilder, c: Choices, it: Choice, *, dark: bool) -> list[S
     state, back = it.old.running, it.back
     assert state is not None and back is not None  # noqa: S101 - choices.py refuses others
     old = _generation(state)
-    again = kinds.CreateInstance(
+    again = side_by_side.CreateInstance(
         generation=old, cpus=state.cpus, memory_bytes=state.memory_bytes, devices=state.devices
     )
-    alive = kinds.AwaitInstance(generation=old, port=AGENT_PORT)
+    alive = side_by_side.AwaitInstance(generation=old, port=AGENT_PORT)
     boot = c.spec.rollback.boot_deadline
     return [
         _step(
@@ -123,7 +124,7 @@ def give_way(b: SectionBuilder, c: Choices, it: Choice, *, dark: bool) -> list[S
             Kind.HALT_INSTANCE,
             old,
             f"Halt {old.name}",
-            kinds.HaltInstance(generation=old, back=alive),
+            side_by_side.HaltInstance(generation=old, back=alive),
             more=boot,
             dark=dark,
         ),
@@ -132,7 +133,7 @@ def give_way(b: SectionBuilder, c: Choices, it: Choice, *, dark: bool) -> list[S
             Kind.UNLOAD_INSTANCE,
             old,
             f"Unload {old.name}",
-            kinds.UnloadInstance(generation=old, back=back),
+            side_by_side.UnloadInstance(generation=old, back=back),
             dark=dark,
         ),
         _step(
@@ -140,7 +141,7 @@ def give_way(b: SectionBuilder, c: Choices, it: Choice, *, dark: bool) -> list[S
             Kind.REMOVE_INSTANCE,
             old,
             f"Remove {old.name}",
-            kinds.RemoveInstance(generation=old, back=again),
+            side_by_side.RemoveInstance(generation=old, back=again),
             dark=dark,
         ),
     ]
@@ -154,7 +155,7 @@ def retire(b: SectionBuilder, c: Choices, it: Choice) -> list[Step]:
     last = it.old.running if it.back is None else None
     if last is not None:
         old = _generation(last)
-        halted = kinds.HaltInstance(generation=old)
+        halted = side_by_side.HaltInstance(generation=old)
         steps.append(_step(b, Kind.HALT_INSTANCE, old, f"Halt {old.name}", halted))
     gone = list(it.old.stopped)
     if last is not None and c.spec.rollback.keep_old_kernel <= 0:
@@ -168,7 +169,7 @@ def move(b: SectionBuilder, it: Choice, w: Workload) -> Step:
     """From the old generation to the new one, both of which run."""
     migrate, running = w.migrate, it.old.running
     assert isinstance(migrate, RestartMigrate)  # noqa: S101 - choices.py refuses others
-    params = kinds.MoveWorkload(
+    params = side_by_side.MoveWorkload(
         workload=w.name,
         stop=migrate.stop or [],
         start=migrate.start or [],
@@ -189,12 +190,12 @@ def move(b: SectionBuilder, it: Choice, w: Workload) -> Step:
 
 
 def stop(b: SectionBuilder, w: Workload, instance: str) -> Step:
-    params = kinds.StopWorkload(**_commands(w), instance=instance)
+    params = side_by_side.StopWorkload(**_commands(w), instance=instance)
     return _command(b, Kind.STOP_WORKLOAD, w, f"Stop {w.name} in {instance}", params)
 
 
 def start(b: SectionBuilder, w: Workload, instance: str) -> Step:
-    params = kinds.StartWorkload(**_commands(w), instance=instance)
+    params = side_by_side.StartWorkload(**_commands(w), instance=instance)
     return _command(b, Kind.START_WORKLOAD, w, f"Start {w.name} in {instance}", params)
 
 
@@ -208,7 +209,7 @@ def checks(c: Choices, phase: str, instances: Container[str] | None = None) -> l
 def _check_files(
     b: SectionBuilder,
     about: str,
-    params: kinds.CheckArtifacts,
+    params: in_place.CheckArtifacts,
     image: Artifact,
     initrd: Artifact | None,
 ) -> Step:
@@ -270,7 +271,10 @@ def _command(b: SectionBuilder, kind: Kind, w: Workload, title: str, params: Rec
 
 
 def _take_away(b: SectionBuilder, old: Generation) -> Sequence[Step]:
-    unloaded, removed = kinds.UnloadInstance(generation=old), kinds.RemoveInstance(generation=old)
+    unloaded, removed = (
+        side_by_side.UnloadInstance(generation=old),
+        side_by_side.RemoveInstance(generation=old),
+    )
     return (
         _step(b, Kind.UNLOAD_INSTANCE, old, f"Unload {old.name}", unloaded),
         _step(b, Kind.REMOVE_INSTANCE, old, f"Remove {old.name}", removed),

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from orchestrator.model.host import Artifact, HostState, InstanceState
-from orchestrator.model.kinds import LoadedImage
+from orchestrator.model.params.side_by_side import LoadedImage
 from orchestrator.model.spec import UpgradeSpec
 from orchestrator.planning import cmdline
 from orchestrator.planning.artifacts import usable

@@ -1,0 +1,141 @@
+"""Parameters of the steps that replace instances beside the host's own kernel."""
+
+from __future__ import annotations
+
+from orchestrator.model.base import Record
+from orchestrator.model.kinds import Kind
+
+
+class Generation(Record):
+    """A version of an instance, as the kernel knows it. Both names are never used again."""
+
+    name: str
+    """As below /sys/fs/multikernel/instances, such as web-g2."""
+    id: int
+
+
+class CreateInstance(Record):
+    """Take CPUs and memory from the pool for a new generation. Revert: remove it."""
+
+    generation: Generation
+    cpus: list[int]
+    """Physical ids."""
+    memory_bytes: int
+    devices: list[str] = []
+    """PCI addresses."""
+
+
+class LoadInstance(Record):
+    """Load a kernel into an instance that has none. Revert: unload it."""
+
+    generation: Generation
+    image: str
+    image_sha256: str
+    initrd: str | None = None
+    cmdline: str
+    """Complete but for the transaction's mark, which the driver adds: whose image it is."""
+    release: str
+
+
+class StartInstance(Record):
+    """Start what is loaded. Revert: halt it."""
+
+    generation: Generation
+
+
+class AwaitInstance(Record):
+    """Wait until a started kernel answers. Leaves nothing behind."""
+
+    generation: Generation
+    port: int
+    """Of vsock; a refused connection is an answer."""
+
+
+class MoveWorkload(Record):
+    """Stop a workload in one generation and start it in the next, by its own commands. No state
+    is carried. Revert: the other way round."""
+
+    workload: str
+    stop: list[str]
+    start: list[str]
+    source: str | None
+    """Instance that it runs in; None: it runs nowhere yet."""
+    target: str
+    timeout: float
+
+
+class StopWorkload(Record):
+    """Stop a workload in the generation that goes, by its own command. Revert: start it there."""
+
+    workload: str
+    stop: list[str]
+    start: list[str]
+    instance: str
+    timeout: float
+
+
+class StartWorkload(Record):
+    """Start a workload in the generation that came. Revert: stop it there."""
+
+    workload: str
+    stop: list[str]
+    start: list[str]
+    instance: str
+    timeout: float
+
+
+class CommitInstances(Record):
+    """From here on the old generations may go. All new ones must run still."""
+
+    generations: list[Generation]
+
+
+class HaltInstance(Record):
+    """Halt a generation, by force if it does not answer. Its image stays loaded. Revert, before the
+    commit: start it and wait until it answers."""
+
+    generation: Generation
+    back: AwaitInstance | None = None
+    """None: behind the commit."""
+
+
+class LoadedImage(Record):
+    """What an instance has loaded, so that it can be loaded again."""
+
+    image: str
+    image_sha256: str
+    initrd: str | None
+    cmdline: str
+    """As it was, with every mark."""
+
+
+class UnloadInstance(Record):
+    """Drop a generation's image. None is fine. Revert, before the commit: load what it had."""
+
+    generation: Generation
+    back: LoadedImage | None = None
+    """None: behind the commit."""
+
+
+class RemoveInstance(Record):
+    """Give a generation's CPUs, memory and devices back to the pool. Revert, before the commit:
+    make it again, as it was."""
+
+    generation: Generation
+    back: CreateInstance | None = None
+    """None: behind the commit."""
+
+
+PARAMS: dict[Kind, type[Record]] = {
+    Kind.CREATE_INSTANCE: CreateInstance,
+    Kind.LOAD_INSTANCE: LoadInstance,
+    Kind.START_INSTANCE: StartInstance,
+    Kind.AWAIT_INSTANCE: AwaitInstance,
+    Kind.MOVE_WORKLOAD: MoveWorkload,
+    Kind.STOP_WORKLOAD: StopWorkload,
+    Kind.START_WORKLOAD: StartWorkload,
+    Kind.COMMIT_INSTANCES: CommitInstances,
+    Kind.HALT_INSTANCE: HaltInstance,
+    Kind.UNLOAD_INSTANCE: UnloadInstance,
+    Kind.REMOVE_INSTANCE: RemoveInstance,
+}
