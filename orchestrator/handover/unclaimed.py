@@ -12,9 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from orchestrator.handover.frame import SIZE
-from orchestrator.handover.kho import session_name
-from orchestrator.handover.manifest import MAX_BYTES, Manifest
 from orchestrator.model.errors import MkupgradeError
 from orchestrator.model.landing import marks
 from orchestrator.system import files
@@ -66,6 +63,8 @@ def find_unclaimed(state_dir: Path, known: Collection[str], cmdline: str = "") -
     for mark in marks(cmdline):
         transaction = mark.partition("/")[0]
         if transaction and transaction not in known:
+            from orchestrator.handover.kho import session_name
+
             name = session_name(transaction)
             found.append(Unclaimed(transaction, "memory", f"session {name}", (), None))
     root = state_dir / "handover"
@@ -86,6 +85,10 @@ def _on_disk(transaction_dir: Path) -> list[Unclaimed]:
 
 
 def _described(directory: Path, transaction: str) -> Unclaimed:
+    # Usually nothing is found, and `status` need not pay for what reads it.
+    from orchestrator.handover.frame import SIZE
+    from orchestrator.handover.manifest import MAX_BYTES, Manifest
+
     path = directory / "manifest"
     try:
         manifest = Manifest.decode(files.read_regular(path, SIZE + MAX_BYTES), str(path))

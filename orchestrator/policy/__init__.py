@@ -4,7 +4,6 @@ in_force() -> InForce or None; raises if the file is there and cannot be relied 
 InForce.require_signature, .hold_spec, .hold_graph -> PolicyError with rule and place
 """
 
-from orchestrator.policy.enforce import InForce, in_force
-from orchestrator.policy.signatures import Signer
+from orchestrator.policy.enforce import in_force
 
-__all__ = ["InForce", "Signer", "in_force"]
+__all__ = ["in_force"]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from orchestrator.engine.transaction import Engine
     from orchestrator.model.seams import Driver
     from orchestrator.model.steps import StepGraph
-    from orchestrator.policy import Signer
+    from orchestrator.policy.signatures import Signer
 
 UNCHANGED = "nothing was changed"
 
