@@ -8,14 +8,17 @@ from typing import Any
 
 import pytest
 
+from orchestrator.cli.render.events import Narrator
 from orchestrator.cli.render.html import report_html
 from orchestrator.cli.render.plan import in_order, last_line, show_plan, summary
+from orchestrator.cli.render.progress import PlainTeller, parts_of
 from orchestrator.cli.render.report import last_line as report_line
 from orchestrator.cli.render.report import report_text
-from orchestrator.cli.render.spans import count, span
-from orchestrator.cli.render.text import console
+from orchestrator.cli.render.spans import clock, count, span
+from orchestrator.cli.render.text import console, text
 from orchestrator.cli.render.timeline import Axis
 from orchestrator.cli.render.view import report_json
+from orchestrator.cli.terminal import speaks_unicode
 from orchestrator.engine import events
 from orchestrator.model.steps import Section
 
@@ -198,3 +201,27 @@ def test_a_report_of_thousands_of_steps_is_drawn_in_part(committed: Any) -> None
     page = report_html(committed.view())
     assert "further steps are in the table below" in page
     assert "extra/599" in page
+
+
+@pytest.mark.parametrize(
+    "title", ["Load Linux", "a\ttab\x1b[31m", "[bold]é\u202e ", "x" * 5000, ""]
+)
+def test_lines_without_colour_are_those_of_a_console(make_graph: Any, title: str) -> None:
+    graph = make_graph()
+    step = replace(graph.steps[0], title=title)
+    graph = graph.model_copy(update={"steps": [step, *graph.steps[1:]]})
+    envelope = events.Envelope(
+        seq=1,
+        transaction="t",
+        stamp=events.Stamp(time=0.0, boot_id="b", release="r", pid=1),
+        event=events.StepPerformed(step=step.id, attempt=1, seconds=1.0),
+        prev_hash="",
+        hash="",
+    )
+    plain, shown = io.StringIO(), io.StringIO()
+    PlainTeller(graph, plain).event(envelope)
+    line = Narrator(graph).line(envelope, announce=True)
+    assert line is not None
+    parts = parts_of(line, unicode=speaks_unicode(plain))
+    console(shown).print(text((clock(0.0), "dim"), " ", *parts))
+    assert plain.getvalue() == shown.getvalue()

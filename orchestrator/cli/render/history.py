@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from orchestrator.cli.render.events import Narrator
-from orchestrator.cli.render.progress import written
+from orchestrator.cli.render.progress import parts_of
 from orchestrator.cli.render.spans import moment, span
 from orchestrator.cli.render.status import STYLES
 from orchestrator.cli.render.text import text
@@ -51,7 +51,7 @@ def show_events(out: Console, graph: StepGraph, log: Iterable[Envelope]) -> None
         head = text((f"{envelope.seq:>6} {when} {envelope.stamp.release:<12}", "dim"))
         line = narrator.line(envelope, announce=True)
         if line is not None:
-            out.print(head.append_text(written(line, unicode=unicode)))
+            out.print(head.append_text(text(*parts_of(line, unicode=unicode))))
             continue
         step = getattr(envelope.event, "step", "")
         out.print(head.append_text(text((f"   {envelope.event.type} {step}", "dim"))))

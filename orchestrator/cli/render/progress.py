@@ -9,15 +9,15 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from orchestrator.cli.render.events import Line, Narrator
 from orchestrator.cli.render.spans import clock, span
-from orchestrator.cli.render.text import console, text
 from orchestrator.cli.signals import tell_stderr
-from orchestrator.cli.terminal import speaks_unicode
+from orchestrator.cli.terminal import clean, is_terminal, speaks_unicode, wants_colour
 from orchestrator.engine import events
 from orchestrator.model.steps import Reversibility, Section
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from rich.live import Live
     from rich.text import Text
 
+    from orchestrator.cli.render.text import Part
     from orchestrator.engine.events import Envelope
     from orchestrator.model.steps import Step, StepGraph
 
@@ -77,7 +78,7 @@ class PlainTeller:
 
     def __init__(self, graph: StepGraph, stream: TextIO) -> None:
         self._narrator = Narrator(graph)
-        self._out = console(stream)
+        self._print = _printer(stream)
         self._unicode = speaks_unicode(stream)
 
     def __enter__(self) -> PlainTeller:
@@ -93,8 +94,8 @@ class PlainTeller:
         line = self._narrator.line(event, announce=True)
         if line is not None:
             with suppress(OSError, ValueError):
-                shown = written(line, unicode=self._unicode)
-                self._out.print(text((clock(event.time), "dim"), " ").append_text(shown))
+                shown = parts_of(line, unicode=self._unicode)
+                self._print([(clock(event.time), "dim"), " ", *shown])
 
     def progress(self, step: Step, text: str, fraction: float | None) -> None:
         """Lines are for what is done; what is being done would flood a log."""
@@ -113,6 +114,8 @@ class LiveTeller:
     """What is done scrolls by; what runs stands below it, with a spinner and its time."""
 
     def __init__(self, graph: StepGraph, stream: TextIO) -> None:
+        from orchestrator.cli.render.text import console
+
         self._graph = graph
         self._narrator = Narrator(graph)
         self._out: Console = console(stream)
@@ -139,7 +142,9 @@ class LiveTeller:
             self._note(event.event)
             line = self._narrator.line(event, announce=False)
             if line is not None:
-                self._out.print(written(line, unicode=self._unicode))
+                from orchestrator.cli.render.text import text
+
+                self._out.print(text(*parts_of(line, unicode=self._unicode)))
             if self._jumps(event.event):
                 # The machine may go away now: leave the terminal as it should be.
                 self._stop()
@@ -201,6 +206,8 @@ class LiveTeller:
         """Called by rich's own thread: reads only, of copies."""
         from rich.console import Group
 
+        from orchestrator.cli.render.text import text
+
         lines = [self._of_running(r) for r in list(self._running.values())[:12]]
         steps = [s for s in self._graph.steps if s.section is self._section]
         done = sum(s.id in self._done for s in steps)
@@ -211,6 +218,8 @@ class LiveTeller:
         return Group(*lines)
 
     def _of_running(self, running: _Running) -> Text:
+        from orchestrator.cli.render.text import text
+
         now = time.monotonic()
         frames = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏" if self._unicode else "|/-\\"
         frame = frames[int(now * 10) % len(frames)]
@@ -228,8 +237,25 @@ class LiveTeller:
         return full * filled + empty * (24 - filled)
 
 
-def written(line: Line, *, unicode: bool) -> Text:
-    """An event's line as rich text."""
+def _printer(stream: TextIO) -> Callable[[Sequence[Part]], None]:
+    """What prints a line. Without rich where there is neither colour nor width, as at boot:
+    workloads would wait for its import."""
+    if is_terminal(stream) or wants_colour(stream):
+        from orchestrator.cli.render.text import console, text
+
+        out = console(stream)
+        return lambda parts: out.print(text(*parts))
+
+    def plain(parts: Sequence[Part]) -> None:
+        line = "".join(part if isinstance(part, str) else part[0] for part in parts)
+        stream.write(clean(line).rstrip(" ") + "\n")
+        stream.flush()
+
+    return plain
+
+
+def parts_of(line: Line, *, unicode: bool) -> list[Part]:
+    """An event's line, for `text`."""
     sign = line.sign if unicode else _PLAIN_SIGNS.get(line.sign, line.sign)
-    body = text((f" {sign} ", line.style), (line.text, "bold" if line.bold else ""))
-    return body.append_text(text((f"  {line.note}", "dim"))) if line.note else body
+    parts: list[Part] = [(f" {sign} ", line.style), (line.text, "bold" if line.bold else "")]
+    return [*parts, (f"  {line.note}", "dim")] if line.note else parts

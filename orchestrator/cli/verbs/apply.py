@@ -58,11 +58,12 @@ def apply(call: Call, plan: Path, yes: bool, again: bool, report_html: Path | No
     Ctrl-C once: nothing more is started, what was done is undone (exit code 3). Twice: stop at
     once; `mkupgrade resume` goes on (exit code 7). SIGTERM counts as Ctrl-C.
     """
-    from orchestrator.cli.files import check_writable
     from orchestrator.cli.wiring import hold_to_host, make_plan, open_driver, read_target
     from orchestrator.policy import in_force
 
     if report_html is not None:
+        from orchestrator.cli.files import check_writable
+
         check_writable(report_html)
     policy = in_force()
     target = read_target(plan)

@@ -214,12 +214,13 @@ def _carry(
     report_html: Path | None = None,
 ) -> ExitCode:
     from orchestrator.cli.carry import carry_out
-    from orchestrator.cli.files import check_writable
     from orchestrator.cli.verbs.apply import announce
     from orchestrator.cli.wiring import driver_named
     from orchestrator.engine.transaction import Engine
 
     if report_html is not None:
+        from orchestrator.cli.files import check_writable
+
         check_writable(report_html)
 
     def work(engine: Engine) -> TransactionReport:
