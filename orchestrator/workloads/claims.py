@@ -30,7 +30,7 @@ _LIMIT = 32 << 20
 class Claim(BaseModel):
     """Processes that CRIU was told to make in this boot, or is about to."""
 
-    model_config = ConfigDict(frozen=True, strict=True)
+    model_config = ConfigDict(frozen=True, strict=True, defer_build=True)
 
     boot_id: str
     since: Annotated[int, Field(ge=0)]

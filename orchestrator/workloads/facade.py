@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from orchestrator.model.errors import NotSupportedError, ToolError
 from orchestrator.model.host import WorkloadState
@@ -12,14 +12,14 @@ from orchestrator.model.kinds import ChannelName
 from orchestrator.model.seams import Control, Result
 from orchestrator.model.spec.workloads import CriuMigrate, HooksMigrate, Workload
 from orchestrator.model.steps import Inspected
-from orchestrator.workloads import find, hold, preflight, seal
+from orchestrator.workloads import find, hold, seal
 from orchestrator.workloads.criu_method import Criu
 from orchestrator.workloads.hooks import Hooks
 from orchestrator.workloads.meta import network_of
-from orchestrator.workloads.preflight import Finding
 from orchestrator.workloads.restart import Restart
 
-__all__ = ["Finding", "Method", "Workloads"]
+if TYPE_CHECKING:
+    from orchestrator.workloads.preflight import Finding
 
 
 class Method(Protocol):
@@ -59,6 +59,8 @@ class Workloads:
     ) -> list[Finding]:
         """Everything that would go wrong later, trial dump (in `scratch`) included. The workload
         goes on running."""
+        from orchestrator.workloads import preflight
+
         return preflight.run(workload, channel, scratch, control, state_dir)
 
     def checkpoint(self, workload: Workload, workdir: Path, control: Control) -> Result:

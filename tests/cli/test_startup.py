@@ -33,3 +33,27 @@ def test_no_plugins_of_pydantic_are_looked_for(tmp_path: Path) -> None:
     found = imported(tmp_path, "status")
     assert "pydantic" in found
     assert "importlib.metadata" not in found
+
+
+def test_status_imports_what_it_uses(tmp_path: Path) -> None:
+    found = imported(tmp_path, "status", "--json")
+    unused = {"loading", "planning", "handover.kho", "model.params", "policy.holding", "drivers"}
+    assert "orchestrator.cli.standing" in found
+    assert not {f"orchestrator.{name}" for name in unused} & found
+    assert "rich" not in found
+
+
+def test_a_driver_is_opened_without_what_only_later_steps_need() -> None:
+    code = (
+        "import sys\n"
+        "from orchestrator.drivers.live_update import LiveUpdateDriver\n"
+        "sys.stdout.write('\\n'.join(sys.modules))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True, text=True, timeout=60, check=True, cwd=ROOT,
+    )  # fmt: skip
+    found = set(done.stdout.split())
+    assert "orchestrator.drivers.live_update.driver" in found
+    later = {"checks", "drivers.live_update.preparing", "system.capabilities", "planning"}
+    assert not {f"orchestrator.{name}" for name in later} & found

@@ -6,28 +6,14 @@ watchdog) is held by the parts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from orchestrator.drivers.dispatch import dispatch
-from orchestrator.drivers.hooks import HookHandler
+from orchestrator.drivers.dispatch import Handlers, dispatch
 from orchestrator.drivers.jobs import AnyHandler
-from orchestrator.drivers.live_update import observing
-from orchestrator.drivers.live_update.arrival import RestoreHandler, RetrieveHandler
-from orchestrator.drivers.live_update.capture import CheckpointHandler, PreserveHandler
-from orchestrator.drivers.live_update.checking import CheckHandler, SoakHandler
-from orchestrator.drivers.live_update.closing import (
-    CleanUpHandler,
-    CommitHandler,
-    RestoreBootDefaultHandler,
-)
 from orchestrator.drivers.live_update.job import Job
-from orchestrator.drivers.live_update.jump import JumpHandler
-from orchestrator.drivers.live_update.kernel import ArmFallbackHandler, LoadKernelHandler
 from orchestrator.drivers.live_update.parts import Parts
-from orchestrator.drivers.live_update.preparing import CheckArtifactsHandler, PreflightHandler
-from orchestrator.drivers.live_update.pruning import prune
 from orchestrator.drivers.live_update.real import real_parts
 from orchestrator.drivers.live_update.watch import keep_watch, let_boot_go_on
 from orchestrator.model.host import HostState
@@ -38,23 +24,26 @@ from orchestrator.model.spec import UpgradeSpec
 from orchestrator.model.steps import Inspected, Step
 from orchestrator.system.guard import HostGuard
 
-HANDLERS: Mapping[Kind, AnyHandler[Any, Any]] = {
-    Kind.CHECK_ARTIFACTS: CheckArtifactsHandler(),
-    Kind.PREFLIGHT: PreflightHandler(),
-    Kind.RUN_HOOK: HookHandler(),
-    Kind.LOAD_KERNEL: LoadKernelHandler(),
-    Kind.ARM_FALLBACK: ArmFallbackHandler(),
-    Kind.CHECKPOINT: CheckpointHandler(),
-    Kind.PRESERVE: PreserveHandler(),
-    Kind.JUMP: JumpHandler(),
-    Kind.RETRIEVE: RetrieveHandler(),
-    Kind.RESTORE: RestoreHandler(),
-    Kind.CHECK: CheckHandler(),
-    Kind.SOAK: SoakHandler(),
-    Kind.COMMIT: CommitHandler(),
-    Kind.RESTORE_BOOT_DEFAULT: RestoreBootDefaultHandler(),
-    Kind.CLEAN_UP: CleanUpHandler(),
-}
+HANDLERS: Handlers[AnyHandler[Any, Any]] = Handlers(
+    "orchestrator.drivers",
+    {
+        Kind.CHECK_ARTIFACTS: "live_update.preparing.CheckArtifactsHandler",
+        Kind.PREFLIGHT: "live_update.preparing.PreflightHandler",
+        Kind.RUN_HOOK: "hooks.HookHandler",
+        Kind.LOAD_KERNEL: "live_update.kernel.LoadKernelHandler",
+        Kind.ARM_FALLBACK: "live_update.kernel.ArmFallbackHandler",
+        Kind.CHECKPOINT: "live_update.capture.CheckpointHandler",
+        Kind.PRESERVE: "live_update.capture.PreserveHandler",
+        Kind.JUMP: "live_update.jump.JumpHandler",
+        Kind.RETRIEVE: "live_update.arrival.RetrieveHandler",
+        Kind.RESTORE: "live_update.arrival.RestoreHandler",
+        Kind.CHECK: "live_update.checking.CheckHandler",
+        Kind.SOAK: "live_update.checking.SoakHandler",
+        Kind.COMMIT: "live_update.closing.CommitHandler",
+        Kind.RESTORE_BOOT_DEFAULT: "live_update.closing.RestoreBootDefaultHandler",
+        Kind.CLEAN_UP: "live_update.closing.CleanUpHandler",
+    },
+)
 
 
 class LiveUpdateDriver:
@@ -75,9 +64,13 @@ class LiveUpdateDriver:
         self._parts = parts or real_parts(guard or HostGuard.open())
 
     def observe(self, spec: UpgradeSpec) -> HostState:
+        from orchestrator.drivers.live_update import observing
+
         return observing.observe(spec, self._state_dir, self._parts, self.name)
 
     def perform(self, step: Step, context: StepContext) -> Result:
+        if step.kind == Kind.PREFLIGHT:
+            HANDLERS.import_all()
         handler, job, params = self._job(step, context)
         keep_watch(job)
         let_boot_go_on(Kind(step.kind))
@@ -97,6 +90,8 @@ class LiveUpdateDriver:
 
     def prune(self, over: Sequence[tuple[str, Outcome]]) -> list[str]:
         """Remove what transactions that are over have left; see `pruning.prune`."""
+        from orchestrator.drivers.live_update.pruning import prune
+
         return prune(self._state_dir, over)
 
     def _job(self, step: Step, context: StepContext) -> tuple[AnyHandler[Any, Any], Job, Any]:
