@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator.drivers.live_update import LiveUpdateDriver
+from orchestrator.drivers.dispatch import Handlers
+from orchestrator.drivers.live_update import LiveUpdateDriver, driver
 from orchestrator.drivers.live_update.driver import HANDLERS
 from orchestrator.drivers.live_update.job import Handler
 from orchestrator.drivers.live_update.real import RealMachine, RealWatchdog
@@ -23,9 +24,9 @@ from orchestrator.model.steps import Inspection
 
 
 def test_it_is_a_driver(tmp_path: Path) -> None:
-    driver: Driver = LiveUpdateDriver(tmp_path)
-    assert driver.name == "live-update"
-    driver.close()
+    made: Driver = LiveUpdateDriver(tmp_path)
+    assert made.name == "live-update"
+    made.close()
 
 
 def test_every_kind_of_step_has_a_handler() -> None:
@@ -35,6 +36,22 @@ def test_every_kind_of_step_has_a_handler() -> None:
     assert set(HANDLERS) & set(BESIDE) == asked_of_both
     for handler in HANDLERS.values():
         assert type(handler).perform is not Handler.perform
+
+
+def test_no_code_is_looked_for_between_a_stopped_workload_and_the_jump(
+    host: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A resume imports a handler when it needs it; a preflight has all of them imported."""
+    fresh = Handlers("orchestrator.drivers", {Kind.CLEAN_UP: "live_update.closing.CleanUpHandler"})
+    imported: list[str] = []
+    monkeypatch.setattr(driver, "HANDLERS", fresh)
+    monkeypatch.setattr(fresh, "import_all", lambda: imported.append("all"))
+    with pytest.raises(MkupgradeError, match="parameters"):
+        host.perform(host.step(Kind.CLEAN_UP, none="such"))
+    assert not imported
+    with pytest.raises(NotSupportedError):
+        host.perform(host.step(Kind.PREFLIGHT))
+    assert imported == ["all"]
 
 
 def test_a_kind_from_another_version_is_refused(host: Any) -> None:
