@@ -43,6 +43,19 @@ def test_status_imports_what_it_uses(tmp_path: Path) -> None:
     assert "rich" not in found
 
 
+def test_memory_is_not_looked_through_before_the_process_ends() -> None:
+    code = (
+        "import gc, sys\n"
+        "from orchestrator.cli.main import main\n"
+        "try: main()\n"
+        "except SystemExit: sys.exit(0 if gc.get_freeze_count() > 1000 else 1)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--version"], timeout=60, check=False, cwd=ROOT
+    )
+    assert done.returncode == 0
+
+
 def test_a_driver_is_opened_without_what_only_later_steps_need() -> None:
     code = (
         "import sys\n"
