@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 import time
 import tracemalloc
 from contextlib import suppress
@@ -84,6 +85,20 @@ class _Auditor:
 _AUDITOR = _Auditor()
 
 
+_WARM: set[str] = set()
+
+
+def _warm_up(target: Target) -> None:
+    """Read valid examples, unwatched and once: modules that are imported late, their bytecode and
+    validators that are built at their first use are no input's doing."""
+    if target.name in _WARM:
+        return
+    _WARM.add(target.name)
+    for data in target.seeds():
+        with tempfile.TemporaryDirectory(prefix="mkupgrade-fuzz-") as room, suppress(Exception):
+            target.run(data, Path(room))
+
+
 def hold(target: Target, data: bytes, directory: Path, patience: float = 1.0) -> None:
     """Run one input.
 
@@ -94,11 +109,14 @@ def hold(target: Target, data: bytes, directory: Path, patience: float = 1.0) ->
     Raises:
         BrokenError: the property does not hold; its cause is what came out.
     """
+    _warm_up(target)
     tracing = tracemalloc.is_tracing()
     if not tracing:
         tracemalloc.start(1)
     before = tracemalloc.get_traced_memory()[0]
     tracemalloc.reset_peak()
+    # Whatever is imported even later must not look as if the input wrote it.
+    bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     _AUDITOR.begin(target, directory)
     began = time.thread_time()
     try:
@@ -109,6 +127,7 @@ def hold(target: Target, data: bytes, directory: Path, patience: float = 1.0) ->
     finally:
         took = time.thread_time() - began
         written = _AUDITOR.end()
+        sys.dont_write_bytecode = bytecode
         peak = tracemalloc.get_traced_memory()[1] - before
         if not tracing:
             tracemalloc.stop()
