@@ -140,7 +140,8 @@ def read_pid_file(path: Path) -> int:
 
     Raises:
         NotRunningError: the file is not there, no such process runs, or the file is of an
-            earlier boot and the process is not the one that it was written for.
+            earlier boot and the process is not the one that it was written for, or it holds none:
+            a power cut leaves what was not synced empty.
         WorkloadError: a link, writable by everybody, not a number, pid 0 or 1, or the process is
             younger than the file.
     """
@@ -156,6 +157,10 @@ def read_pid_file(path: Path) -> int:
         ) from error
     text = data.decode("ascii", "replace").strip()
     if len(data) > _PID_FILE_LIMIT or not text.isascii() or not text.isdigit() or int(text) <= 1:
+        if status.st_mtime < _boot_time():
+            raise NotRunningError(
+                "the pid file is of an earlier boot and holds no process id", where=str(path)
+            )
         raise _bad_pid_file(path, f"it does not hold a process id: {text[:20]!r}")
     if status.st_mode & stat.S_IWOTH:
         raise _bad_pid_file(path, "everybody may write it")
@@ -175,14 +180,14 @@ def _require_older(path: Path, pid: int, written: float) -> None:
     process = proc.process(pid)
     if process is None:
         raise NotRunningError(f"process {pid} of the pid file does not run", where=str(path))
-    now, up = time.time(), time.clock_gettime(time.CLOCK_BOOTTIME)
-    late = now - (up - process.started / proc.start_ticks_per_second()) - written
+    booted = _boot_time()
+    late = booted + process.started / proc.start_ticks_per_second() - written
     if late <= _GRAIN_SECONDS:
         return
     claim = claims.read(pid)
     if claim is not None and claim.holds(process):
         return
-    if written < now - up:
+    if written < booted:
         raise NotRunningError(
             f"the pid file is of an earlier boot, and process {pid} ({process.name}) is not the "
             "one that it was written for",
@@ -193,6 +198,11 @@ def _require_older(path: Path, pid: int, written: float) -> None:
         f"process {pid} ({process.name}) was started {late:.0f} s after it was written: its pid "
         "was used again, or the clock was set; if it is the workload all the same, touch the file",
     )
+
+
+def _boot_time() -> float:
+    """Unix seconds."""
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def owner(pid: int) -> int:

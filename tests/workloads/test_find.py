@@ -124,6 +124,19 @@ def test_a_process_that_was_restored_in_this_boot_is_known_by_its_claim(
         assert bool(find.state(app).pids) is found, fields
 
 
+@pytest.mark.parametrize("content", ["", "\0\0\0\0", "12 34"])
+def test_a_pid_file_that_a_power_cut_has_emptied_names_nobody(
+    workload: Make, tmp_path: Path, content: str
+) -> None:
+    path = pid_file(tmp_path, content)
+    booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    os.utime(path, (booted - 60, booted - 60))
+    error = find.state(workload({"pid_file": str(path)})).error
+    assert error is not None
+    assert error.startswith("not running")
+    assert "is of an earlier boot and holds no process id" in error
+
+
 @pytest.mark.parametrize("why", ["another boot", "younger than the process", "no JSON"])
 def test_a_claim_that_does_not_hold_proves_nothing(
     start: Start, workload: Make, tmp_path: Path, why: str
