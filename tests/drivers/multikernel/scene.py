@@ -13,7 +13,7 @@ import pytest
 from orchestrator import planning
 from orchestrator.drivers.multikernel.driver import MultikernelDriver
 from orchestrator.drivers.multikernel.parts import Parts
-from orchestrator.drivers.multikernel.trees.changes import CreateInstance
+from orchestrator.drivers.multikernel.trees.changes import CpuChange, CreateInstance, Verb
 from orchestrator.engine.identity import Identity
 from orchestrator.engine.journal import Journal
 from orchestrator.engine.report import TransactionReport
@@ -31,6 +31,33 @@ RELEASE = "7.1.0-mk3"
 IMAGE = b"\x7fELF\0Linux version 7.1.0-mk3 (a@b) #1 SMP\n\0"
 MOVER = 'echo "$0 $MKUPGRADE_INSTANCE" >> "$1"'
 YES = Capability(available=True, reason="seen")
+
+
+def _add(client: Client, name: str, number: int, cpus: tuple[int, ...], size: int) -> None:
+    assert client.change(CreateInstance(name, number, cpus, size)) == "applied"
+    client.load(number)
+    client.start(number)
+    client.wait(5)
+
+
+def only_web() -> Double:
+    """A host with one instance."""
+    client = Client.pooled()
+    client.run("web")
+    return client.double
+
+
+def three() -> Double:
+    """A host with api and batch beside web, of other sizes."""
+    client = Client(only_web())
+    _add(client, "api", 3, (12,), GIB // 4)
+    _add(client, "batch", 4, (14, 16), GIB // 2)
+    return client.double
+
+
+def gets_a_cpu(double: Double, name: str, cpu: int) -> None:
+    """Somebody else changes an instance."""
+    assert Client(double).change(CpuChange(name, Verb.ADD, (cpu,))) == "applied"
 
 
 @dataclass
@@ -56,10 +83,7 @@ class Scene:
 
     def add(self, name: str, number: int, cpus: tuple[int, ...], size: int) -> None:
         """Another instance, up."""
-        assert self.client.change(CreateInstance(name, number, cpus, size)) == "applied"
-        self.client.load(number)
-        self.client.start(number)
-        self.client.wait(5)
+        _add(self.client, name, number, cpus, size)
 
     @property
     def double(self) -> Double:
@@ -175,6 +199,11 @@ class Once(set[int]):
         found = super().__contains__(cpu)
         self -= {cpu}
         return found
+
+
+def drops_once(double: Double, cpu: int) -> None:
+    """The kernel drops a CPU the next time that it is asked for."""
+    double.world.faults.soft_fail_cpus = Once([cpu])
 
 
 class Died(BaseException):

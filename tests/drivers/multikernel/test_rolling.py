@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from orchestrator.loading import load_spec
 from orchestrator.model.outcomes import Outcome
-from orchestrator.model.spec import Soak
+from tests.drivers.multikernel.examples import document
 from tests.drivers.multikernel.scene import Died, Dying, Scene
 from tests.support.memory import in_memory
 from tests.support.multikernel.settings import Spawn
@@ -192,20 +193,7 @@ def test_blue_green_without_a_hook_to_turn_the_traffic_is_refused(scene: Scene) 
 
 def example(scene: Scene) -> Any:
     """The example plan; its commands and files are the test's, and nothing answers by HTTP here."""
-    text = (ROOT / "plans" / "multikernel-rolling.yaml").read_text(encoding="utf-8")
-    for there, here in {
-        "/boot/vmlinux-7.1.0-mk3": str(scene.directory / "vmlinux"),
-        "/boot/vmlinux-7.0.0-mk2": str(scene.directory / "old"),
-        "/etc/mkupgrade/traffic": "/bin/true",
-        "kerf exec": "true",
-    }.items():
-        assert there in text
-        text = text.replace(there, here)
-    spec = load_spec(text, "plan.yaml")
-    workloads = [w.model_copy(update={"checks": []}) for w in spec.workloads]
-    soak = Soak.model_validate({"duration": "1ms"})
-    host = spec.host.model_copy(update={"state_dir": scene.directory})
-    return spec.model_copy(update={"workloads": workloads, "soak": soak, "host": host})
+    return load_spec(json.dumps(document("multikernel-rolling", scene.directory)), "plan.yaml")
 
 
 def test_the_example_plan_is_planned_and_carried_out(scene: Scene) -> None:

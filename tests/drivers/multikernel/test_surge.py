@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from orchestrator.drivers.multikernel.trees.changes import CpuChange, CreateInstance, Verb
 from orchestrator.loading import load_spec
 from orchestrator.model.outcomes import Outcome
-from orchestrator.model.spec import Soak
+from tests.drivers.multikernel.examples import document
 from tests.drivers.multikernel.scene import GIB, Died, Dying, Scene
 from tests.support.memory import in_memory
 from tests.support.multikernel.settings import MK2, Spawn
@@ -202,18 +203,8 @@ def test_a_new_instance_says_its_size_itself(scene: Scene) -> None:
 
 
 def test_the_example_plan_is_planned_and_carried_out(scene: Scene) -> None:
-    text = (ROOT / "plans" / "multikernel-surge.yaml").read_text(encoding="utf-8")
-    for there, here in {
-        "/boot/vmlinux-7.1.0-mk3": str(scene.directory / "vmlinux"),
-        "/etc/mkupgrade/traffic": "/bin/true",
-        "kerf exec": "true",
-    }.items():
-        assert there in text
-        text = text.replace(there, here)
-    spec = load_spec(text, "plan.yaml")
-    graph = scene.plan(
-        spec.model_copy(update={"checks": [], "soak": Soak.model_validate({"duration": "0s"})})
-    )
+    plan = document("multikernel-surge", scene.directory, checks=[])
+    graph = scene.plan(load_spec(json.dumps(plan), "plan.yaml"))
     assert ("await-instance/db-g1", "check-artifacts/web") in graph.edges
     assert scene.run(graph).outcome is Outcome.COMMITTED
     assert scene.states() == {

@@ -15,6 +15,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection, Listener
 from pathlib import Path
@@ -31,6 +32,8 @@ _ROOT = Path(__file__).parents[4]
 _MOUNT_POINT = Path("/sys/fs/multikernel")
 _REQUEST = struct.Struct("=8Q")
 _KEXEC, _REBOOT, _VSOCK = 1, 2, 3
+_TICK = 0.02
+"""Seconds."""
 
 
 class Server:
@@ -73,6 +76,19 @@ class Server:
             text=True, check=False, timeout=60,
         )  # fmt: skip
         return Ran(done.returncode, done.stdout, done.stderr)
+
+    def let_time_pass(self, speed: float) -> None:
+        """From now on the double's time goes by itself, so many times as fast as ours."""
+        threading.Thread(target=self._pass_time, args=(speed,), daemon=True).start()
+
+    def _pass_time(self, speed: float) -> None:
+        last = time.monotonic()
+        while True:
+            time.sleep(_TICK)
+            now = time.monotonic()
+            with self._served.lock:
+                self._served.double.world.clock.advance((now - last) * speed)
+            last = now
 
     def reset(self, make: Callable[[], Double]) -> None:
         with self._served.lock:

@@ -48,6 +48,10 @@ class Served:
     def calls(self) -> list[Call]:
         return self._ask("calls")  # type: ignore[no-any-return]
 
+    def let_time_pass(self, speed: float) -> None:
+        """The double's time goes by itself, so many times as fast as ours."""
+        self._ask("let_time_pass", speed)
+
     def mount(self) -> None:
         self._ask("mount")
 

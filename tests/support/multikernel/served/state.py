@@ -47,5 +47,10 @@ def soft_fail(double: Double, cpu: int) -> None:
     double.world.faults.soft_fail_cpus.add(cpu)
 
 
+def fail_overlay(double: Double, code: int) -> None:
+    """The first operation of the next overlay fails with this errno."""
+    double.world.faults.fail_at = {0: code}
+
+
 def file(double: Double, path: str) -> bytes:
     return double.read(path)

@@ -1,0 +1,162 @@
+"""The example plans by the command line itself: against the double as files and system calls, in a
+namespace of its own, whose time goes by itself."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.drivers.multikernel import scene
+from tests.drivers.multikernel.examples import document, written
+from tests.support.multikernel.double import Double
+from tests.support.multikernel.served import state
+from tests.support.multikernel.served.messages import Ran
+from tests.support.multikernel.served.session import Served, cannot_be_served, served
+from tests.support.multikernel.settings import Spawn
+
+_LACK = cannot_be_served()
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(_LACK is not None, reason=str(_LACK))]
+
+SPEED = 20.0
+COMMAND = "tests.support.multikernel.served.command"
+NAMES = ("web", "api", "batch")
+NEW = {f"{name}-g2": "active" for name in NAMES}
+DONE, ROLLED_BACK, STALE = 0, 3, 5
+
+
+class Host:
+    """A pretend host with web, api and batch, and `mkupgrade` on it."""
+
+    def __init__(self, double: Served, directory: Path) -> None:
+        self.double, self.directory = double, directory
+
+    def begin(self, make: Callable[[], Double] = scene.three) -> None:
+        self.double.reset(make)
+        shutil.rmtree(self.directory / "state", ignore_errors=True)
+        (self.directory / "log").unlink(missing_ok=True)
+        (self.directory / "vmlinux").write_bytes(scene.IMAGE)
+        (self.directory / "old").write_bytes(scene.VMLINUX)
+
+    def mkupgrade(self, *arguments: object, killed_after: float | None = None) -> Ran:
+        """Run it to its end, or kill it after so many seconds."""
+        argv = [sys.executable, "-m", COMMAND, *map(str, arguments)]
+        if killed_after is not None:
+            argv = ["timeout", "--signal=KILL", f"{killed_after:.3f}", *argv]
+        return self.double.run(*argv)
+
+    def apply(self, plan: dict[str, Any], **options: Any) -> Ran:
+        return self.mkupgrade("apply", written(plan, self.directory), "--yes", **options)
+
+    def outcome(self) -> dict[str, Any]:
+        """The report of the last transaction."""
+        told = self.mkupgrade("report", "--state-dir", self.directory / "state", "--json")
+        found: dict[str, Any] = json.loads(told.out)
+        return found
+
+    def picture(self) -> dict[str, Any]:
+        return self.double.ask(state.picture)  # type: ignore[no-any-return]
+
+    def states(self) -> dict[str, str]:
+        return {name: found[4] for name, found in self.picture()["instances"].items()}
+
+
+@pytest.fixture(scope="module")
+def module_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    directory = tmp_path_factory.mktemp("host")
+    with served(directory) as double:
+        double.let_time_pass(SPEED)
+        yield Host(double, directory)
+
+
+@pytest.fixture
+def host(module_host: Host) -> Host:
+    module_host.begin()
+    return module_host
+
+
+def rolling(host: Host, **rest: Any) -> dict[str, Any]:
+    """One by canary, the others rolling."""
+    return document("multikernel-rolling", host.directory, **rest)
+
+
+def test_a_surge_is_planned_carried_out_and_has_nothing_left_to_do(host: Host) -> None:
+    host.begin(scene.only_web)
+    plan = written(document("multikernel-surge", host.directory, checks=[]), host.directory)
+    planned = host.mkupgrade("plan", plan)
+    assert planned.code == 0, planned.err
+    assert "web-g2" in planned.out
+    done = host.mkupgrade("apply", plan, "--yes")
+    assert done.code == DONE, done.out + done.err
+    assert host.states() == {
+        "web": "loaded", "web-g2": "active", "db-g1": "active", "batch-g1": "active",
+    }  # fmt: skip
+    log = (host.directory / "log").read_text().splitlines()
+    assert log == ["stop shop web", "start shop web-g2"]
+    again = host.mkupgrade("apply", plan, "--yes")
+    assert "No changes" in again.out
+
+
+def test_three_instances_are_upgraded_by_canary_and_rolling(host: Host) -> None:
+    done = host.apply(rolling(host))
+    assert done.code == DONE, done.out + done.err
+    assert host.states() == NEW
+    assert host.outcome()["outcome"] == "committed"
+
+
+def never_gets_ready(host: Host) -> None:
+    host.double.ask(state.behave, "api-g2", Spawn(boots_in=10_000, ready_in=None))
+
+
+def loses_a_cpu(host: Host) -> None:
+    host.double.ask(scene.drops_once, 12)
+
+
+def fails_in_the_overlay(host: Host) -> None:
+    host.double.ask(state.fail_overlay, 12)
+
+
+@pytest.mark.parametrize("fault", [never_gets_ready, loses_a_cpu, fails_in_the_overlay])
+def test_a_fault_leaves_every_instance_as_it_was_and_is_told(
+    host: Host, fault: Callable[[Host], None]
+) -> None:
+    before = host.picture()
+    fault(host)
+    rollback = {"boot_deadline": "2s", "kernel": {"image": str(host.directory / "old")}}
+    done = host.apply(rolling(host, rollback=rollback))
+    assert done.code == ROLLED_BACK, done.out + done.err
+    assert host.picture() == before
+    report = host.outcome()
+    assert report["outcome"] == "rolled-back"
+    assert report["reason"]
+
+
+def test_an_instance_that_somebody_changed_since_makes_the_plan_stale(host: Host) -> None:
+    plan, saved = written(rolling(host), host.directory), host.directory / "plan.json"
+    assert host.mkupgrade("plan", plan, "-o", saved).code == 0
+    host.double.ask(scene.gets_a_cpu, "api", 18)
+    before = host.picture()
+    done = host.mkupgrade("apply", saved, "--yes")
+    assert done.code == STALE, done.out + done.err
+    assert host.picture() == before
+
+
+def test_killed_at_any_moment_it_is_resumed_to_an_end(host: Host) -> None:
+    began = time.monotonic()
+    assert host.apply(rolling(host)).code == DONE
+    whole = time.monotonic() - began
+    unfinished = 0
+    for part in (0.3, 0.45, 0.6, 0.75, 0.9):
+        host.begin()
+        before = host.picture()
+        host.apply(rolling(host), killed_after=part * whole)
+        resumed = host.mkupgrade("resume", "--state-dir", host.directory / "state")
+        unfinished += resumed.code in (DONE, ROLLED_BACK)
+        assert host.states() == NEW or host.picture() == before, resumed.out + resumed.err
+    assert unfinished
