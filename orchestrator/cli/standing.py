@@ -18,8 +18,12 @@ if TYPE_CHECKING:
     from orchestrator.engine.journal import Journal
     from orchestrator.engine.lock import Holder
     from orchestrator.engine.report import StepReport, Summary, TransactionReport
+    from orchestrator.model.host import SideBySide
     from orchestrator.model.spec import UpgradeSpec
     from orchestrator.model.steps import StepGraph
+
+_MULTIKERNEL = Path("/sys/fs/multikernel")
+"""Where it is not there, nothing that reads it is imported."""
 
 
 @dataclass
@@ -35,6 +39,10 @@ class Standing:
     """The transaction whose jump started this boot; None: it was no jump of ours."""
     unclaimed: str | None = None
     """State of a transaction that the journal does not know may be waiting in this kernel."""
+    beside: SideBySide | None = None
+    """Pool and instances; None: this is no multikernel host."""
+    beside_error: MkupgradeError | None = None
+    """Why they are not known."""
     objections: list[str] = field(default_factory=list)
     """Why an apply would not begin now."""
     plan: StepGraph | None = None
@@ -72,6 +80,10 @@ def standing(state_dir: Path) -> Standing:
             found.last = ended[-1] if ended else None
             found.entered_by = entered_by(journal, found.identity.boot_id)
         found.unclaimed = _unclaimed(state_dir, journal, {"memory", "disk"})
+    try:
+        found.beside = _side_by_side(state_dir)
+    except MkupgradeError as error:
+        found.beside_error = error
     found.objections = _objections(found)
     return found
 
@@ -133,6 +145,16 @@ def _unclaimed(state_dir: Path, journal: Journal | None, media: set[str]) -> str
     found = find_unclaimed(state_dir, known, proc.cmdline())
     told = (state for state in found if state.medium in media)
     return next((state.advice(state_dir) for state in told), None)
+
+
+def _side_by_side(state_dir: Path) -> SideBySide | None:
+    from orchestrator.cli.wiring import SIMULATED_HOST
+
+    if not _MULTIKERNEL.is_dir() or (state_dir / SIMULATED_HOST).exists():
+        return None
+    from orchestrator.drivers.multikernel.observing import seen_here
+
+    return seen_here()
 
 
 def policy_problem() -> list[str]:
@@ -231,6 +253,7 @@ def standing_json(found: Standing) -> dict[str, Any]:
         "unfinished": None if report is None else _unfinished_json(report),
         "last": last.model_dump(mode="json") if last else None,
         "unclaimed": found.unclaimed,
+        "side_by_side": found.beside.model_dump(mode="json") if found.beside else None,
         "will_act": found.will_act,
         "why_not": found.objections,
         "plan": _plan_json(found),

@@ -147,6 +147,14 @@ class InstanceState(Record):
     """Why it could not be made again as it is once it is removed; None: it could."""
 
 
+class SideBySide(Record):
+    """The pool and its instances, as the kernel tells of them."""
+
+    pool: PoolState | None = None
+    """None: the host has set nothing aside."""
+    instances: list[InstanceState] = []
+
+
 class HostState(Record):
     """Everything the planner may know. Observed by a driver, kept in a saved plan."""
 

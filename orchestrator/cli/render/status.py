@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from orchestrator.cli.next_command import complete
+from orchestrator.cli.render.cpu_map import show_map
 from orchestrator.cli.render.plan import last_line
 from orchestrator.cli.render.spans import moment, span
 from orchestrator.cli.render.text import text
@@ -31,6 +32,10 @@ def show_standing(out: Console, found: Standing) -> None:
     out.print(text(("Kernel   ", "dim"), (f"Linux {found.identity.release}", "bold")))
     proven = found.entered_by is None
     out.print(text("         ", (found.proof, "dim" if proven else "yellow")))
+    if found.beside is not None:
+        show_map(out, found.beside)
+    elif found.beside_error is not None:
+        out.print(text(("Pool     ", "dim"), (f"not known: {found.beside_error.what}", "yellow")))
     _running(out, found)
     _last(out, found.last, found.state_dir)
     _next(out, found)

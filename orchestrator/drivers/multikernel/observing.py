@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from orchestrator.drivers.multikernel.kernel import Kernel
+from orchestrator.drivers.multikernel.kernel import Kernel, RealKernel
 from orchestrator.drivers.multikernel.probing import Feature, probe
 from orchestrator.drivers.multikernel.seeing import SeenInstance, Snapshot, look
 from orchestrator.model.errors import NotSupportedError
@@ -16,10 +16,12 @@ from orchestrator.model.host import (
     HostState,
     InstanceState,
     PoolState,
+    SideBySide,
 )
 from orchestrator.model.spec import UpgradeSpec
 from orchestrator.system import boot_loaders, capabilities, kernel_image, proc
 from orchestrator.system import running as host_kernel
+from orchestrator.system.guard import HostGuard
 
 GRANULE = 128 << 20
 """By which memory moves on x86 where the kernel does not say."""
@@ -49,21 +51,22 @@ def observe(spec: UpgradeSpec, state_dir: Path, kernel: Kernel, driver: str) -> 
         capabilities={**found, Cap.SIDE_BY_SIDE: side_by_side(kernel, now)},
         artifacts={it.path: it for it in _artifacts(spec)},
         pool=_pool(now),
-        instances={
-            name: InstanceState(
-                name=name,
-                id=it.tree.id,
-                status=it.status.value,
-                cpus=list(it.tree.cpus),
-                memory_bytes=it.tree.memory_bytes,
-                devices=[device.address for device in it.tree.pci],
-                cmdline=it.cmdline,
-                not_remade=_not_remade(it),
-            )
-            for name, it in now.instances.items()
-        },
+        instances={it.name: it for it in _instances(now)},
         strategies=["surge", "replace", "rolling", "canary", "blue-green"],
     )
+
+
+def seen_here() -> SideBySide | None:
+    """Pool and instances of this machine; None: its kernel is no multikernel kernel.
+
+    Raises:
+        MkupgradeError: what the kernel says cannot be read, or does not come to rest.
+    """
+    kernel = RealKernel(HostGuard.open())
+    if kernel.why_not() is not None:
+        return None
+    now = look(kernel)
+    return SideBySide(pool=_pool(now), instances=list(_instances(now)))
 
 
 def side_by_side(kernel: Kernel, now: Snapshot) -> Capability:
@@ -91,6 +94,20 @@ def _pool(now: Snapshot) -> PoolState | None:
         memory_bytes=total,
         free_memory_bytes=free,
     )
+
+
+def _instances(now: Snapshot) -> Iterator[InstanceState]:
+    for name, it in now.instances.items():
+        yield InstanceState(
+            name=name,
+            id=it.tree.id,
+            status=it.status.value,
+            cpus=list(it.tree.cpus),
+            memory_bytes=it.tree.memory_bytes,
+            devices=[device.address for device in it.tree.pci],
+            cmdline=it.cmdline,
+            not_remade=_not_remade(it),
+        )
 
 
 def _not_remade(seen: SeenInstance) -> str | None:

@@ -60,6 +60,9 @@ class Host:
         found: dict[str, Any] = json.loads(told.out)
         return found
 
+    def status(self, *arguments: str) -> str:
+        return self.mkupgrade("status", "--state-dir", self.directory / "state", *arguments).out
+
     def picture(self) -> dict[str, Any]:
         return self.double.ask(state.picture)  # type: ignore[no-any-return]
 
@@ -101,6 +104,27 @@ def test_a_surge_is_planned_carried_out_and_has_nothing_left_to_do(host: Host) -
     assert log == ["stop shop web", "start shop web-g2"]
     again = host.mkupgrade("apply", plan, "--yes")
     assert "No changes" in again.out
+
+
+def test_status_draws_whose_the_cpus_are(host: Host) -> None:
+    def drawn() -> list[str]:
+        lines = host.status().splitlines()
+        first = next(n for n, line in enumerate(lines) if line.startswith("Pool"))
+        return [line.strip() for line in lines[first : first + 5]]
+
+    assert drawn() == [
+        "Pool     8 CPUs, 4.0 GiB; free: 3 CPUs, 2.1 GiB",
+        "AABCC···",
+        "A web    active  CPUs 8, 10, 1.0 GiB",
+        "B api    active  CPU 12, 256.0 MiB",
+        "C batch  active  CPUs 14, 16, 512.0 MiB",
+    ]
+    told = json.loads(host.status("--json"))["side_by_side"]
+    assert told["pool"]["free_cpus"] == [18, 20, 22]
+    assert {it["name"] for it in told["instances"]} == set(NAMES)
+    assert host.apply(rolling(host)).code == DONE
+    assert drawn()[1] == "AABCC···"
+    assert drawn()[2].startswith("A web-g2")
 
 
 def test_three_instances_are_upgraded_by_canary_and_rolling(host: Host) -> None:
