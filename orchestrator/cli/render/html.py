@@ -11,7 +11,15 @@ from orchestrator.cli.next_command import complete
 from orchestrator.cli.render.markup import Safe, join, tag
 from orchestrator.cli.render.spans import count, moment, span
 from orchestrator.cli.render.timeline import timelines
-from orchestrator.cli.render.view import Row, View, kernels, missed, outcome_tone, outcome_word
+from orchestrator.cli.render.view import (
+    Row,
+    View,
+    generations,
+    kernels,
+    missed,
+    outcome_tone,
+    outcome_word,
+)
 from orchestrator.model.steps import Section
 
 
@@ -39,8 +47,9 @@ def _template() -> Template:
 def _header(view: View) -> Safe:
     report = view.report
     ran = [f"Linux {release}" for release in kernels(report)]
+    beside = generations(view)
     path: list[Safe] = []
-    for n, release in enumerate(ran):
+    for n, release in enumerate(ran if beside is None else [beside]):
         path += [tag("span", "→", class_="arrow")] if n else []
         path.append(tag("span", release))
     wanted = missed(view)

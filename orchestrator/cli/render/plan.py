@@ -24,7 +24,10 @@ def summary(graph: StepGraph) -> dict[str, Any]:
 
     forward = graph.section(Section.FORWARD)
     restores = [s for s in forward if s.kind == Kind.RESTORE]
+    moved = [s for s in forward if s.kind in {Kind.MOVE_WORKLOAD, Kind.START_WORKLOAD}]
     return {
+        "instances": sum(s.kind == Kind.LOAD_INSTANCE for s in forward),
+        "workloads_moved": len({s.params["workload"] for s in moved}),
         "kernels": len({s.params.get("instance") for s in forward if s.kind == Kind.LOAD_KERNEL}),
         "workloads_carried": sum(not _restarts(s) for s in restores),
         "workloads_restarted": sum(_restarts(s) for s in restores),
@@ -34,18 +37,26 @@ def summary(graph: StepGraph) -> dict[str, Any]:
 
 
 def last_line(graph: StepGraph) -> str:
-    """ "Plan: 1 kernel to change, 2 workloads to carry over, 17 steps; …" or "No changes. …"."""
+    """ "Plan: 1 kernel to change, 2 workloads to carry over, 17 steps; …", "Plan: 3 instances to
+    change, 1 workload to move, 21 steps; …" or "No changes. …"."""
     if graph.is_empty:
         return f"No changes. {_host(graph)} is as {graph.name} wants it."
     numbers = summary(graph)
-    restarted = numbers["workloads_restarted"]
-    return (
-        f"Plan: {count(numbers['kernels'], 'kernel')} to change, "
-        f"{count(numbers['workloads_carried'], 'workload')} to carry over, "
-        f"{f'{restarted} to restart, ' if restarted else ''}"
-        f"{count(numbers['steps'], 'step')}; "
-        f"expected blackout {span(numbers['expected_blackout_seconds'])}."
-    )
+    parts = []
+    if numbers["kernels"] or not numbers["instances"]:
+        parts += [
+            f"{count(numbers['kernels'], 'kernel')} to change",
+            f"{count(numbers['workloads_carried'], 'workload')} to carry over",
+        ]
+    if numbers["workloads_restarted"]:
+        parts.append(f"{numbers['workloads_restarted']} to restart")
+    if numbers["instances"]:
+        parts.append(f"{count(numbers['instances'], 'instance')} to change")
+    if numbers["workloads_moved"]:
+        parts.append(f"{count(numbers['workloads_moved'], 'workload')} to move")
+    parts.append(count(numbers["steps"], "step"))
+    blackout = span(numbers["expected_blackout_seconds"])
+    return f"Plan: {', '.join(parts)}; expected blackout {blackout}."
 
 
 def _restarts(restore: Step) -> bool:

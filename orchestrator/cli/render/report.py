@@ -10,7 +10,15 @@ from rich.table import Table
 from orchestrator.cli.next_command import complete
 from orchestrator.cli.render.spans import count, moment, span
 from orchestrator.cli.render.text import Trimmed, console, text
-from orchestrator.cli.render.view import Row, View, kernels, missed, outcome_tone, outcome_word
+from orchestrator.cli.render.view import (
+    Row,
+    View,
+    generations,
+    kernels,
+    missed,
+    outcome_tone,
+    outcome_word,
+)
 from orchestrator.model.steps import Section
 
 if TYPE_CHECKING:
@@ -64,17 +72,18 @@ def show_report(out: Console, view: View) -> None:
 
 
 def last_line(view: View) -> str:
-    """ "Committed: Linux 7.2.13 -> 7.3.4 in 42 s; blackout 8.2 s (counter)." """
+    """ "Committed: Linux 7.2.13 -> 7.3.4 in 42 s; blackout 8.2 s (counter).", or of instances
+    "Committed: 3 new generations (Linux 7.1.0) in 42 s; …" """
     report = view.report
     word = outcome_word(report).capitalize()
-    path = " -> ".join(kernels(report))
+    path = generations(view) or f"Linux {' -> '.join(kernels(report))}"
     wanted = missed(view)
     if wanted is not None and report.outcome is not None:
         path += f" (never reached {wanted})"
     worst = max(view.workloads, key=lambda w: w.blackout.seconds, default=None)
     dark = worst.blackout.seconds if worst else report.blackout
     blackout = f"; blackout {span(dark)}" + (f" ({worst.name})" if worst and dark else "")
-    return f"{word}: Linux {path} in {span(view.worked)}{blackout}."
+    return f"{word}: {path} in {span(view.worked)}{blackout}."
 
 
 def _steps(rows: list[Row], start: float) -> Table:

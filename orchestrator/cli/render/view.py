@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from orchestrator.cli.next_command import complete
+from orchestrator.cli.render.spans import count
 from orchestrator.engine.report import Attempt, Blackout, StepReport, TransactionReport, blackout_of
 from orchestrator.model.kinds import Kind
 from orchestrator.model.outcomes import Outcome
@@ -252,8 +253,20 @@ def kernels(report: TransactionReport) -> list[str]:
     return releases[:1] + [b for a, b in pairwise(releases) if a != b]
 
 
+def generations(view: View) -> str | None:
+    """ "3 new generations (Linux 7.1.0-mk3)": what was made beside the host's own kernel; None:
+    that kernel was to be replaced."""
+    loads = [s for s in view.graph.section(Section.FORWARD) if s.kind == Kind.LOAD_INSTANCE]
+    if not loads:
+        return None
+    releases = ", ".join(sorted({str(s.params["release"]) for s in loads}))
+    return f"{count(len(loads), 'new generation')} (Linux {releases})"
+
+
 def missed(view: View) -> str | None:
-    """The release that the plan wanted, if it never ran."""
+    """The release that the plan wanted, if it never ran; of the host's own kernel."""
+    if generations(view) is not None:
+        return None
     spec = view.graph.spec
     wanted = spec.instances[0].kernel.release if spec else None
     return wanted if wanted not in kernels(view.report) else None

@@ -95,8 +95,10 @@ def test_a_surge_is_planned_carried_out_and_has_nothing_left_to_do(host: Host) -
     planned = host.mkupgrade("plan", plan)
     assert planned.code == 0, planned.err
     assert "web-g2" in planned.out
+    assert "3 instances to change, 1 workload to move, " in planned.out
     done = host.mkupgrade("apply", plan, "--yes")
     assert done.code == DONE, done.out + done.err
+    assert "Committed: 3 new generations (Linux 7.1.0-mk3) in " in done.out
     assert host.states() == {
         "web": "loaded", "web-g2": "active", "db-g1": "active", "batch-g1": "active",
     }  # fmt: skip
