@@ -4,77 +4,31 @@ namespace of its own, whose time goes by itself."""
 from __future__ import annotations
 
 import json
-import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.drivers.multikernel import scene
 from tests.drivers.multikernel.examples import document, written
-from tests.support.multikernel.double import Double
+from tests.drivers.multikernel.served_host import Host
 from tests.support.multikernel.served import state
-from tests.support.multikernel.served.messages import Ran
-from tests.support.multikernel.served.session import Served, cannot_be_served, served
+from tests.support.multikernel.served.session import cannot_be_served, served
 from tests.support.multikernel.settings import Spawn
 
 _LACK = cannot_be_served()
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(_LACK is not None, reason=str(_LACK))]
 
-SPEED = 20.0
-COMMAND = "tests.support.multikernel.served.command"
 NAMES = ("web", "api", "batch")
 NEW = {f"{name}-g2": "active" for name in NAMES}
 DONE, ROLLED_BACK, STALE = 0, 3, 5
-
-
-class Host:
-    """A pretend host with web, api and batch, and `mkupgrade` on it."""
-
-    def __init__(self, double: Served, directory: Path) -> None:
-        self.double, self.directory = double, directory
-
-    def begin(self, make: Callable[[], Double] = scene.three) -> None:
-        self.double.reset(make)
-        shutil.rmtree(self.directory / "state", ignore_errors=True)
-        (self.directory / "log").unlink(missing_ok=True)
-        (self.directory / "vmlinux").write_bytes(scene.IMAGE)
-        (self.directory / "old").write_bytes(scene.VMLINUX)
-
-    def mkupgrade(self, *arguments: object, killed_after: float | None = None) -> Ran:
-        """Run it to its end, or kill it after so many seconds."""
-        argv = [sys.executable, "-m", COMMAND, *map(str, arguments)]
-        if killed_after is not None:
-            argv = ["timeout", "--signal=KILL", f"{killed_after:.3f}", *argv]
-        return self.double.run(*argv)
-
-    def apply(self, plan: dict[str, Any], **options: Any) -> Ran:
-        return self.mkupgrade("apply", written(plan, self.directory), "--yes", **options)
-
-    def outcome(self) -> dict[str, Any]:
-        """The report of the last transaction."""
-        told = self.mkupgrade("report", "--state-dir", self.directory / "state", "--json")
-        found: dict[str, Any] = json.loads(told.out)
-        return found
-
-    def status(self, *arguments: str) -> str:
-        return self.mkupgrade("status", "--state-dir", self.directory / "state", *arguments).out
-
-    def picture(self) -> dict[str, Any]:
-        return self.double.ask(state.picture)  # type: ignore[no-any-return]
-
-    def states(self) -> dict[str, str]:
-        return {name: found[4] for name, found in self.picture()["instances"].items()}
 
 
 @pytest.fixture(scope="module")
 def module_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     directory = tmp_path_factory.mktemp("host")
     with served(directory) as double:
-        double.let_time_pass(SPEED)
         yield Host(double, directory)
 
 
