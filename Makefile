@@ -8,6 +8,8 @@ unexport PYTHONDONTWRITEBYTECODE
 
 PY := .venv/bin/python
 VM_JOBS ?= 2
+# One more than processors: some tests wait for something.
+FAST_JOBS ?= $(shell echo $$(($$(nproc) + 1)))
 CRASH_SEEDS ?= 20000
 CRASH_JOBS ?= 2
 
@@ -38,7 +40,7 @@ test: lint crash power-cuts ## Everything: fast suite, real kernels in the VM, c
 
 .PHONY: fast-test
 fast-test: environment ## The fast suite, under a minute
-	$(PY) -m pytest -n auto -m "not vm and not slow"
+	$(PY) -m pytest -n $(FAST_JOBS) -m "not vm and not slow"
 
 .PHONY: crash-test
 crash-test: environment ## 500 real kills, full disks, damaged journals, whole lives of the command (a part of `make test`)

@@ -79,6 +79,7 @@ def test_failure_before_the_pivot_is_undone(mkupgrade: Any) -> None:
     assert workload(mkupgrade) == ("running", 1)
 
 
+@pytest.mark.slow
 def test_a_killed_apply_is_resumed(mkupgrade: Any) -> None:
     mkupgrade.change_host(faults={"restore/counter": {"kind": "die-after"}})
     _, err = mkupgrade.process("apply", mkupgrade.spec, "--yes", code=-signal.SIGKILL)

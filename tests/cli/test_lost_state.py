@@ -10,6 +10,7 @@ import pytest
 SLOW = {"kind": "slow", "seconds": 0.5}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["load-kernel/host", "restore/counter"])
 def test_an_apply_whose_state_directory_goes_away_fails_with_an_error_that_helps(
     mkupgrade: Any, step: str

@@ -56,6 +56,7 @@ def digests(seeds: range) -> str:
     return whole.hexdigest()
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_trace_byte_for_byte_in_any_process() -> None:
     code = "from tests.crash.test_crash_simulator import *; print(digests(range(7, 27)))"
     environment = {**os.environ, "PYTHONHASHSEED": "12345"}

@@ -71,6 +71,7 @@ def test_a_disk_that_fills_up_leaves_a_transaction_that_can_be_resumed(seed: int
         assert gone["whole"], number
 
 
+@pytest.mark.slow
 def test_files_that_may_not_grow_leave_a_transaction_that_can_be_resumed(host: Host) -> None:
     codes = set()
     for kib in (0, 1, 3, 40, 500, 1500, 1540, 1560, 1600, 2000):

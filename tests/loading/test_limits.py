@@ -73,10 +73,12 @@ def workloads(count: int) -> str:
     ).replace("after: [w0]", "after: []", 1)
 
 
+@pytest.mark.slow
 def test_two_thousand_workloads_are_read() -> None:
     assert len(load_spec(workloads(2000)).workloads) == 2000
 
 
+@pytest.mark.slow
 def test_a_misspelt_name_among_two_thousand_is_still_recognised() -> None:
     text = workloads(2000).replace("after: [w1234]", "after: [x1234]", 1)
 

@@ -25,6 +25,7 @@ def has_tools() -> bool:
         return False
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not has_tools(), reason="sgdisk or mtools missing: scripts/bootstrap loaders")
 def test_an_esp_holds_what_it_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MKUPGRADE_CACHE", str(tmp_path))

@@ -93,6 +93,7 @@ def test_the_recipe_is_the_identity_of_the_tree() -> None:
     assert plain.digest(apt) != plain.digest(AptHost("http://other.example/debian", None, ()))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("fakeroot") is None, reason="needs fakeroot")
 def test_without_root_owners_and_devices_survive_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

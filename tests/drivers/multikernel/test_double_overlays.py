@@ -291,6 +291,7 @@ def test_directories_are_not_made_and_only_transactions_removed(client: Client) 
         client.double.read("overlays/new")
 
 
+@pytest.mark.slow
 def test_an_instances_tree_is_made_anew_for_each_read_and_can_tear(client: Client) -> None:
     big = Client(Double(cpus=1200))
     cpus = tuple(range(8, 1400, 2))

@@ -89,6 +89,7 @@ def test_the_checks_of_a_workload_hold_back_the_next_instance(scene: Scene) -> N
     assert "halt-instance/api" not in watching.performed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("each", ["replace", "surge"])
 @pytest.mark.parametrize("kind", ["rolling", "canary"])
 def test_a_last_instance_that_fails_brings_all_of_them_back(
@@ -208,6 +209,7 @@ def test_the_example_plan_is_planned_and_carried_out(scene: Scene) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [
     "stop-workload/shop", "remove-instance/web", "start-workload/shop", "soak/canary:first",
     "halt-instance/api", "create-instance/batch-g2", "run-hook/traffic-back",
