@@ -174,9 +174,12 @@ def assert_gapless(guest: Guest, name: str, least: int = 1) -> None:
 
 
 def assert_goes_on(guest: Guest, name: str, seconds: float = 60.0) -> None:
-    """It writes further numbers; behind a boot, as soon as its init has started it."""
-    before = len(numbers(guest, name))
+    """It writes further numbers; behind a boot, as soon as its init has started it, which may
+    begin its file anew."""
     deadline = time.monotonic() + seconds
-    while len(numbers(guest, name)) <= before:
-        assert time.monotonic() < deadline, f"{name} stands still at {before}"
+    guest.wait_for_path(f"/var/lib/{name}/log", timeout=seconds)
+    before = now = len(numbers(guest, name))
+    while now <= before:
+        assert time.monotonic() < deadline, f"{name} stands still at {now}"
         time.sleep(0.2)
+        before, now = now, len(numbers(guest, name))
