@@ -174,12 +174,12 @@ def assert_gapless(guest: Guest, name: str, least: int = 1) -> None:
 
 
 def assert_goes_on(guest: Guest, name: str, seconds: float = 60.0) -> None:
-    """It writes further numbers; behind a boot, as soon as its init has started it, which may
-    begin its file anew."""
-    deadline = time.monotonic() + seconds
-    guest.wait_for_path(f"/var/lib/{name}/log", timeout=seconds)
-    before = now = len(numbers(guest, name))
+    """It writes further lines; behind a boot, as soon as its init has started it, which may begin
+    its file anew: what a reset has left of the old one may be anything."""
+    log, deadline = f"/var/lib/{name}/log", time.monotonic() + seconds
+    guest.wait_for_path(log, timeout=seconds)
+    before = now = guest.text(log).count("\n")
     while now <= before:
-        assert time.monotonic() < deadline, f"{name} stands still at {now}"
+        assert time.monotonic() < deadline, f"{name} stands still at {now} lines"
         time.sleep(0.2)
-        before, now = now, len(numbers(guest, name))
+        before, now = now, guest.text(log).count("\n")
