@@ -1,7 +1,7 @@
 """The multikernel driver: new generations of instances beside the old ones.
 
-Dispatches each step to the handler of its kind. It holds nothing between steps: what there is, the
-kernel says.
+Dispatches each step to the handler of its kind. It holds nothing between steps but the consoles of
+instances that start: what there is, the kernel says.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class MultikernelDriver:
         return handler.revert(job, params)
 
     def close(self) -> None:
-        """Nothing is held."""
+        self._parts.consoles.close()
 
     def _job(self, step: Step, context: StepContext) -> tuple[AnyHandler[Any, Any], Job, Any]:
         handler, params = dispatch(step, HANDLERS, self.name)

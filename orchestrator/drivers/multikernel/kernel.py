@@ -12,6 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
+from orchestrator.drivers.multikernel.consoles import Console, Device
 from orchestrator.system.guard import HostGuard
 from orchestrator.system.multikernel import FileSystem
 
@@ -81,6 +82,10 @@ class Kernel(Protocol):
         """Why consoles of instances cannot be read; None: they can."""
         ...
 
+    def console(self, number: int) -> Console:
+        """Listen to the console of the instance with this id; OSError: it cannot be opened."""
+        ...
+
     def no_vsock(self) -> str | None:
         """Why instances cannot be reached by vsock; None: they can."""
         ...
@@ -144,6 +149,9 @@ class RealKernel:
         except OSError as error:
             return f"{_CONSOLE}: {error.strerror} (kernel without CONFIG_MKTTY?)"
         return f"{_CONSOLE} is no device"
+
+    def console(self, number: int) -> Console:
+        return Device(_CONSOLE, number)
 
     def no_vsock(self) -> str | None:
         try:

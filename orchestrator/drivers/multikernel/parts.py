@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from orchestrator.drivers.jobs import AnyHandler, AnyJob
+from orchestrator.drivers.multikernel.consoles import Consoles
 from orchestrator.drivers.multikernel.kernel import Kernel
 from orchestrator.drivers.multikernel.living import Named, Patience
 from orchestrator.drivers.multikernel.seeing import transactions
@@ -20,11 +21,12 @@ P = TypeVar("P", bound=Record)
 
 @dataclass(frozen=True)
 class Parts:
-    """The kernel, and time: seconds of any beginning."""
+    """The kernel, time (seconds of any beginning), and whom this process listens to."""
 
     kernel: Kernel
     now: Callable[[], float]
     sleep: Callable[[float], None]
+    consoles: Consoles = field(default_factory=Consoles)
 
 
 @dataclass(frozen=True)
@@ -46,9 +48,18 @@ class Job(AnyJob[Parts]):
         def sleep(seconds: float) -> None:
             if control.stopped():
                 raise MkupgradeError("stopped on request while waiting", where=self.step.id)
+            self.parts.consoles.take()
             self.parts.sleep(seconds)
+            self.parts.consoles.take()
 
         return Patience(remaining, sleep)
+
+    def listen(self, generation: Generation) -> None:
+        """To its console from now on: `console.NAME.log` beside the records."""
+        if self.kernel.no_console() is None:
+            path = self.records.dir / f"console.{generation.name}.log"
+            number = generation.id
+            self.parts.consoles.listen(number, lambda: self.kernel.console(number), path)
 
     def tag(self, *, undoing: bool = False) -> Tag:
         """One that was never used: attempts of reverts are counted by the kernel's own memory."""

@@ -51,6 +51,7 @@ class StartHandler(Handler[side_by_side.StartInstance]):
     """A kernel that stopped by itself is found absent and started again."""
 
     def perform(self, job: Job, params: side_by_side.StartInstance) -> Result:
+        job.listen(params.generation)
         living.start(job.kernel, named(params.generation), job.patience())
         return {}
 
@@ -61,13 +62,20 @@ class StartHandler(Handler[side_by_side.StartInstance]):
         if _status(job, params.generation) is None:
             return {}
         forced = living.halt(job.kernel, named(params.generation), job.patience())
+        job.parts.consoles.close(params.generation.id)
         return {"forced": forced}
 
 
 class AwaitHandler(Handler[side_by_side.AwaitInstance]):
     def perform(self, job: Job, params: side_by_side.AwaitInstance) -> Result:
-        instance = named(params.generation)
-        answer = living.wait_alive(job.kernel, instance, params.port, job.patience())
+        instance, consoles = named(params.generation), job.parts.consoles
+        job.listen(params.generation)  # again, where another process had started it
+        try:
+            answer = living.wait_alive(job.kernel, instance, params.port, job.patience())
+        except MkupgradeError as error:
+            error.details = (*error.details, *consoles.last_words(instance.id))
+            raise
+        consoles.close(instance.id)
         return {"answer": answer.value}
 
 

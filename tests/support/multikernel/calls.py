@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 
 from tests.support.multikernel.settings import HALT_SECONDS, Spawn
 from tests.support.multikernel.world import Image, Life, World
@@ -21,8 +22,13 @@ START, HALT, HALT_FORCE = 0x4D4B4C49, 0x4D4B4C48, 0x4D4B4C46
 class Calls:
     """kexec_file_load(2) and reboot(2)."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, say: Callable[[str, str], None]) -> None:
+        """
+        Args:
+            say: an instance writes to its console.
+        """
         self._world = world
+        self._say = say
 
     def kexec_file_load(
         self, kernel: bytes | None, initrd: bytes | None, cmdline: str, flags: int
@@ -99,6 +105,7 @@ class Calls:
         known = frozenset(self._world.members)
         instance.life = Life(spawn, self._world.clock.now, known, instance.cpus[0])
         instance.status = "active"
+        self._say(instance.name, spawn.says)
 
     def _halt(self, number: int) -> None:
         instance = self._world.by_id(number)

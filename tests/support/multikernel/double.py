@@ -76,8 +76,8 @@ class Double:
             host_pci={device.address: device for device in pci},
         )
         self.overlays = Overlays(self.world)
-        self.calls = Calls(self.world)
         self.devices = Devices(self.world)
+        self.calls = Calls(self.world, self.devices.say)
 
     @property
     def magic(self) -> int:

@@ -96,6 +96,9 @@ class DoubleKernel:
     def no_console(self) -> str | None:
         return None
 
+    def console(self, number: int) -> DoubleConsole:
+        return DoubleConsole(self.double, number)
+
     def no_vsock(self) -> str | None:
         return None if self.double.world.variant.vsock else "no vsock between instances"
 
@@ -116,6 +119,21 @@ class DoubleKernel:
         reason = self.why_not()
         if reason is not None:
             raise NotSupportedError(reason)
+
+
+class DoubleConsole:
+    """An open console of the double."""
+
+    def __init__(self, double: Double, number: int) -> None:
+        self._double = double
+        self._tty = double.devices.open_mktty()
+        self._tty.write(f"{number}\n".encode())
+
+    def read(self) -> bytes:
+        return self._tty.read()
+
+    def close(self) -> None:
+        self._double.devices.close_mktty(self._tty)
 
 
 @contextmanager

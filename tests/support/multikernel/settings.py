@@ -60,6 +60,8 @@ class Spawn:
     """It halts, reboots or panics by itself."""
     stops_silently_at: float | None = None
     """Its CPUs are parked and nobody is told."""
+    says: str = ""
+    """On its console, as it starts."""
 
 
 @dataclass
