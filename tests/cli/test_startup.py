@@ -43,6 +43,10 @@ def test_status_imports_what_it_uses(tmp_path: Path) -> None:
     assert "rich" not in found
 
 
+def test_a_host_without_instances_does_not_pay_for_their_map(tmp_path: Path) -> None:
+    assert "orchestrator.cli.render.cpu_map" not in imported(tmp_path, "status")
+
+
 def test_memory_is_not_looked_through_before_the_process_ends() -> None:
     code = (
         "import gc, sys\n"

@@ -77,12 +77,17 @@ def test_a_stale_pid_file_means_not_running(workload: Make, tmp_path: Path) -> N
     assert state.error.startswith("not running")
 
 
+def of_an_earlier_boot(path: Path) -> None:
+    """As if it was last written a minute before this boot."""
+    booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    os.utime(path, (booted - 60, booted - 60))
+
+
 def test_a_pid_file_of_an_earlier_boot_names_nobody(
     start: Start, workload: Make, tmp_path: Path
 ) -> None:
     path = pid_file(tmp_path, str(start()))
-    booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
-    os.utime(path, (booted - 60, booted - 60))
+    of_an_earlier_boot(path)
     error = find.state(workload({"pid_file": str(path)})).error
     assert error is not None
     assert error.startswith("not running")
@@ -129,8 +134,7 @@ def test_a_pid_file_that_a_power_cut_has_emptied_names_nobody(
     workload: Make, tmp_path: Path, content: str
 ) -> None:
     path = pid_file(tmp_path, content)
-    booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
-    os.utime(path, (booted - 60, booted - 60))
+    of_an_earlier_boot(path)
     error = find.state(workload({"pid_file": str(path)})).error
     assert error is not None
     assert error.startswith("not running")

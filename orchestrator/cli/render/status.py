@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from orchestrator.cli.next_command import complete
-from orchestrator.cli.render.cpu_map import show_map
 from orchestrator.cli.render.plan import last_line
 from orchestrator.cli.render.spans import moment, span
 from orchestrator.cli.render.text import text
@@ -33,6 +32,8 @@ def show_standing(out: Console, found: Standing) -> None:
     proven = found.entered_by is None
     out.print(text("         ", (found.proof, "dim" if proven else "yellow")))
     if found.beside is not None:
+        from orchestrator.cli.render.cpu_map import show_map
+
         show_map(out, found.beside)
     elif found.beside_error is not None:
         out.print(text(("Pool     ", "dim"), (f"not known: {found.beside_error.what}", "yellow")))

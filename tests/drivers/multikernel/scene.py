@@ -40,9 +40,9 @@ def _add(client: Client, name: str, number: int, cpus: tuple[int, ...], size: in
     client.wait(5)
 
 
-def only_web() -> Double:
+def only_web(variant: Variant = NEWER) -> Double:
     """A host with one instance."""
-    client = Client.pooled()
+    client = Client.pooled(variant)
     client.run("web")
     return client.double
 
@@ -67,19 +67,18 @@ class Scene:
 
     @classmethod
     def make(cls, directory: Path, variant: Variant = NEWER) -> Scene:
-        client = Client.pooled(variant)
-        client.run("web")
-        (directory / "vmlinux").write_bytes(IMAGE)
-        (directory / "old").write_bytes(VMLINUX)
-        return cls(directory, client)
+        return cls._over(only_web(variant), directory)
 
     @classmethod
     def three(cls, directory: Path) -> Scene:
         """With api and batch beside web, of other sizes."""
-        scene = cls.make(directory)
-        scene.add("api", 3, (12,), GIB // 4)
-        scene.add("batch", 4, (14, 16), GIB // 2)
-        return scene
+        return cls._over(three(), directory)
+
+    @classmethod
+    def _over(cls, double: Double, directory: Path) -> Scene:
+        (directory / "vmlinux").write_bytes(IMAGE)
+        (directory / "old").write_bytes(VMLINUX)
+        return cls(directory, Client(double))
 
     def add(self, name: str, number: int, cpus: tuple[int, ...], size: int) -> None:
         """Another instance, up."""
