@@ -45,7 +45,8 @@ class CheckArtifactsHandler(Handler[CheckArtifacts]):
 
 class _PlaceHandler(Handler[W]):
     """A workload's own commands, which may be run again; a record says whether they began and
-    whether they ended well."""
+    whether they ended well, and in which boot of the host: a restart ends all instances and what
+    runs in them, and whatever is set up at boot knows nothing of the commands."""
 
     verb: str
     there: str
@@ -58,10 +59,10 @@ class _PlaceHandler(Handler[W]):
         raise NotImplementedError
 
     def perform(self, job: Job, params: W) -> Result:
-        name = self._record(params)
-        job.records.write(name, {"phase": "began"})
+        name, boot = self._record(params), proc.boot_id()
+        job.records.write(name, {"phase": "began", "boot_id": boot})
         self.forth(job, params)
-        job.records.write(name, {"phase": "ended"})
+        job.records.write(name, {"phase": "ended", "boot_id": boot})
         return {}
 
     def inspect(self, job: Job, params: W) -> Inspected:
@@ -69,15 +70,20 @@ class _PlaceHandler(Handler[W]):
         where = self.there.format(**params.model_dump())
         if record is None:
             return absent(f"no command was run for it to be {where}")
+        if record.get("boot_id") != proc.boot_id():
+            return absent(f"it was being {where} before the host was restarted")
         if record.get("phase") == "ended":
             return present(f"it was {where}")
         return partial(f"it was being {where}")
 
     def revert(self, job: Job, params: W) -> Result:
         name = self._record(params)
-        if job.records.read(name) is not None:
+        record = job.records.read(name)
+        if record is None:
+            return {}
+        if record.get("boot_id") == proc.boot_id():
             self.back(job, params)
-            job.records.drop(name)
+        job.records.drop(name)
         return {}
 
     def _record(self, params: W) -> str:

@@ -12,8 +12,10 @@ import pytest
 from orchestrator.drivers.multikernel.trees.changes import CpuChange, CreateInstance, Verb
 from orchestrator.loading import load_spec
 from orchestrator.model.outcomes import Outcome
+from orchestrator.system import proc
 from tests.drivers.multikernel.examples import document
-from tests.drivers.multikernel.scene import GIB, Died, Dying, Scene
+from tests.drivers.multikernel.pretend import Client
+from tests.drivers.multikernel.scene import GIB, Died, Dying, Scene, only_web
 from tests.support.memory import in_memory
 from tests.support.multikernel.settings import MK2, Spawn
 
@@ -145,6 +147,19 @@ def test_a_workload_is_back_where_it_was_when_the_soak_fails(scene: Scene) -> No
     assert scene.run(graph).outcome is Outcome.ROLLED_BACK
     said = (scene.directory / "log").read_text().splitlines()
     assert said == ["stop db web", "start db web-g2", "stop db web-g2", "start db web"]
+
+
+def test_a_workload_that_was_moved_before_the_host_was_restarted_is_moved_again(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The host's units have set up pool and instance again, and the workload in it."""
+    graph = scene.plan(scene.spec(workloads=[scene.workload()]))
+    with pytest.raises(Died):
+        scene.run(graph, Dying(scene.driver(), "move-workload/db", after=True))
+    scene.client = Client(only_web())
+    monkeypatch.setattr(proc, "boot_id", lambda: "the next one")
+    assert scene.run().outcome is Outcome.COMMITTED
+    assert scene.log() == ["stop db web", "start db web-g2"] * 2
 
 
 STEPS = [
