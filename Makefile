@@ -11,6 +11,7 @@ VM_JOBS ?= 2
 # One more than processors: some tests wait for something.
 FAST_JOBS ?= $(shell echo $$(($$(nproc) + 1)))
 CRASH_SEEDS ?= 20000
+CRASH_SEEDS_INSTANCES ?= 2000
 CRASH_JOBS ?= 2
 
 # make demo CHANNEL=disk; make demo KERNELS=stock; make demo FROM=bzImage TO=bzImage
@@ -49,6 +50,7 @@ crash-test: environment ## 500 real kills, full disks, damaged journals, whole l
 .PHONY: crash
 crash: environment ## Crash schedules of the engine, known and fresh ones, and the bugs put in (CRASH_SEEDS=20000)
 	$(PY) -m tests.crash --seeds $(CRASH_SEEDS) --fresh $(CRASH_SEEDS) --jobs $(CRASH_JOBS)
+	$(PY) -m tests.crash --seeds $(CRASH_SEEDS_INSTANCES) --journal instances --jobs $(CRASH_JOBS)
 	$(PY) -m tests.crash --mutants --jobs $(CRASH_JOBS)
 
 .PHONY: vm-test

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
-from tests.crash import mutants, plans, schedule
+from tests.crash import instance_parts, mutants, plans, schedule
 from tests.crash.coverage import Coverage
 from tests.crash.shrink import shrunk
 from tests.crash.simulation import pretended
@@ -58,6 +58,7 @@ def simulated(mutant: str | None = None) -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(pretended())
         stack.enter_context(plans.in_memory())
+        stack.enter_context(instance_parts.in_memory())
         if mutant is not None:
             stack.enter_context(mutants.MUTANTS[mutant].put_in())
         yield

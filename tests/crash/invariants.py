@@ -47,7 +47,8 @@ class Invariant(StrEnum):
     NO_BUG = "no-bug"
     """The engine raises nothing but MkupgradeError."""
     RESOURCES_CONSERVED = "resources-conserved"
-    """No CPU and no byte of memory is in two instances, or in none (hosts with instances)."""
+    """Each CPU and each byte of memory is once: the host's, the pool's or an instance's. Rolled
+    back means that each instance has what it had; committed, what was planned."""
 
 
 class Violation(BaseException):

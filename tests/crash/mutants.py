@@ -8,6 +8,8 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+from orchestrator.drivers.multikernel import asking, placing, running
+from orchestrator.drivers.multikernel.changing import ChangeFailedError
 from orchestrator.drivers.simulated import kernels, states
 from orchestrator.drivers.simulated.jobs import absent
 from orchestrator.engine import core, doubts, events, fold, transaction
@@ -19,6 +21,7 @@ from orchestrator.engine.transaction import Engine
 from orchestrator.engine.workers import describe
 from orchestrator.model.errors import DeadlineError
 from orchestrator.model.steps import Inspection
+from tests.crash.instance_plans import NEW, SUMS
 from tests.crash.simulation import patched
 
 
@@ -279,3 +282,37 @@ def _half_of_a_way_back_called_absent() -> Any:
 
     real = kernels.ArmFallback.inspect
     return ((kernels.ArmFallback, "inspect", inspect),)
+
+
+# -- the multikernel driver: what only `resources-conserved` sees
+
+
+@_mutant("instances")
+def _old_generation_made_again_in_part_believed() -> Any:
+    def revert(self: Any, job: Any, params: Any) -> Any:
+        try:
+            return real(self, job, params)
+        except ChangeFailedError:
+            return {}
+
+    real = placing.RemoveHandler.revert
+    return (
+        (placing, "_TRIES", 1),
+        (placing.RemoveHandler, "revert", revert),
+    )
+
+
+@_mutant("instances")
+def _old_generation_gets_the_new_image() -> Any:
+    def revert(self: Any, job: Any, params: Any) -> Any:
+        image = {"image": NEW, "image_sha256": SUMS[NEW]}
+        back = params.back and params.back.model_copy(update=image)
+        return real(self, job, params.model_copy(update={"back": back}))
+
+    real = running.UnloadHandler.revert
+    return ((running.UnloadHandler, "revert", revert),)
+
+
+@_mutant("instances")
+def _workload_taken_as_moved_by_an_earlier_boot() -> Any:
+    return ((asking.proc, "boot_id", lambda: "any"),)

@@ -16,6 +16,7 @@ from tests.crash.coverage import Coverage
 from tests.crash.driver_host import DriverHost
 from tests.crash.graph_host import GraphHost
 from tests.crash.hosts import Host
+from tests.crash.instance_host import InstanceHost
 from tests.crash.invariants import Invariant, Violation
 from tests.crash.ledger import Ledger
 from tests.crash.memory_disk import MemoryDisk
@@ -48,11 +49,15 @@ class Result:
     trace: list[str] = field(default_factory=list)
 
 
+HOSTS = ((GraphHost, 35), (DriverHost, 5), (InstanceHost, 1))
+"""The real multikernel driver takes about six times as long as bare effects."""
+
 SETUPS = {
-    "fast": Setup(hosts=((GraphHost, 7), (DriverHost, 1))),
-    "vfs": Setup(hosts=((GraphHost, 7), (DriverHost, 1)), files_in=1),
-    "memory": Setup(hosts=((GraphHost, 7), (DriverHost, 1)), files_in=0),
+    "fast": Setup(hosts=HOSTS),
+    "vfs": Setup(hosts=HOSTS, files_in=1),
+    "memory": Setup(hosts=HOSTS, files_in=0),
     "graph": Setup(hosts=((GraphHost, 1),), files_in=0),
+    "instances": Setup(hosts=((InstanceHost, 1),), files_in=0),
     "driver": Setup(hosts=((DriverHost, 1),), files_in=0),
     "lying-fsync": Setup(hosts=((GraphHost, 1),), files_in=1, lies=True),
 }

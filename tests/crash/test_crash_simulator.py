@@ -48,11 +48,25 @@ def test_no_schedule_over_real_files_breaks_a_promise() -> None:
     assert all("on files" in host for host in tally.coverage.hosts)
 
 
+def test_no_schedule_on_a_host_with_instances_breaks_a_promise() -> None:
+    tally = campaign.campaign("instances", 0, 24)
+    assert not tally.failures, told(tally.failures)
+
+
+def test_a_generation_that_comes_back_with_another_image_breaks_only_the_promise_of_resources() -> (
+    None
+):
+    mutant = "old-generation-gets-the-new-image"
+    tally = campaign.campaign("instances", 0, 200, mutant=mutant, enough=3)
+    assert {f.invariant for f in tally.failures} == {Invariant.RESOURCES_CONSERVED}
+
+
 def digests(seeds: range) -> str:
     """SHA-256 over the traces of these seeds."""
     whole = sha256()
-    for seed in seeds:
-        whole.update("\n".join(campaign.trace("fast", seed=seed).trace).encode())
+    for setup in ("fast", "instances"):
+        for seed in seeds:
+            whole.update("\n".join(campaign.trace(setup, seed=seed).trace).encode())
     return whole.hexdigest()
 
 
@@ -66,7 +80,7 @@ def test_the_same_seed_gives_the_same_trace_byte_for_byte_in_any_process() -> No
     assert there.stdout.strip() == digests(range(7, 27))
 
 
-@pytest.mark.parametrize("setup", ["fast", "vfs", "driver"])
+@pytest.mark.parametrize("setup", ["fast", "vfs", "driver", "instances"])
 def test_the_decisions_of_a_schedule_play_it_again(setup: str) -> None:
     for seed in range(40, 45):
         once = campaign.trace(setup, seed=seed)
