@@ -97,6 +97,16 @@ def kernel_check(release: str) -> dict[str, Any]:
     }
 
 
+SILENT = {
+    "name": "silent",
+    "kind": "command",
+    "run": ["sh", "-c", "trap '' TERM; while :; do sleep 1; done"],
+    "timeout": "1s",
+    "within": "1s",
+}
+"""A check that never answers, and does not end when it is asked to."""
+
+
 def put_plan(guest: Guest, plan: dict[str, Any]) -> None:
     """JSON is YAML."""
     guest.put(PLAN, json.dumps(plan))

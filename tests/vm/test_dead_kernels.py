@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.engine.events import StepFailed, StepInspected, StepIntended, StepPerformed
 from orchestrator.model.errors import RehearsalError
 from orchestrator.rehearsal.client import Client
 from orchestrator.rehearsal.kernels import KernelPair
@@ -100,13 +101,14 @@ def test_a_kernel_whose_init_ends_is_left_by_its_panic(guest: Guest, kernels: Ke
 def test_a_kernel_that_dies_behind_the_restore_leaves_a_workload_that_starts_anew(
     guest: Guest, kernels: KernelPair, script: str, last_words: str
 ) -> None:
-    """A panic resets the machine, and where nothing moves any more, the watchdog that mkupgrade
-    holds in the new kernel does. The counter has written to its file in the new kernel, so that
-    its state from before the jump is not used: it would go on over what is newer."""
+    """It dies in the soak: a panic resets the machine, and where nothing moves any more, the
+    watchdog that mkupgrade holds in the new kernel does. The counter has written to its file in
+    the new kernel, so that its state from before the jump is not used: it would go on over what
+    is newer."""
     new = kernels.target.release
     said = _dies(guest, kernels, upgrade(new, checks=[deadly(script)]))
-    report = up.report(guest)
-    told = up.result_of(report, "recover.restore/counter")["text"]
+    assert _unanswered(guest) == ["soak"]
+    told = up.result_of(up.report(guest), "recover.restore/counter")["text"]
     assert told.startswith("counter started anew: ")
     assert "has written to /var/lib/counter/log" in told
     assert last_words in said
@@ -134,6 +136,17 @@ def _dies(guest: Guest, kernels: KernelPair, plan: dict[str, Any]) -> str:
     return said.partition(f"Linux version {kernels.target.release}")[2].partition(
         f"Linux version {kernels.source.release}"
     )[0]
+
+
+def _unanswered(guest: Guest) -> list[str]:
+    """Kinds of the steps that were begun behind the jump and that nobody has answered for."""
+    with up.journal(guest) as read:
+        last = read.transactions()[-1].id
+        graph = read.plan(last)[0]
+        events = [it.event for it in read.log(last)]
+    begun = {e.step for e in events if isinstance(e, StepIntended)}
+    begun -= {e.step for e in events if isinstance(e, StepPerformed | StepFailed | StepInspected)}
+    return [step.kind for step in graph.steps if step.id in begun]
 
 
 def _assert_restored(guest: Guest, client: Client, kernels: KernelPair) -> None:
