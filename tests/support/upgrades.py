@@ -131,17 +131,34 @@ def outcome(guest: Guest, timeout: float = 240.0) -> dict[str, Any]:
             guest.next_kernel(max(1.0, deadline - time.monotonic()))
 
 
+_COPY = """
+to=$(mktemp -d) && mkdir $to/state || exit
+cp -p "$0"/journal.* $to/state 2>/dev/null
+if [ $# -gt 0 ]; then cp "$@" $to || exit; fi
+tar -C $to -cz . | base64 -w 0; rm -r $to
+"""
+"""Prints a state directory's journal and further files, some of which grow meanwhile."""
+
+
 @contextmanager
-def journal(guest: Guest) -> Iterator[Journal]:
-    """The guest's journal, copied to be read here, where a look takes no six seconds. For a guest
-    whose transaction has ended, or stands still."""
-    pack = f"tar -C {STATE_DIR} -cz $(cd {STATE_DIR} && echo journal.*) | base64 -w 0"
-    packed = base64.b64decode(guest.run(["sh", "-c", pack]).stdout)
-    with tempfile.TemporaryDirectory(prefix="mkupgrade-journal-") as room:
-        Path(room).chmod(0o700)
+def copied(guest: Guest, *files: str, state_dir: str = STATE_DIR) -> Iterator[Path]:
+    """A directory here, where a look takes no six seconds, with copies of what is in the guest:
+    in `state` its journal, if there is one, and beside it the files. For a guest whose transaction
+    has ended, or stands still."""
+    packed = base64.b64decode(guest.run(["sh", "-c", _COPY, state_dir, *files]).stdout)
+    with tempfile.TemporaryDirectory(prefix="mkupgrade-copied-") as name:
+        room = Path(name)
         with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
             archive.extractall(room, filter="data")
-        opened = Journal.open_readonly(Path(room))
+        (room / "state").chmod(0o700)
+        yield room
+
+
+@contextmanager
+def journal(guest: Guest) -> Iterator[Journal]:
+    """The guest's journal, copied to be read here."""
+    with copied(guest) as room:
+        opened = Journal.open_readonly(room / "state")
         assert opened is not None, "the guest has no journal"
         with opened:
             yield opened

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
-import tarfile
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -36,12 +32,6 @@ _PATIENCE = 60.0
 _PROGRAMS = Path(__file__).parents[1] / "guest"
 _HOME = "/usr/lib/mkupgrade-test"
 _WRITERS = f"{_HOME}/writers.py"
-_LEFT = f"""
-mkdir -p /tmp/left/mkupgrade && cd /tmp/left || exit
-cp -p {MOUNT}/mkupgrade/journal.* mkupgrade 2>/dev/null
-cp {LEDGER} ledger && tar -cz mkupgrade ledger | base64; rm -r /tmp/left
-"""
-"""Prints the journal and the workload's file, which grows meanwhile."""
 _PID_FILE = f"{MOUNT}/ledger/pid"
 _SETTLED = f"""
 until test -e {up.ENDED} || {{ test ! -d {MOUNT}/mkupgrade && test -s {_PID_FILE}; }}
@@ -161,14 +151,9 @@ def seen_in(guest: Guest, *, calls: bool = False) -> dict[str, Any]:
         "kexec_loaded": guest.text("/sys/kernel/kexec_loaded").strip(),
         "planned": None,
     }
-    with tempfile.TemporaryDirectory(prefix="mkupgrade-left-") as name:
-        left = Path(name)
-        (left / "mkupgrade").mkdir(mode=0o700)
-        packed = base64.b64decode(guest.run(["sh", "-c", _LEFT]).stdout)
-        with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
-            archive.extractall(left, filter="data")
-        found["ledger"] = (left / "ledger").read_text()
-        found |= history(left / "mkupgrade")
+    with up.copied(guest, LEDGER, state_dir=f"{MOUNT}/mkupgrade") as left:
+        found["ledger"] = (left / Path(LEDGER).name).read_text()
+        found |= history(left / "state")
     if calls and found["transactions"]:
         verified = guest.run(["mkupgrade", "history", "--verify"], check=False)
         found["verified"] = None if "whole" in verified.stdout else verified.output
