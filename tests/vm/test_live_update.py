@@ -54,7 +54,7 @@ def test_workloads_live_through_two_kernels_and_a_failed_third_jump(
         plan = up.document(old, workloads, checks=[check])
         assert up.apply(guest, plan).release == old
         report = up.outcome(guest)
-        assert (report["outcome"], guest.release()) == ("rolled-back", new)
+        assert (report["outcome"], guest.release()) == ("rolled-back", new), json.dumps(report)
         assert told in json.dumps(report)
         _assert_unharmed(guest, client, names, [old, new])
         refused = guest.run(["mkupgrade", "apply", up.PLAN, "--yes"], check=False)
