@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from pathlib import Path
 
 from orchestrator.model.errors import MkupgradeError
@@ -29,11 +30,18 @@ def read(path: Path) -> Config | None:
             if str(path).startswith("/proc/")
             else files.read_regular(path, _LIMIT)
         )
-        if decompress.compression(raw):
-            raw = decompress.decompress(raw, _LIMIT)
+        return dict(_understood(raw)) or None
     except (OSError, MkupgradeError):
         return None
-    return parse(raw.decode("utf-8", "replace")) or None
+
+
+@lru_cache(maxsize=1)
+def _understood(raw: bytes) -> Config:
+    """Kept, because one look at a host asks for the running kernel's several times, at five
+    milliseconds each."""
+    if decompress.compression(raw):
+        raw = decompress.decompress(raw, _LIMIT)
+    return parse(raw.decode("utf-8", "replace"))
 
 
 def embedded(image: bytes) -> Config | None:
