@@ -46,12 +46,12 @@ def synced(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Start `python -c CODE MARK…` as a child of PID 1, in a session of its own; returns its pid.
+    """Start `python -S -c CODE MARK…` as a child of PID 1, in a session of its own: its pid.
     Ended after the test, with all its session."""
     started: list[int] = []
 
     def begin(code: str = "import time\ntime.sleep(600)", *words: str) -> int:
-        argv = [sys.executable, "-c", code, *words]
+        argv = [sys.executable, "-S", "-c", code, *words]
         read, write = os.pipe()
         helper = (
             "import os, subprocess, sys\n"

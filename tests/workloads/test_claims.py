@@ -25,7 +25,7 @@ FORKS = f"import os\nos.fork()\n{SLEEP}"
 
 
 def meta_of(*pids: int, code: str = SLEEP, **fields: Any) -> CriuMeta:
-    argv = [sys.executable, "-c", code]
+    argv = [sys.executable, "-S", "-c", code]
     known = {"pids": list(pids), "tasks": list(pids), "argv": argv, "taken_monotonic": 42.0}
     return CriuMeta.model_validate({**known, **fields})
 

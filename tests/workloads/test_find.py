@@ -111,10 +111,10 @@ def test_a_process_that_is_younger_than_its_pid_file_is_refused(
 def test_a_process_that_was_restored_in_this_boot_is_known_by_its_claim(
     start: Start, workload: Make, tmp_path: Path
 ) -> None:
-    meta = {"pids": [4000], "tasks": [4000], "argv": [sys.executable, "-c", "import time"]}
+    meta = {"pids": [4000], "tasks": [4000], "argv": [sys.executable, "-S", "-c", "import time"]}
     before = claims._now()
     pid = start("import time\ntime.sleep(600)")
-    argv = [sys.executable, "-c", "import time\ntime.sleep(600)"]
+    argv = [sys.executable, "-S", "-c", "import time\ntime.sleep(600)"]
     path = pid_file(tmp_path, str(pid))
     os.utime(path, (0, 0))
     app = workload({"pid_file": str(path)})
@@ -145,7 +145,7 @@ def test_a_pid_file_that_a_power_cut_has_emptied_names_nobody(
 def test_a_claim_that_does_not_hold_proves_nothing(
     start: Start, workload: Make, tmp_path: Path, why: str
 ) -> None:
-    argv = [sys.executable, "-c", "import time\ntime.sleep(600)"]
+    argv = [sys.executable, "-S", "-c", "import time\ntime.sleep(600)"]
     pid = start("import time\ntime.sleep(600)")
     path = pid_file(tmp_path, str(pid))
     os.utime(path, (0, 0))
