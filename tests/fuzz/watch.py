@@ -86,15 +86,18 @@ _AUDITOR = _Auditor()
 
 
 _WARM: set[str] = set()
+_SEEDS_TO_WARM = 8
 
 
 def _warm_up(target: Target) -> None:
-    """Read valid examples, unwatched and once: modules that are imported late, their bytecode and
-    validators that are built at their first use are no input's doing."""
+    """Read some valid examples, from the first to the last, unwatched and once: modules that are
+    imported late, their bytecode and validators that are built at their first use are no input's
+    doing."""
     if target.name in _WARM:
         return
     _WARM.add(target.name)
-    for data in target.seeds():
+    seeds = target.seeds()
+    for data in seeds[:: -(-len(seeds) // _SEEDS_TO_WARM)]:
         with tempfile.TemporaryDirectory(prefix="mkupgrade-fuzz-") as room, suppress(Exception):
             target.run(data, Path(room))
 
