@@ -46,11 +46,18 @@ class Walk:
     results: dict[str, Result] = field(default_factory=dict)
     intended: dict[str, str] = field(default_factory=dict)
     control: Patient = field(default_factory=Patient)
+    digested: tuple[StepGraph, str] | None = None
+
+    def plan_digest(self) -> str:
+        """Of the graph that is walked, taken once: it costs more than most steps."""
+        if self.digested is None or self.digested[0] is not self.graph:
+            self.digested = (self.graph, self.graph.digest())
+        return self.digested[1]
 
     def context(self, step: Step) -> StepContext:
         return StepContext(
             transaction="t1",
-            plan_digest=self.graph.digest(),
+            plan_digest=self.plan_digest(),
             state_dir=self.state_dir,
             section=step.section,
             attempt=1,
