@@ -24,14 +24,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     """Everything here boots guests: marked `vm`, with a time limit that fits. What is left of it
     once markers have been chosen by comes first, dealt out to the workers: see `order`."""
     here = Path(__file__).parent
+    ours = f"{here}{os.sep}"
     for item in items:
-        if here in item.path.parents:
+        if str(item.path).startswith(ours):
             item.add_marker(pytest.mark.vm)
             if item.get_closest_marker("timeout") is None:
                 item.add_marker(pytest.mark.timeout(600))
     yield
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    if workers > 1 and any(here in item.path.parents for item in items):
+    if workers > 1 and any(str(item.path).startswith(ours) for item in items):
         items[:] = dealt(items, here, workers)
 
 
