@@ -77,8 +77,8 @@ def test_a_kernel_that_hangs_before_userspace_is_ended_by_the_watchdog_that_the_
     told = guest.run(["mkupgrade", "doctor", up.PLAN]).stdout
     assert "it counts on across the jump (watchdog.stop_on_reboot=0)" in " ".join(told.split())
     with Client(guest.forwarded(7777)) as client:
-        said = _dies(guest, kernels, plan)
-        _assert_restored(guest, client, kernels)
+        said, report = _dies(guest, kernels, plan)
+        _assert_restored(report, client, kernels)
     assert "root=/dev/nope" in said
     assert "Kernel panic" not in said
 
@@ -86,8 +86,8 @@ def test_a_kernel_that_hangs_before_userspace_is_ended_by_the_watchdog_that_the_
 def test_a_kernel_whose_init_ends_is_left_by_its_panic(guest: Guest, kernels: KernelPair) -> None:
     plan = upgrade(kernels.target.release, {"append": ["init=/bin/false"]})
     with Client(guest.forwarded(7777)) as client:
-        said = _dies(guest, kernels, plan)
-        _assert_restored(guest, client, kernels)
+        said, report = _dies(guest, kernels, plan)
+        _assert_restored(report, client, kernels)
     assert "Attempted to kill init" in said
 
 
@@ -106,17 +106,18 @@ def test_a_kernel_that_dies_behind_the_restore_leaves_a_workload_that_starts_ane
     the new kernel, so that its state from before the jump is not used: it would go on over what
     is newer."""
     new = kernels.target.release
-    said = _dies(guest, kernels, upgrade(new, checks=[deadly(script)]))
+    said, report = _dies(guest, kernels, upgrade(new, checks=[deadly(script)]))
     assert _unanswered(guest) == ["soak"]
-    told = up.result_of(up.report(guest), "recover.restore/counter")["text"]
+    told = up.result_of(report, "recover.restore/counter")["text"]
     assert told.startswith("counter started anew: ")
     assert "has written to /var/lib/counter/log" in told
     assert last_words in said
     assert ("Kernel panic" in said) == (last_words == "Kernel panic")
 
 
-def _dies(guest: Guest, kernels: KernelPair, plan: dict[str, Any]) -> str:
-    """Apply this; the host must be as it was, and the journal whole. What the dead kernel said."""
+def _dies(guest: Guest, kernels: KernelPair, plan: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Apply this; the host must be as it was, and the journal whole. What the dead kernel said,
+    and the report."""
     before = len(guest.serial())
     try:
         up.apply(guest, plan)
@@ -133,9 +134,8 @@ def _dies(guest: Guest, kernels: KernelPair, plan: dict[str, Any]) -> str:
     up.assert_whole(guest)
     said = guest.serial()[before:]
     assert f"Linux version {kernels.target.release}" in said
-    return said.partition(f"Linux version {kernels.target.release}")[2].partition(
-        f"Linux version {kernels.source.release}"
-    )[0]
+    theirs = said.partition(f"Linux version {kernels.target.release}")[2]
+    return theirs.partition(f"Linux version {kernels.source.release}")[0], report
 
 
 def _unanswered(guest: Guest) -> list[str]:
@@ -149,9 +149,9 @@ def _unanswered(guest: Guest) -> list[str]:
     return [step.kind for step in graph.steps if step.id in begun]
 
 
-def _assert_restored(guest: Guest, client: Client, kernels: KernelPair) -> None:
+def _assert_restored(report: dict[str, Any], client: Client, kernels: KernelPair) -> None:
     """From the copy on disk, its connection included."""
-    told = up.result_of(up.report(guest), "recover.restore/counter")["text"]
+    told = up.result_of(report, "recover.restore/counter")["text"]
     assert told.startswith("counter restored from spilled state of ")
     assert client.wait_messages(5, 60.0)
     assert client.seen().whole, client.seen()
