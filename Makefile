@@ -35,7 +35,7 @@ demo: ## Linux 7.2 -> 7.3 in a VM under a living TCP connection (CHANNEL=disk, K
 	@$(PY) -m orchestrator.cli rehearse plans/live-update.yaml $(REHEARSE)
 
 .PHONY: test
-test: lint crash power-cuts ## Everything: fast suite, real kernels in the VM, cuts of power, types, style, import arrows
+test: lint oldest crash power-cuts ## Everything: fast suite, real kernels in the VM, cuts of power, types, style, import arrows
 	@scripts/bootstrap checks
 	$(PY) -m pytest -n $(VM_JOBS) --dist worksteal --durations=25 --durations-min=10 -m "not power"
 
@@ -71,6 +71,10 @@ lint: environment ## ruff, mypy --strict, import-linter
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	PYTHONPATH=. .venv/bin/lint-imports
+
+.PHONY: oldest
+oldest: environment ## The model and the planner with the oldest libraries that are allowed
+	@scripts/oldest
 
 .PHONY: kernels
 kernels: ## Build two kernels with KHO from Debian's sources (15 minutes on two cores, kept)

@@ -41,9 +41,13 @@ def schema_text(document: type[BaseModel] = UpgradeSpec) -> str:
 
 @cache
 def _text(document: type[BaseModel]) -> str:
+    parts = models(document)
+    for model in parts:
+        # A default is written by its model's serializer, and pydantic 2.12 does not build that.
+        model.model_rebuild()
     made = document.model_json_schema()
     definitions = made.pop("$defs")
-    for model in models(document):
+    for model in parts:
         _complete(made if model is document else definitions[model.__name__], model)
     head = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
