@@ -43,7 +43,11 @@ from orchestrator.rehearsal.trees import DEFAULT_RECIPE
 MACHINE_ID = "6d6b7570677261646500000000000001"
 """The guest's /etc/machine-id: fixed, so that its permit can be laid beside it."""
 
-CMDLINE = "console=ttyS0 root=/dev/vda rw rootfstype=ext4 panic=1 net.ifnames=0 loglevel=6"
+CMDLINE = (
+    "console=ttyS0 root=/dev/vda rw rootfstype=ext4 panic=1 net.ifnames=0 loglevel=6"
+    # khugepaged collapses pages by `rep stos`, over which QEMU 7.2 can spend minutes.
+    " transparent_hugepage=never"
+)
 HANDOVER = "kho=on liveupdate=on"
 
 BOOT_SECONDS = 120.0

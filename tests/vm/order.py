@@ -13,15 +13,18 @@ from pathlib import Path
 import pytest
 
 SECONDS = {
-    "test_grub_starts_the_old_kernel_until_commit_and_the_new_one_behind_it": 800,
-    "test_systemd_boot_starts_the_old_kernel_until_commit_and_the_new_one_behind_it": 675,
-    "test_a_killed_engine_is_resumed_all_the_way_or_reverted_and_never_both": 375,
-    "test_state_that_is_nowhere_left_ends_in_a_fresh_start_that_is_told": 290,
-    "test_workloads_live_through_two_kernels_and_a_failed_third_jump": 280,
-    "test_a_service_is_carried_over_and_stays_a_service": 260,
-    "test_the_demo_holds_and_kho_carries_the_state": 140,
-    "test_debians_own_kernels_need_nothing_but_the_disk": 140,
-    "test_a_plan_that_fails_behind_the_jump_is_told_as_rolled_back": 140,
+    "test_grub_starts_the_old_kernel_until_commit_and_the_new_one_behind_it": 450,
+    "test_systemd_boot_starts_the_old_kernel_until_commit_and_the_new_one_behind_it": 420,
+    "test_a_killed_engine_is_resumed_all_the_way_or_reverted_and_never_both": 320,
+    "test_workloads_live_through_two_kernels_and_a_failed_third_jump_by_the_disk": 270,
+    "test_a_service_is_carried_over_and_stays_a_service": 300,
+    "test_bad_input_is_refused_and_the_host_is_as_it_was": 280,
+    "test_state_that_is_nowhere_left_ends_in_a_fresh_start_that_is_told": 190,
+    "test_debians_own_kernels_need_nothing_but_the_disk": 210,
+    "test_workloads_live_on_in_the_new_kernel_by_kho": 170,
+    "test_what_dies_in_the_new_kernel_costs_neither_memory_nor_truth": 150,
+    "test_a_plan_that_fails_behind_the_jump_is_told_as_rolled_back": 145,
+    "test_the_demo_holds_and_kho_carries_the_state": 115,
 }
 """About what a test takes where two guests are emulated at once on two cores. Only shares count."""
 

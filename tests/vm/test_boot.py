@@ -38,13 +38,3 @@ def test_guest_boots_serves_and_keeps_its_disk_over_a_reset(
         assert after.release == kernels.source.release
         assert after.boot_id != before.boot_id
         assert guest.get("/root/kept") == blob
-
-
-def test_systemd_guest_boots(boot: Boot, kernels: KernelPair) -> None:
-    with boot(systemd=True) as guest:
-        guest.wait_for(["systemctl", "is-active", "systemd-networkd.service"])
-        state = guest.run(["systemctl", "is-system-running", "--wait"], check=False).stdout.strip()
-        failed = guest.run(["systemctl", "--failed", "--plain", "--no-legend"]).stdout
-        assert state in {"running", "degraded"}
-        assert failed == ""
-        assert guest.release() == kernels.source.release

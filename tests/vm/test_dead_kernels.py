@@ -132,6 +132,8 @@ def _dies(guest: Guest, kernels: KernelPair, plan: dict[str, Any]) -> tuple[str,
     up.assert_goes_on(guest, "counter")
     up.assert_gapless(guest, "counter")
     up.assert_whole(guest)
+    with Client(guest.forwarded(7777)) as another:
+        assert another.wait_messages(3, 30.0)
     said = guest.serial()[before:]
     assert f"Linux version {kernels.target.release}" in said
     theirs = said.partition(f"Linux version {kernels.target.release}")[2]

@@ -1,109 +1,101 @@
-"""The main job on real kernels: there, back after a failure, and home from a dead kernel."""
+"""The main job on real kernels: there, back after a failure, and what becomes of state that is
+lost, or that nobody knows."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from orchestrator.rehearsal.client import Client
 from orchestrator.rehearsal.kernels import KernelPair
 from orchestrator.rehearsal.machine import Guest
 from tests.support import upgrades as up
+from tests.support.verbs import PORT, verbs
 
 DAMAGE = Path(__file__).parent / "guest/damage.py"
 STRANGER = Path(__file__).parent / "guest/stranger.py"
+NAMES = ("counter", "sleeper", "tree")
+PROGRAMS = (up.COUNTER, up.SLEEPER, up.TREE)
+WORKLOADS = [up.workload(name) for name in NAMES]
 Boot = Callable[..., AbstractContextManager[Guest]]
 
 
-@pytest.mark.parametrize("channel", ["kho", "disk"])
-def test_workloads_live_through_two_kernels_and_a_failed_third_jump(
-    boot: Boot, kernels: KernelPair, channel: str
-) -> None:
-    """There: committed, nothing lost, and a second apply has nothing to do. Then a jump back
-    whose check fails behind it, or never answers and is ended by its deadline: the kernel from
-    before returns, and still nothing is lost."""
+def test_workloads_live_on_in_the_new_kernel_by_kho(boot: Boot, kernels: KernelPair) -> None:
+    """Committed, nothing lost, told by the verbs that look back, and a second apply has nothing
+    to do. Home by KHO, behind a check that fails, goes a plan of test_rehearse.py."""
     old, new = kernels.source.release, kernels.target.release
-    check, told = {
-        "kho": (up.kernel_check("none-such"), "none-such"),
-        "disk": (up.silent_check(old), "did not end within 3.0 s and was killed"),
-    }[channel]
-    programs = (up.COUNTER, up.SLEEPER, up.TREE)
-    names = ("counter", "sleeper", "tree")
-    workloads = [up.workload(name) for name in names]
     with (
-        boot(workloads=programs, forwards=(7777,), handover=channel == "kho") as guest,
+        boot(workloads=PROGRAMS, forwards=(7777, PORT)) as guest,
         Client(guest.forwarded(7777)) as client,
     ):
-        plan = up.document(new, workloads, checks=[up.kernel_check(new)])
+        plan = up.document(new, WORKLOADS, checks=[up.kernel_check(new)])
         assert up.apply(guest, plan).release == new
-        report = up.outcome(guest)
-        assert report["outcome"] == "committed"
-        expected = "memory" if channel == "kho" else "disk"
-        assert {up.result_of(report, f"restore/{n}")["from"] for n in names} == {expected}
-        _assert_unharmed(guest, client, names, [old, new])
-        again = guest.run(["mkupgrade", "apply", up.PLAN, "--yes"])
-        assert "No changes" in again.stdout
-        if channel == "kho":
-            _assert_it_is_told(guest)
+        _assert_committed(up.outcome(guest), "memory")
+        _assert_unharmed(guest, client, [old, new])
+        with verbs(guest) as mkupgrade:
+            assert "No changes" in mkupgrade.run("apply", up.PLAN, "--yes").stdout
+            assert "whole" in mkupgrade.run("history", "--verify").stdout
+            assert json.loads(mkupgrade.run("report", "--json").stdout) == up.report(guest)
+            assert "not proven by a cold boot" in mkupgrade.run("status").stdout
 
-        plan = up.document(old, workloads, checks=[check])
+
+def test_workloads_live_through_two_kernels_and_a_failed_third_jump_by_the_disk(
+    boot: Boot, kernels: KernelPair
+) -> None:
+    """There: committed, and nothing lost. Then a jump back behind which a check never answers and
+    is ended by its deadline: the kernel from before returns, and still nothing is lost."""
+    old, new = kernels.source.release, kernels.target.release
+    with (
+        boot(workloads=PROGRAMS, forwards=(7777,), handover=False) as guest,
+        Client(guest.forwarded(7777)) as client,
+    ):
+        plan = up.document(new, WORKLOADS, checks=[up.kernel_check(new)])
+        assert up.apply(guest, plan).release == new
+        _assert_committed(up.outcome(guest), "disk")
+        _assert_unharmed(guest, client, [old, new])
+
+        plan = up.document(old, WORKLOADS, checks=[up.silent_check(old)])
         assert up.apply(guest, plan).release == old
         report = up.outcome(guest)
         assert (report["outcome"], guest.release()) == ("rolled-back", new), json.dumps(report)
-        assert told in json.dumps(report)
-        _assert_unharmed(guest, client, names, [old, new])
+        assert "did not end within 3.0 s and was killed" in json.dumps(report)
+        _assert_unharmed(guest, client, [old, new])
         refused = guest.run(["mkupgrade", "apply", up.PLAN, "--yes"], check=False)
         assert (refused.code, "--again" in refused.stderr) == (1, True)
-
-
-def test_a_dead_new_kernel_ends_in_the_old_one_with_the_spilled_state(
-    boot: Boot, kernels: KernelPair
-) -> None:
-    """It cannot mount its root and panics: the reset ends in the default entry, where the
-    workload goes on from what was spilled before the jump, its connections included."""
-    old, new = kernels.source.release, kernels.target.release
-    with (
-        boot(workloads=(up.COUNTER,), forwards=(7777,)) as guest,
-        Client(guest.forwarded(7777)) as client,
-    ):
-        edits = {"remove": ["root=/dev/vda"], "append": ["root=/dev/none-such"]}
-        plan = up.document(new, [up.workload("counter")], edits)
-        assert up.apply(guest, plan).release == old
-        report = up.outcome(guest)
-        assert report["outcome"] == "rolled-back"
-        told = up.result_of(report, "recover.restore/counter")["text"]
-        assert told.startswith("counter restored from spilled state of ")
-        assert "panic" in guest.serial()
-        _assert_unharmed(guest, client, ("counter",), [old])
 
 
 def test_state_that_is_nowhere_left_ends_in_a_fresh_start_that_is_told(
     boot: Boot, kernels: KernelPair
 ) -> None:
-    """Nothing spilled, and the new kernel is dead, or the state in memory is damaged or missing."""
+    """Nothing spilled, and the new kernel is dead, or of the state in memory one workload's is
+    damaged and the other's is missing."""
     old, new = kernels.source.release, kernels.target.release
+    programs = {"counter": up.COUNTER["argv"], "sleeper": up.SLEEPER["argv"]}
     with boot() as guest:
-        guest.spawn(up.COUNTER["argv"])
-        counter = [up.workload("counter", spill=False, find={"cmdline": "counter.py 7777"})]
-        plan = up.document(new, counter, {"append": ["init=/none-such"]})
+        for argv in programs.values():
+            guest.spawn(argv)
+        workloads = [
+            up.workload(name, spill=False, find={"cmdline": " ".join(argv[1:])})
+            for name, argv in programs.items()
+        ]
+        plan = up.document(new, workloads, {"append": ["init=/none-such"]})
         assert up.apply(guest, plan).release == old
-        _assert_started_anew(guest, "no state left")
+        _assert_started_anew(guest, programs)
 
-        up.put_plan(guest, up.document(new, counter))
+        up.put_plan(guest, up.document(new, workloads))
         guest.put("/root/damage.py", DAMAGE.read_bytes())
-        for how, why in (("damaged", "digest"), ("missing", "token 1")):
-            guest.run(["rm", "-f", up.ENDED])
-            _, hello = guest.run_through([up.PYTHON, "/root/damage.py", how, up.PLAN])
-            assert hello.release == new
-            report = _assert_started_anew(guest, "no state left")
-            assert guest.release() == old
-            assert "no complete state has arrived for counter" in json.dumps(report)
-            assert why in json.dumps(report)
+        guest.run(["rm", "-f", up.ENDED])
+        damage = [up.PYTHON, "/root/damage.py", up.PLAN, "counter", "sleeper"]
+        _, hello = guest.run_through(damage)
+        assert hello.release == new
+        told = json.dumps(_assert_started_anew(guest, programs))
+        assert guest.release() == old
+        assert "no complete state has arrived for counter, sleeper" in told
+        for why in ("digest", "token"):
+            assert why in told
 
 
 def test_state_of_a_transaction_that_nobody_knows_is_told_and_left_alone(
@@ -127,35 +119,29 @@ def test_state_of_a_transaction_that_nobody_knows_is_told_and_left_alone(
         assert taken.stdout == "state of a workload\n"
 
 
-def _assert_started_anew(guest: Guest, why: str) -> dict[str, Any]:
+def _assert_committed(report: dict[str, Any], source: str) -> None:
+    assert report["outcome"] == "committed"
+    assert {up.result_of(report, f"restore/{n}")["from"] for n in NAMES} == {source}
+
+
+def _assert_started_anew(guest: Guest, names: Iterable[str]) -> dict[str, Any]:
     report = up.outcome(guest)
     assert report["outcome"] == "rolled-back"
-    told = up.result_of(report, "recover.restore/counter")["text"]
-    assert told == f"counter started anew: {why}"
-    up.assert_goes_on(guest, "counter")
+    for name in names:
+        told = up.result_of(report, f"recover.restore/{name}")["text"]
+        assert told == f"{name} started anew: no state left"
+        up.assert_goes_on(guest, name)
     return report
 
 
-def _assert_unharmed(
-    guest: Guest, client: Client, names: tuple[str, ...], releases: list[str]
-) -> None:
+def _assert_unharmed(guest: Guest, client: Client, releases: list[str]) -> None:
     """Every workload counts on, the client outside has its one connection, new ones work."""
     assert client.wait_messages(5, 60.0)
     seen = client.seen()
     assert seen.whole, seen
     assert list(seen.releases) == releases
-    for name in names:
+    for name in NAMES:
         up.assert_goes_on(guest, name)
         up.assert_gapless(guest, name)
     with Client(guest.forwarded(7777)) as another:
         assert another.wait_messages(3, 30.0)
-
-
-def _assert_it_is_told(guest: Guest) -> None:
-    """By the verbs that look back, in the guest itself."""
-    verified = guest.run(["mkupgrade", "history", "--verify"])
-    assert "whole" in verified.stdout
-    told = guest.run(["mkupgrade", "report", "--json"])
-    assert json.loads(told.stdout) == up.report(guest)
-    status = guest.run(["mkupgrade", "status"])
-    assert "not proven by a cold boot" in status.stdout

@@ -58,6 +58,8 @@ def test_a_service_is_carried_over_and_stays_a_service(boot: Boot, kernels: Kern
             assert list(client.seen().releases) == [old, new]
         assert _main_pid(guest) == pid
         up.assert_gapless(guest, "counter")
+        state = guest.run(["systemctl", "is-system-running", "--wait"], check=False).stdout.strip()
+        assert state == "running"
         assert guest.run(["systemctl", "--failed", "--plain", "--no-legend"]).stdout == ""
 
 

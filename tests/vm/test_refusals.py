@@ -122,6 +122,7 @@ def test_bad_input_is_refused_and_the_host_is_as_it_was(boot: Boot, kernels: Ker
     ):
         scene = Scene(guest, mkupgrade, kernels.target.release)
         no_permit(scene)
+        bad_spec(scene)
         bad_files(scene)
         policy(scene)
         bad_workload(scene)
@@ -198,6 +199,13 @@ def policy(scene: Scene) -> None:
         wrong = scene.plan({"sha256": "0" * 64})
         refused(scene.apply(wrong), ERROR, "sha256 is")  # that is, the policy let it through
         scene.shell(f"rm {path}")
+
+
+def bad_spec(scene: Scene) -> None:
+    """With the libraries as the distribution ships them."""
+    with scene.unchanged("a spec that says what cannot be"):
+        plan = scene.plan(metadata={"name": "a+b"}, hooks={"befor": []})
+        refused(scene.apply(plan), ERROR, "metadata.name: expected a name", "befor", "before")
 
 
 def bad_files(scene: Scene) -> None:

@@ -4,7 +4,8 @@
     crash.py PLAN.json once EVENT
 
 Each case: one process begins the transaction and kills itself (SIGKILL) as soon as event number N,
-of those that have a commit of their own, is durable; another one resumes it. The driver is the real
+of those that have a commit of their own, is durable; another one resumes it. On the way to the jump
+that is every event; among those of the way back, every third. The driver is the real
 one but for the jump, which it refuses once everything before it is in place, so that each case ends
 in the old kernel: the resume went all the way forward, and then everything was reverted. Then a
 case in which nobody dies, and one in which the process dies so many seconds into a checkpoint. One
@@ -134,18 +135,27 @@ def last_case() -> dict[str, Any]:
     }
 
 
+def on_the_way_back() -> bool:
+    """Has the last transaction begun to revert?"""
+    with closing(Journal.open_readonly(STATE_DIR) or Journal.open(STATE_DIR)) as journal:
+        log = list(journal.log(journal.transactions()[-1].id))
+    return any(envelope.event.type == "turned_back" for envelope in log)
+
+
 def case(graph: StepGraph, killer: Killer) -> dict[str, Any]:
     died = in_child(lambda: begin_and_die(graph, killer, RefusesToJump)) == -signal.SIGKILL
+    back = on_the_way_back()
     resumed = in_child(resume)
-    return {"died": died, "resumed": resumed, **last_case()}
+    return {"died": died, "back": back, "resumed": resumed, **last_case()}
 
 
 def every(graph: StepGraph, seconds: float) -> None:
-    number, died = 0, True
+    number, step, died = 0, 1, True
     while died:
-        number += 1
+        number += step
         found = case(graph, Killer(number))
         died = found["died"]
+        step = 3 if found["back"] else 1
         print(json.dumps({"event": number, **found}), flush=True)
     step = next(s.id for s in graph.steps if s.kind == "checkpoint")
     found = case(graph, Killer(0, f"intended {step}", seconds))
