@@ -18,8 +18,8 @@ from orchestrator.system import subprocesses
 
 _RUNNING = Path("/run/systemd/system")
 CGROUPS = Path("/sys/fs/cgroup")
-_ASK = 10.0
-"""Seconds that a question to PID 1 may take."""
+_ASK = 30.0
+"""Seconds that a question to PID 1 may take; on a busy host it has other things to do, too."""
 _CHANGE = 60.0
 """Seconds that reading all unit files anew may take."""
 _FIRST_FD = 3

@@ -36,7 +36,8 @@ from orchestrator.workloads import (
 from orchestrator.workloads.hooks import running_now, start_unit_anew
 from orchestrator.workloads.meta import CriuMeta, parse
 
-_UNIT_SECONDS = 20.0
+_UNIT_SECONDS = 60.0
+"""For systemd to read its units anew, on a host that is busy with other things, too."""
 _SETTLE_SECONDS = 1.0
 """How long a killed tree may still be seen after CRIU has ended."""
 
