@@ -6,13 +6,13 @@ against a double, on any machine.
 
 from __future__ import annotations
 
-import socket
 import stat
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
 from orchestrator.drivers.multikernel.consoles import Console, Device
+from orchestrator.system import vsock
 from orchestrator.system.guard import HostGuard
 from orchestrator.system.multikernel import FileSystem
 
@@ -20,9 +20,6 @@ _CONSOLE = Path("/dev/mktty")
 _IMAGES = Path("/proc/kimage")
 _MEMORY = Path("/proc/iomem")
 _MOST_PROC_BYTES = 4 << 20
-# net/vmw_vsock of the multikernel kernel; not in Python's socket module.
-_SO_VM_SOCKETS_TRANSPORT = 9
-_VSOCK_TRANSPORT_MULTIKERNEL = 1
 
 
 class Answer(StrEnum):
@@ -155,7 +152,7 @@ class RealKernel:
 
     def no_vsock(self) -> str | None:
         try:
-            _vsock().close()
+            vsock.instance_socket().close()
         except OSError as error:
             return (
                 f"no vsock between instances ({error.strerror}): kernel without "
@@ -164,7 +161,7 @@ class RealKernel:
         return None
 
     def ask(self, number: int, port: int, seconds: float) -> Answer:
-        with _vsock() as connection:
+        with vsock.instance_socket() as connection:
             connection.settimeout(seconds)
             try:
                 connection.connect((number, port))
@@ -173,17 +170,6 @@ class RealKernel:
             except OSError:
                 return Answer.SILENCE
         return Answer.ACCEPTED
-
-
-def _vsock() -> socket.socket:
-    """A socket over the transport between instances."""
-    made = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
-    try:
-        made.setsockopt(socket.AF_VSOCK, _SO_VM_SOCKETS_TRANSPORT, _VSOCK_TRANSPORT_MULTIKERNEL)
-    except OSError:
-        made.close()
-        raise
-    return made
 
 
 def _text(path: Path) -> str:
