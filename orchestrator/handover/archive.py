@@ -49,8 +49,12 @@ class _Entry:
     size: int
 
 
-def write(root: Path, out: Writable) -> None:
+def write(root: Path, out: Writable, *, steady: bool = True) -> None:
     """Write everything below `root` to `out`; memory used does not depend on its size.
+
+    Args:
+        steady: nothing changes meanwhile. Otherwise files may go, grow and shrink while they are
+            read, and what is written then is no whole archive.
 
     Raises:
         HandoverError: a link, device, socket or pipe is in it, a file changed its size meanwhile,
@@ -58,8 +62,8 @@ def write(root: Path, out: Writable) -> None:
     """
     root_fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        for entry in _walk(root_fd, b""):
-            _write_entry(root_fd, entry, out)
+        for entry in _walk(root_fd, b"", steady):
+            _write_entry(root_fd, entry, out, steady)
     finally:
         os.close(root_fd)
     out.write(_END)
@@ -92,20 +96,30 @@ def read(source: Readable, root: Path) -> None:
         os.close(root_fd)
 
 
-def _walk(parent_fd: int, prefix: bytes) -> Iterator[_Entry]:
+def _walk(parent_fd: int, prefix: bytes, steady: bool) -> Iterator[_Entry]:
     depth = prefix.count(b"/")
     with os.scandir(parent_fd) as found:
         names = sorted(os.fsencode(item.name) for item in found)
     for name in names:
         path = prefix + name
-        status = os.stat(name, dir_fd=parent_fd, follow_symlinks=False)
+        try:
+            status = os.stat(name, dir_fd=parent_fd, follow_symlinks=False)
+        except FileNotFoundError:
+            if steady:
+                raise
+            continue
         mode = 0o700 if status.st_mode & 0o100 else 0o600
         if stat.S_ISDIR(status.st_mode):
             yield _checked(_Entry(path, True, 0o700, 0), depth)
             flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-            child = os.open(name, flags, dir_fd=parent_fd)
             try:
-                yield from _walk(child, path + b"/")
+                child = os.open(name, flags, dir_fd=parent_fd)
+            except FileNotFoundError:
+                if steady:
+                    raise
+                continue
+            try:
+                yield from _walk(child, path + b"/", steady)
             finally:
                 os.close(child)
         elif stat.S_ISREG(status.st_mode):
@@ -137,7 +151,7 @@ def _check_path(path: bytes) -> None:
         raise HandoverError(f"unsafe or too long a name in the archive: {path[:80]!r}")
 
 
-def _write_entry(root_fd: int, entry: _Entry, out: Writable) -> None:
+def _write_entry(root_fd: int, entry: _Entry, out: Writable, steady: bool) -> None:
     records = b""
     if len(entry.path) > 100:
         records += _pax_record(b"path", entry.path)
@@ -149,10 +163,14 @@ def _write_entry(root_fd: int, entry: _Entry, out: Writable) -> None:
     size = entry.size if entry.size < _MAX_OCTAL_SIZE else 0
     out.write(_header(entry.path[:100], kind, entry.mode, size))
     if not entry.is_directory:
-        _copy_in(root_fd, entry, out)
+        try:
+            _copy_in(root_fd, entry, out, steady)
+        except FileNotFoundError:
+            if steady:
+                raise
 
 
-def _copy_in(root_fd: int, entry: _Entry, out: Writable) -> None:
+def _copy_in(root_fd: int, entry: _Entry, out: Writable, steady: bool) -> None:
     fd = os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root_fd)
     with os.fdopen(fd, "rb", buffering=0) as file:
         left = entry.size
@@ -162,7 +180,7 @@ def _copy_in(root_fd: int, entry: _Entry, out: Writable) -> None:
                 break
             out.write(chunk)
             left -= len(chunk)
-        if left or file.read(1):
+        if steady and (left or file.read(1)):
             raise HandoverError("changed its size while it was read", where=os.fsdecode(entry.path))
     out.write(bytes(-entry.size % BLOCK))
 

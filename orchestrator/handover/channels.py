@@ -1,4 +1,4 @@
-"""What a channel is: the one interface of KHO and disk.
+"""What a channel is: the one interface of KHO, disk and stream.
 
 In the source kernel: `send`, then the jump (or `discard`, to take it back). In the target kernel:
 `receive`, which verifies everything, makes it durable and unpacks it, and only then `finish`.
@@ -14,7 +14,6 @@ from typing import Any, Literal, Protocol
 
 from orchestrator.handover.manifest import Manifest
 from orchestrator.model.errors import HandoverError
-from orchestrator.model.kinds import ChannelName
 from orchestrator.model.seams import Control
 from orchestrator.model.steps import Inspected, Section
 
@@ -67,7 +66,10 @@ class Channel(Protocol):
     Every method may raise `HandoverError`, `SystemCallError` and `DeadlineError`.
     """
 
-    name: ChannelName
+    @property
+    def name(self) -> str:
+        """kho, disk or stream."""
+        ...
 
     def send(self, head: Head, items: Sequence[Item], control: Control) -> Manifest:
         """Stream every item into the channel, the manifest last. All or nothing: after an error

@@ -4,14 +4,16 @@
     STATE_DIR/handover/<transaction>/<section>/manifest           written last, by rename
 
 Every file is synced before the manifest is: a manifest that is there names nothing that is not.
-`<section>.received` holds what came through memory and was not on disk yet.
+`<section>.received` holds what came through memory and was not on disk yet, `<section>.incoming`
+what comes over a stream, until it is complete.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -50,17 +52,18 @@ class DiskChannel:
         state_dir: Path,
         transaction: str,
         section: Section,
-        part: Literal["sent", "received"] = "sent",
+        part: Literal["sent", "received", "incoming"] = "sent",
     ) -> None:
         """
         Args:
             section: in which the state is (or was) taken: FORWARD or RETURN.
-            part: "received": the durable copy of what came through KHO.
+            part: "received": the durable copy of what came through KHO; "incoming": what comes over
+                a stream.
         """
         self.transaction = transaction
         self.section = section
         self._above = (state_dir, state_dir / "handover", state_dir / "handover" / transaction)
-        suffix = "" if part == "sent" else ".received"
+        suffix = "" if part == "sent" else f".{part}"
         self.dir = self._above[-1] / f"{section.value}{suffix}"
 
     def send(self, head: Head, items: Sequence[Item], control: Control) -> Manifest:
@@ -101,6 +104,60 @@ class DiskChannel:
         except BaseException:
             self.discard()
             raise
+
+    def begin(self) -> None:
+        """Make the directory for `put` and `complete`; what is in it stays, but for a manifest."""
+        for above in (*self._above, self.dir):
+            files.make_private_directory(above)
+        (self.dir / "manifest").unlink(missing_ok=True)
+
+    def put(self, header: Header, pieces: Iterable[bytes]) -> None:
+        """Write one payload's frame, durably, if its body is what its header says.
+
+        Raises:
+            HandoverError: it is not, or there is no room; nothing of it is left.
+        """
+        path = self._path(header.token)
+        path.unlink(missing_ok=True)
+        digest, length = hashlib.sha256(), 0
+        try:
+            with self._written(header.token) as fd, os.fdopen(os.dup(fd), "wb") as file:
+                file.write(header.pack())
+                for piece in pieces:
+                    length += len(piece)
+                    if length > header.length:
+                        break
+                    digest.update(piece)
+                    file.write(piece)
+                if (length, digest.hexdigest()) != (header.length, header.sha256):
+                    raise HandoverError(
+                        "the payload's size or digest does not fit: nothing of it was taken",
+                        where=str(path),
+                    )
+                file.flush()
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+
+    def complete(self, manifest: Manifest, place: DiskChannel) -> None:
+        """Add the manifest to what `put` wrote, and let it take another's place, in this order:
+        until the last step there is nothing at that place.
+
+        Raises:
+            HandoverError: a payload of the manifest is not here.
+        """
+        check_belongs(manifest, self.transaction, self.section)
+        tokens = set()
+        for payload in [w.payload for w in manifest.workloads if w.payload]:
+            self._look_at(payload)
+            tokens.add(self._path(payload.token).name)
+        for path in self.dir.iterdir():
+            if path.name not in tokens:
+                path.unlink()
+        self._complete(manifest)
+        place.discard()
+        self.dir.rename(place.dir)
+        files.sync_directory(place.dir.parent)
 
     def manifest(self) -> Manifest | None:
         """The manifest on disk; None: there is none, so nothing here is complete.
