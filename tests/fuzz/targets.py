@@ -48,7 +48,7 @@ from orchestrator.system import (
     systemd_boot,
 )
 from orchestrator.workloads import meta
-from tests.fuzz import seeds
+from tests.fuzz import agent_targets, seeds  # noqa: F401 - it registers
 from tests.fuzz.target import TARGETS, target
 
 __all__ = ["TARGETS"]

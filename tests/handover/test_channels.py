@@ -1,4 +1,4 @@
-"""What both channels promise: all or nothing, verified before unpacked, durable before finished."""
+"""What all channels promise: all or nothing, verified before unpacked, durable before finished."""
 
 # ruff: noqa: PLR0917 -- fixtures are arguments
 from __future__ import annotations
@@ -6,16 +6,18 @@ from __future__ import annotations
 import filecmp
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from orchestrator.agent.keys import new_key
 from orchestrator.handover.channels import Channel, Head, Item, Received
 from orchestrator.handover.disk import DiskChannel
 from orchestrator.handover.frame import SIZE
 from orchestrator.handover.kho import KhoChannel, session_name
+from orchestrator.handover.stream import StreamChannel
 from orchestrator.model.errors import (
     DeadlineError,
     ErrorClass,
@@ -25,6 +27,7 @@ from orchestrator.model.errors import (
 )
 from orchestrator.model.steps import Inspection, Section
 from orchestrator.system.call_errors import NotPreservedError
+from tests.support.agents import Local
 from tests.support.control import Control
 from tests.support.luo_double import LuoKernel
 
@@ -34,11 +37,20 @@ TRANSACTION = "t-20260901-ab12cd"
 Make = Callable[[], Channel]
 
 
-@pytest.fixture(params=["kho", "disk"])
-def make(request: pytest.FixtureRequest, kernel: LuoKernel, state_dir: Path) -> Make:
+@pytest.fixture(params=["kho", "disk", "stream"])
+def make(request: pytest.FixtureRequest, kernel: LuoKernel, state_dir: Path, agent: Local) -> Make:
+    if request.param == "stream":
+        return lambda: StreamChannel(state_dir, TRANSACTION, Section.FORWARD, agent.peer)
     if request.param == "disk":
         return lambda: DiskChannel(state_dir, TRANSACTION, Section.FORWARD)
     return lambda: kho(kernel, state_dir)
+
+
+@pytest.fixture
+def agent(state_dir: Path) -> Iterator[Local]:
+    local = Local(new_key(TRANSACTION), state_dir)
+    yield local
+    local.close()
 
 
 def kho(kernel: LuoKernel, state_dir: Path) -> KhoChannel:

@@ -1,0 +1,437 @@
+"""What an agent takes, from whom, and how much of it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event, Thread
+
+import pytest
+
+from orchestrator.agent import transport
+from orchestrator.agent.client import AgentClient, open_agent
+from orchestrator.agent.conversation import Conversation
+from orchestrator.agent.errors import ProtocolError, RefusedError
+from orchestrator.agent.keys import Key, new_key, parse_key, read_key, write_key
+from orchestrator.agent.pool import Pool
+from orchestrator.agent.server import Agent, Limits
+from orchestrator.agent.store import Store
+from orchestrator.agent.transport import Address
+from orchestrator.agent.wire import Type
+from orchestrator.handover.channels import Head, Item
+from orchestrator.handover.disk import DiskChannel
+from orchestrator.handover.frame import FrameKind, Header
+from orchestrator.handover.stream import BLOCK, ConnectionLostError, StreamChannel
+from orchestrator.handover.transfer import build_manifest
+from orchestrator.model.errors import ErrorClass, HandoverError, MkupgradeError
+from orchestrator.model.steps import Inspection, Section
+from orchestrator.system import proc
+from tests.agent.conftest import TRANSACTION
+from tests.support.agents import Local
+from tests.support.control import Control
+
+
+def digest(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
+
+
+def payload(client: AgentClient, data: bytes, token: int = 1) -> Header:
+    header = Header(FrameKind.DIRECTORY, token, len(data), digest(data).hex())
+    client.put(digest(data), data)
+    client.payload(header, [digest(data)])
+    return header
+
+
+def manifest(head: Head, headers: dict[str, Header], tmp_path: Path) -> bytes:
+    items = [Item(name, "hooks", {}, tmp_path) for name in headers]
+    return build_manifest(head, items, headers).encode()
+
+
+def test_it_says_which_kernel_it_lives_in(agent: Local) -> None:
+    with agent.client() as client:
+        status = client.status()
+    assert (status.release, status.boot_id) == (proc.release(), proc.boot_id())
+    assert (status.tainted, status.transaction) == (proc.tainted(), TRANSACTION)
+    assert status.ready
+
+
+def test_it_is_not_ready_before_what_it_waits_for_is_there(
+    key: Key, target: Path, tmp_path: Path
+) -> None:
+    flag = tmp_path / "up"
+    agent = Agent(key, target, Limits(), lambda *_: None, (flag,))
+    assert agent.status().problems == [f"{flag} is not there yet"]
+    flag.touch()
+    assert agent.status().ready
+    target.chmod(0o755)
+    assert "open to others" in agent.status().problems[0]
+
+
+def test_nothing_is_taken_before_it_was_begun(agent: Local) -> None:
+    with agent.client() as client, pytest.raises(RefusedError, match="has not begun"):
+        client.lacking([digest(b"x")])
+    with agent.client() as client:
+        client.put(digest(b"x"), b"x")
+        with pytest.raises(RefusedError, match="has not begun"):
+            client.flush()
+
+
+def test_a_manifest_of_another_transaction_is_refused(
+    agent: Local, head: Head, tmp_path: Path
+) -> None:
+    other = Head(**{**head.__dict__, "transaction": "t-20260901-other"})
+    with agent.client() as client:
+        client.begin(Section.FORWARD)
+        headers = {"web": payload(client, b"state")}
+        with pytest.raises(RefusedError, match="expected t-20260901-ab12cd, forward"):
+            client.finish(manifest(other, headers, tmp_path))
+        assert client.inspect(Section.FORWARD)[0].verdict is Inspection.ABSENT
+
+
+def test_a_manifest_that_names_what_did_not_come_is_refused(
+    agent: Local, head: Head, tmp_path: Path
+) -> None:
+    with agent.client() as client:
+        client.begin(Section.FORWARD)
+        headers = {"web": payload(client, b"state")}
+        headers["db"] = Header(FrameKind.DIRECTORY, 2, 5, digest(b"other").hex())
+        with pytest.raises(RefusedError, match="db did not come"):
+            client.finish(manifest(head, headers, tmp_path))
+    with agent.client() as client:
+        client.begin(Section.FORWARD)
+        with pytest.raises(RefusedError, match="web did not come"):
+            client.finish(manifest(head, {"web": headers["web"]}, tmp_path))
+
+
+def test_a_payload_that_its_blocks_do_not_make_is_not_acknowledged(
+    agent: Local, head: Head, tmp_path: Path
+) -> None:
+    with agent.client() as client:
+        client.begin(Section.FORWARD)
+        client.put(digest(b"state"), b"state")
+        wrong = Header(FrameKind.DIRECTORY, 1, 5, digest(b"other").hex())
+        with pytest.raises(RefusedError, match="digest does not fit"):
+            client.payload(wrong, [digest(b"state")])
+        with pytest.raises(RefusedError, match="have not as many"):
+            client.payload(Header(FrameKind.DIRECTORY, 1, 6, wrong.sha256), [digest(b"state")])
+        with pytest.raises(RefusedError, match="have not as many"):
+            client.payload(wrong, [digest(b"none")])
+        with pytest.raises(RefusedError, match="kind"):
+            client.payload(Header(FrameKind.MANIFEST, 0, 5, wrong.sha256), [digest(b"state")])
+    assert not list(agent.directory.rglob("payload-*"))
+
+
+def test_a_block_that_does_not_fit_its_digest_ends_the_connection(agent: Local) -> None:
+    with agent.client() as client:
+        client.begin(Section.FORWARD)
+        client.put(digest(b"a"), b"b")
+        with pytest.raises(ConnectionLostError):
+            client.flush()
+    agent.wait()
+    assert agent.told[-1][1]["error"] == "a block does not fit its digest"
+
+
+@pytest.mark.parametrize("kind", [Type.STATUS, Type.ERROR, Type.HELLO, Type.WELCOME])
+def test_a_client_that_speaks_like_a_server_is_hung_up_on(agent: Local, kind: Type) -> None:
+    conversation = Conversation(
+        Store(agent.directory, TRANSACTION, 1 << 20), agent.agent.status, lambda *_: None
+    )
+    with pytest.raises(ProtocolError):
+        conversation.answer(kind, b"")
+
+
+def test_no_more_state_is_taken_than_the_limit_says_and_the_source_is_told(
+    key: Key, target: Path, head: Head, items: list[Item]
+) -> None:
+    local = Local(key, target, Limits(state_bytes=300_000))
+    channel = StreamChannel(target, TRANSACTION, Section.FORWARD, local.peer)
+    with pytest.raises(RefusedError, match="more state than this agent takes"):
+        channel.send(head, items, Control())
+    local.wait()
+    assert not (target / "handover").exists()
+    local.close()
+
+
+def test_a_full_disk_is_told_and_leaves_nothing_that_is_believed(
+    agent: Local, head: Head, items: list[Item], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    channel = StreamChannel(agent.directory, TRANSACTION, Section.FORWARD, agent.peer)
+    with pytest.raises(RefusedError, match="No space left") as caught:
+        channel.send(head, items, Control())
+    assert caught.value.error_class is ErrorClass.IO
+    assert not (agent.directory / "handover").exists()
+
+
+def test_a_newer_connection_takes_over_from_one_that_looks_alive(
+    agent: Local, head: Head, items: list[Item]
+) -> None:
+    with agent.client() as old:
+        old.begin(Section.FORWARD)
+        channel = StreamChannel(agent.directory, TRANSACTION, Section.FORWARD, agent.peer)
+        channel.send(head, items, Control())
+        with pytest.raises(RefusedError, match="took over") as caught:
+            old.flush()
+        assert caught.value.error_class is ErrorClass.BUSY
+        old.put(digest(b"x"), b"x")
+        with pytest.raises(RefusedError, match="took over"):
+            old.finish(b"")
+    assert channel.inspect_sent().verdict is Inspection.PRESENT
+
+
+def test_the_sections_of_a_transaction_do_not_touch_each_other(
+    agent: Local, head: Head, items: list[Item]
+) -> None:
+    back = Head(**{**head.__dict__, "section": Section.RETURN})
+    forth = StreamChannel(agent.directory, TRANSACTION, Section.FORWARD, agent.peer)
+    again = StreamChannel(agent.directory, TRANSACTION, Section.RETURN, agent.peer)
+    forth.send(head, items, Control())
+    again.send(back, items, Control())
+    again.discard()
+    assert forth.inspect_sent().verdict is Inspection.PRESENT
+    assert again.inspect_sent().verdict is Inspection.ABSENT
+
+
+def test_damage_at_the_target_is_seen_from_the_source(
+    agent: Local, head: Head, items: list[Item]
+) -> None:
+    channel = StreamChannel(agent.directory, TRANSACTION, Section.FORWARD, agent.peer)
+    channel.send(head, items, Control())
+    path = DiskChannel(agent.directory, TRANSACTION, Section.FORWARD).dir / "payload-000002"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    assert channel.inspect_sent().verdict is Inspection.PARTIAL
+
+
+def test_everything_on_the_way_is_private(agent: Local, head: Head, items: list[Item]) -> None:
+    channel = StreamChannel(agent.directory, TRANSACTION, Section.FORWARD, agent.peer)
+    channel.precopy(items, Control())
+    channel.send(head, items[:1], Control())
+    channel.precopy(items, Control())
+    found = list(agent.directory.rglob("*"))
+    assert any(path.suffix == ".blocks" for path in found)
+    for path in found:
+        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600)
+
+
+def test_what_was_copied_ahead_is_not_sent_again(
+    agent: Local, head: Head, items: list[Item], tmp_path: Path
+) -> None:
+    """A large file grows, one of many small ones changes, and one comes in between."""
+    directory = items[0].directory
+    assert directory is not None
+    for number in range(400):
+        (directory / f"small{number:03}").write_bytes(os.urandom(900))
+    pages = os.urandom(10 * BLOCK)
+    (directory / "pages").write_bytes(pages)
+    channel = StreamChannel(agent.directory, TRANSACTION, Section.FORWARD, agent.peer)
+    channel.precopy(items, Control())
+    ahead = channel.traffic.sent
+    assert ahead > 10 * BLOCK
+    (directory / "pages").write_bytes(pages + b"more")
+    (directory / "small100").write_bytes(b"other")
+    (directory / "small200a").write_bytes(b"new" * 300)
+    channel.send(head, items, Control())
+    assert channel.traffic.sent - ahead < BLOCK
+    received = channel.receive(tmp_path / "run", Control()).directories["counter"]
+    assert (received / "pages").read_bytes() == pages + b"more"
+    assert (received / "small200a").read_bytes() == b"new" * 300
+
+
+def test_a_directory_that_changes_while_it_is_copied_ahead_stops_nothing(
+    agent: Local, head: Head, items: list[Item], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = items[0].directory
+    assert directory is not None
+    (directory / "log").write_bytes(b"line\n" * 20_000)
+    real, gone = os.open, []
+
+    def vanishing(path: object, *rest: object, **more: object) -> int:
+        if path == b"inventory.img" and not gone:
+            gone.append(path)
+            (directory / "inventory.img").unlink()
+            (directory / "log").write_bytes(b"cut\n")
+        return real(path, *rest, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "open", vanishing)
+    channel = StreamChannel(agent.directory, TRANSACTION, Section.FORWARD, agent.peer)
+    channel.precopy(items, Control())
+    assert gone
+    manifest_ = channel.send(head, items, Control())
+    assert manifest_.workload("counter").payload is not None
+
+
+def test_what_a_crash_left_half_written_is_cut_off(tmp_path: Path) -> None:
+    pool = Pool(tmp_path / "blocks", 1 << 20)
+    for data in (b"one", b"two" * 1000):
+        pool.add(digest(data), data)
+    pool.close()
+    size = (tmp_path / "blocks").stat().st_size
+    with (tmp_path / "blocks").open("r+b") as file:
+        file.truncate(size - 1)
+    again = Pool(tmp_path / "blocks", 1 << 20)
+    assert (digest(b"one") in again, digest(b"two" * 1000) in again) == (True, False)
+    again.add(digest(b"two" * 1000), b"two" * 1000)
+    assert again.read(digest(b"two" * 1000)) == b"two" * 1000
+    assert (tmp_path / "blocks").stat().st_size == size
+    again.close()
+
+
+def test_a_block_that_was_changed_on_disk_is_not_had(tmp_path: Path) -> None:
+    pool = Pool(tmp_path / "blocks", 1 << 20)
+    pool.add(digest(b"one"), b"one")
+    pool.close()
+    data = bytearray((tmp_path / "blocks").read_bytes())
+    data[-1] ^= 1
+    (tmp_path / "blocks").write_bytes(data)
+    again = Pool(tmp_path / "blocks", 1 << 20)
+    assert len(again) == 0
+    with pytest.raises(HandoverError, match="is not here"):
+        again.read(digest(b"one"))
+    again.close()
+
+
+def test_a_key_comes_back_from_its_file_as_it_was(tmp_path: Path) -> None:
+    key = new_key(TRANSACTION)
+    write_key(key, tmp_path / "key")
+    assert read_key(tmp_path / "key") == key
+    assert stat.S_IMODE((tmp_path / "key").stat().st_mode) == 0o600
+    assert key.secret.hex() not in repr(key)
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660])
+def test_a_key_that_others_can_read_is_not_used(tmp_path: Path, mode: int) -> None:
+    write_key(new_key(TRANSACTION), tmp_path / "key")
+    (tmp_path / "key").chmod(mode)
+    with pytest.raises(MkupgradeError, match="others can read") as caught:
+        read_key(tmp_path / "key")
+    assert caught.value.next_command == f"chmod 600 {tmp_path / 'key'}"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"", b"\n", b"secret", b"mkupgrade-agent-key/2 t " + b"0" * 64, b"x" * 300,
+     b"mkupgrade-agent-key/1 ../t " + b"0" * 64, b"mkupgrade-agent-key/1 t " + b"0" * 63,
+     b"mkupgrade-agent-key/1 t " + b"0" * 64 + b"\nmore"],
+)  # fmt: skip
+def test_what_is_no_key_is_refused_and_not_shown(line: bytes) -> None:
+    with pytest.raises(MkupgradeError) as caught:
+        parse_key(line, "key")
+    assert "0000" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("vsock:1022", Address("vsock", "", 1022)),
+        ("tcp:127.0.0.1:1022", Address("tcp", "127.0.0.1", 1022)),
+        ("tcp:[fd00::1]:1022", Address("tcp", "fd00::1", 1022)),
+    ],
+)
+def test_an_address_to_listen_at(text: str, address: Address) -> None:
+    assert transport.parse_listen(text) == address
+    assert str(address) == text
+
+
+@pytest.mark.parametrize("parse", [transport.parse_listen, transport.parse_peer])
+@pytest.mark.parametrize(
+    "text",
+    ["", "vsock", "vsock:", "vsock:0", "vsock:x", "tcp:1022", "tcp:example.org:1022",
+     "tcp:::1:1022", "tcp:127.0.0.1:0", "tcp:127.0.0.1:70000", "unix:/x", "vsock:-1",
+     "tcp:127.0.0.1:١"],
+)  # fmt: skip
+def test_what_is_no_address_is_refused(parse: Callable[[str], Address], text: str) -> None:
+    with pytest.raises(MkupgradeError) as caught:
+        parse(text)
+    assert caught.value.next_command == "mkupgrade agent --help"
+
+
+@pytest.mark.parametrize("text", ["tcp:0.0.0.0:1022", "tcp:[::]:1022"])
+def test_state_is_not_taken_at_every_address(text: str) -> None:
+    with pytest.raises(MkupgradeError, match="names no address"):
+        transport.parse_listen(text)
+
+
+needs_reserved_ports = pytest.mark.skipif(
+    os.geteuid() != 0, reason="binding a port below 1024 needs root"
+)
+
+
+@contextmanager
+def serving(key: Key, target: Path, limits: Limits) -> Iterator[tuple[Address, list[str]]]:
+    """A real agent on a real TCP port of the loopback interface."""
+    told: list[str] = []
+    agent = Agent(key, target, limits, lambda what, rest: told.append(f"{what} {rest}"))
+    listener = transport.listen(Address("tcp", "127.0.0.1", _free_port()), 4)
+    address = Address("tcp", "127.0.0.1", listener.getsockname()[1])
+    stop = Event()
+    thread = Thread(target=agent.serve, args=(listener, stop))
+    thread.start()
+    try:
+        yield address, told
+    finally:
+        stop.set()
+        thread.join()
+        listener.close()
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@needs_reserved_ports
+def test_over_tcp_a_whole_handover_arrives(
+    key: Key, target: Path, head: Head, items: list[Item], tmp_path: Path
+) -> None:
+    from orchestrator.agent.client import opener
+
+    with serving(key, target, Limits()) as (address, _):
+        sender = StreamChannel(tmp_path, TRANSACTION, Section.FORWARD, opener(address, key))
+        sent = sender.send(head, items, Control())
+        assert sender.inspect_sent().verdict is Inspection.PRESENT
+    arrived = StreamChannel(target, TRANSACTION, Section.FORWARD)
+    assert arrived.receive(tmp_path / "run", Control()).manifest == sent
+
+
+@needs_reserved_ports
+def test_a_port_that_is_not_reserved_is_hung_up_on_before_anything_is_read(
+    key: Key, target: Path
+) -> None:
+    with serving(key, target, Limits()) as (address, told):
+        with socket.create_connection((address.host, address.port)) as stranger:
+            assert stranger.recv(100) == b""
+        with open_agent(address, key, lambda: 5.0) as client:
+            assert client.status().ready
+    assert "not reserved to root" in told[0]
+
+
+@needs_reserved_ports
+def test_there_are_no_more_connections_at_once_than_the_limit_says(key: Key, target: Path) -> None:
+    with serving(key, target, Limits(connections=2)) as (address, told):
+        with (
+            open_agent(address, key, lambda: 5.0),
+            open_agent(address, key, lambda: 5.0),
+            pytest.raises(ConnectionLostError),
+        ):
+            open_agent(address, key, lambda: 5.0)
+        assert any("connections enough" in line for line in told)
+
+
+@needs_reserved_ports
+def test_where_nobody_listens_the_next_command_is_said(key: Key) -> None:
+    address = Address("tcp", "127.0.0.1", _free_port())
+    with pytest.raises(ConnectionLostError, match="no agent answers") as caught:
+        open_agent(address, key, lambda: 5.0)
+    assert caught.value.next_command is not None
+    assert str(address) in caught.value.next_command

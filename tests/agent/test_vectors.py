@@ -1,0 +1,54 @@
+"""The committed frames are what this program writes, byte by byte, and what docs/agent.md says.
+
+If one of these fails, the protocol has changed: raise its version, or two kernels with two
+versions of mkupgrade will not understand each other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import struct
+
+from tests.agent import make_vectors
+
+VECTORS = json.loads(make_vectors.VECTORS.read_text(encoding="utf-8"))
+FRAMES = {name: bytes.fromhex(frame) for name, frame in VECTORS["frames"].items()}
+
+
+def test_the_same_frames_are_written() -> None:
+    assert make_vectors.vectors() == VECTORS
+
+
+def test_headers_have_the_documented_offsets() -> None:
+    kinds = {"HELLO": 1, "CHALLENGE": 2, "PROOF": 3, "BEGIN": 17, "BLOCK": 19, "FLUSHED": 132}
+    for name, kind in kinds.items():
+        magic, major, minor, found, length, reserved = struct.unpack_from("<4sBBHII", FRAMES[name])
+        assert (magic, major, minor, found, reserved) == (b"MKAG", 1, 0, kind, 0)
+        proof = 0 if name in {"HELLO", "CHALLENGE", "PROOF"} else 32
+        assert len(FRAMES[name]) == 16 + length + proof
+
+
+def test_proofs_are_what_the_page_says() -> None:
+    """Computed again from the page, with nothing of the program."""
+    _, transaction, secret = VECTORS["key"].split()
+
+    def mac(key: bytes, data: bytes) -> bytes:
+        return hmac.new(key, data, hashlib.sha256).digest()
+
+    own = mac(bytes.fromhex(secret), b"mkupgrade-agent/1\0" + transaction.encode())
+    hello, challenge = FRAMES["HELLO"], FRAMES["CHALLENGE"]
+    transcript = hashlib.sha256(hello + challenge[:48]).digest()
+    assert challenge[48:] == mac(own, b"proof of the server\0" + transcript)
+    assert FRAMES["PROOF"][16:] == mac(own, b"proof of the client\0" + transcript)
+    keys = {
+        "client": mac(own, b"from client to server\0" + transcript),
+        "server": mac(own, b"from server to client\0" + transcript),
+    }
+    sent = {"client": ("BEGIN", "BLOCK", "FLUSH"), "server": ("WELCOME", "BEGUN", "FLUSHED")}
+    for side, names in sent.items():
+        for number, name in enumerate(names):
+            frame = FRAMES[name]
+            covered = number.to_bytes(8, "little") + frame[:-32]
+            assert frame[-32:] == mac(keys[side], covered), name
