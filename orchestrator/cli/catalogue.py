@@ -42,6 +42,7 @@ FAMILIES: dict[str, dict[str, Entry]] = {
     },
     "Set up": {
         "host": _entry("host", "host", "Permit or forbid changing this machine's kernel."),
+        "agent": _entry("agent", "agent", "Take state from another running kernel."),
         "completion": _entry("completion", "completion", "Print a shell's completion script."),
     },
 }
