@@ -114,7 +114,14 @@ class Agent:
             self._tell("hung-up", {"peer": where, "error": problem})
             connection.close()
             return
-        thread.start()
+        try:
+            transport.settle(connection)
+            thread.start()
+        except (OSError, RuntimeError) as error:
+            self._tell("failed", {"peer": where, "error": str(error)})
+            with self._lock:
+                del self._connections[thread]
+            connection.close()
 
     def _run(self, connection: socket.socket, where: str) -> None:
         from threading import current_thread

@@ -114,8 +114,7 @@ def connect(address: Address, seconds: float) -> socket.socket:
                 where=str(address),
                 next_command=f"mkupgrade agent --ask {address} --key-file FILE",
             ) from error
-        if address.kind == "tcp":
-            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        settle(made)
         return made
     raise SystemCallError(
         "no port below 1024 is left",
@@ -124,6 +123,22 @@ def connect(address: Address, seconds: float) -> socket.socket:
         error_class=ErrorClass.BUSY,
         next_command="ss -tn sport lt :1024",
     )
+
+
+def settle(connection: socket.socket) -> None:
+    """Have a TCP connection whose other end has gone without a word end in half a minute, and
+    small frames go out at once. One that is no TCP connection stays as it is."""
+    if connection.family not in {socket.AF_INET, socket.AF_INET6}:
+        return
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (
+        (socket.TCP_NODELAY, 1),
+        (socket.TCP_KEEPIDLE, 10),
+        (socket.TCP_KEEPINTVL, 5),
+        (socket.TCP_KEEPCNT, 4),
+        (socket.TCP_USER_TIMEOUT, 30_000),
+    ):
+        connection.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def peer_of(connection: socket.socket) -> tuple[str, int]:

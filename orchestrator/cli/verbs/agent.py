@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -151,7 +151,7 @@ def _listen(
     lock = threading.Lock()
 
     def tell(what: str, rest: dict[str, object]) -> None:
-        with lock:
+        with lock, suppress(OSError):  # nobody reads it: no reason to stop
             if call.json:
                 call.out_json({"event": what, **rest})
             else:
