@@ -37,6 +37,8 @@ class Cap(StrEnum):
     """Somebody goes on with the transaction when the machine has started again."""
     SIDE_BY_SIDE = "side-by-side"
     """More than one kernel can run at once (multikernel)."""
+    INSTANCE_VSOCK = "instance-vsock"
+    """Instances can be reached by vsock, and so can the agent in one."""
 
 
 class Capability(Record):

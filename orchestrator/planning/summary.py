@@ -112,6 +112,8 @@ def _instance_notes(d: Decisions) -> Iterator[str]:
             f"instance {d.instance.name}: resources are not used, because it is the whole host: "
             f"{d.host.can(Cap.SIDE_BY_SIDE).reason}"
         )
+    if d.instance.agent is not None:
+        yield f"instance {d.instance.name}: no agent is asked, because it is the whole host"
 
 
 def _why_added(added: str) -> str:

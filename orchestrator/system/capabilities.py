@@ -44,7 +44,8 @@ def observe(
     watchdog: str | None,
     root: Path = _ROOT,
 ) -> dict[Cap, Capability]:
-    """Every capability but SIDE_BY_SIDE, which is the driver's to say. Changes nothing.
+    """Every capability but SIDE_BY_SIDE and INSTANCE_VSOCK, which are the driver's to say. Changes
+    nothing.
 
     Args:
         state_dir: where journal and spilled state are kept; it need not exist yet.

@@ -11,6 +11,7 @@ from orchestrator.model.host import Artifact, Cap, Capability, HostState, Kernel
 from orchestrator.model.spec import UpgradeSpec
 from orchestrator.system import capabilities, kernel_image, proc, running, systemd
 
+_OTHERS = (Cap.SIDE_BY_SIDE, Cap.INSTANCE_VSOCK)
 _ONE_AT_A_TIME = Capability(
     available=False, reason="live update replaces the running kernel: one runs at a time"
 )
@@ -39,7 +40,7 @@ def observe(spec: UpgradeSpec, state_dir: Path, parts: Parts, driver: str) -> Ho
         systemd_version=systemd.version(),
         criu_version=capabilities.criu_version(),
         signature_enforced=kexec.signature_enforced,
-        capabilities={**found, Cap.SIDE_BY_SIDE: _ONE_AT_A_TIME},
+        capabilities={**found, **dict.fromkeys(_OTHERS, _ONE_AT_A_TIME)},
         artifacts={a.path: a for a in _artifacts(spec, kernel)},
         workloads={w.name: parts.workloads.find(w) for w in spec.workloads},
     )

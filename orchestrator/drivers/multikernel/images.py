@@ -11,13 +11,18 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from orchestrator.model.errors import ErrorClass, MkupgradeError
 from orchestrator.system import calls, decompress, files, image_formats
 from orchestrator.system.kernel_image import IMAGE_LIMIT
 
+if TYPE_CHECKING:
+    from orchestrator.agent.keys import Key
+
 _ELF = b"\x7fELF"
+KEY_FILE = Path("/etc/mkupgrade/agent.key")
+"""Where the agent's unit looks for its key (`orchestrator/agent/mkupgrade-agent.service`)."""
 
 
 @contextmanager
@@ -67,6 +72,41 @@ def _unpacked(path: Path, file: BinaryIO) -> bytes | None:
     if header.format == "bzImage" and not kernel.startswith(_ELF):
         raise _refused(path, "what is inside the bzImage is no ELF file")
     return kernel
+
+
+@contextmanager
+def keyed_initrd(path: Path, key: Key | None) -> Iterator[int]:
+    """An initrd, open for reading; with a key, it is added as `KEY_FILE`, in a copy in memory.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        if key is None:
+            yield file.fileno()
+            return
+        data = file.read()
+    # Archives stand one after the other, at multiples of four bytes (initramfs buffer format).
+    fd = _read_only(data + bytes(-len(data) % 512) + _archive(key), path.name)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _archive(key: Key) -> bytes:
+    """A cpio archive in form `newc` with the key's file, root's and nobody else's."""
+    made = b""
+    for part in KEY_FILE.parents[-2::-1]:
+        made += _entry(str(part)[1:], 0o040755, b"")
+    made += _entry(str(KEY_FILE)[1:], 0o100600, key.text().encode())
+    return made + _entry("TRAILER!!!", 0, b"")
+
+
+def _entry(name: str, mode: int, data: bytes) -> bytes:
+    numbers = (0, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(name) + 1, 0)
+    head = b"070701" + b"".join(b"%08X" % number for number in numbers) + name.encode() + b"\0"
+    return head + bytes(-len(head) % 4) + data + bytes(-len(data) % 4)
 
 
 def _read_only(kernel: bytes, name: str) -> int:

@@ -7,14 +7,20 @@ against a double, on any machine.
 from __future__ import annotations
 
 import stat
+import time
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from orchestrator.drivers.multikernel.consoles import Console, Device
+from orchestrator.model.errors import DeadlineError
 from orchestrator.system import vsock
 from orchestrator.system.guard import HostGuard
 from orchestrator.system.multikernel import FileSystem
+
+if TYPE_CHECKING:
+    from orchestrator.agent.keys import Key
+    from orchestrator.agent.status import Status
 
 _CONSOLE = Path("/dev/mktty")
 _IMAGES = Path("/proc/kimage")
@@ -89,6 +95,11 @@ class Kernel(Protocol):
 
     def ask(self, number: int, port: int, seconds: float) -> Answer:
         """Try to connect to a port of an instance by vsock, for so long at most."""
+        ...
+
+    def ask_agent(self, number: int, port: int, key: Key, seconds: float) -> Status | None:
+        """What the agent of an instance says; None: none answers. `NotProvenError`: one that
+        does not have the key."""
         ...
 
 
@@ -170,6 +181,19 @@ class RealKernel:
             except OSError:
                 return Answer.SILENCE
         return Answer.ACCEPTED
+
+    def ask_agent(self, number: int, port: int, key: Key, seconds: float) -> Status | None:
+        from orchestrator.agent.client import open_agent
+        from orchestrator.agent.transport import Address
+        from orchestrator.handover.stream import ConnectionLostError
+
+        end = time.monotonic() + seconds
+        address = Address("vsock", str(number), port)
+        try:
+            with open_agent(address, key, lambda: end - time.monotonic()) as client:
+                return client.status()
+        except (ConnectionLostError, DeadlineError):
+            return None
 
 
 def _text(path: Path) -> str:

@@ -11,14 +11,20 @@ import errno
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from orchestrator.drivers.multikernel.images import instance_image
+from orchestrator.drivers.multikernel.images import instance_image, keyed_initrd
 from orchestrator.drivers.multikernel.kernel import Answer, Kernel
 from orchestrator.drivers.multikernel.seeing import Snapshot, Status, look
 from orchestrator.model.errors import DeadlineError, ErrorClass, MkupgradeError, SystemCallError
 from orchestrator.model.steps import Inspected, Inspection
 from orchestrator.system.call_errors import BusyError
 from orchestrator.system.multikernel_errors import ROOT, running_error
+
+if TYPE_CHECKING:
+    from orchestrator.agent.keys import Key
+    from orchestrator.agent.status import Status as AgentStatus
+    from orchestrator.model.params.side_by_side import AwaitedAgent
 
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 2.0
@@ -54,6 +60,8 @@ class Boot:
     sha256: str
     cmdline: str
     initrd: Path | None = None
+    key: Key | None = None
+    """For the agent in it; goes into the initrd."""
 
 
 def load(kernel: Kernel, instance: Named, boot: Boot, patience: Patience) -> None:
@@ -73,8 +81,7 @@ def load(kernel: Kernel, instance: Named, boot: Boot, patience: Patience) -> Non
         if boot.initrd is None:
             _patiently(lambda: _load(kernel, instance, image, None, boot.cmdline), patience)
             return
-        with boot.initrd.open("rb") as initrd:
-            ramdisk = initrd.fileno()
+        with keyed_initrd(boot.initrd, boot.key) as ramdisk:
             _patiently(lambda: _load(kernel, instance, image, ramdisk, boot.cmdline), patience)
 
 
@@ -116,6 +123,43 @@ def wait_alive(kernel: Kernel, instance: Named, port: int, patience: Patience) -
                 where=instance.where,
                 state="it has its CPUs and memory, and is called active",
                 next_command=f"mkupgrade doctor; cat {instance.where}/status",
+            )
+        patience.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+def wait_ready(
+    kernel: Kernel, instance: Named, agent: AwaitedAgent, key: Key, patience: Patience
+) -> AgentStatus:
+    """Wait until the agent in an instance says that it is ready, in the kernel that was loaded.
+
+    Raises:
+        DeadlineError: it was not until the end; says why.
+        MkupgradeError: it runs another kernel, somebody without the key answers, or it stopped.
+    """
+    pause, last = _FIRST_PAUSE, None
+    while True:
+        seconds = max(min(_ASK_SECONDS, patience.remaining()), 0.01)
+        said = kernel.ask_agent(instance.id, agent.port, key, seconds)
+        if said is not None and said.release != agent.release:
+            raise MkupgradeError(
+                f"it runs Linux {said.release}, and {agent.release} was loaded",
+                where=instance.where,
+                next_command="cat /proc/kimage",
+                error_class=ErrorClass.INVALID,
+            )
+        if said is not None and said.ready:
+            return said
+        last = said or last
+        _refuse_if_stopped(kernel, instance)
+        if patience.remaining() <= pause:
+            raise DeadlineError(
+                "the kernel answers, and its agent "
+                + ("is not ready" if last is not None else "does not: is its unit there?"),
+                where=instance.where,
+                state="it runs, and nothing was moved to it",
+                next_command=f"cat {instance.where}/status",
+                details=tuple(last.problems) if last is not None else (),
             )
         patience.sleep(pause)
         pause = min(2 * pause, _LONGEST_PAUSE)

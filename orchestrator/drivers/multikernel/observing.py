@@ -48,7 +48,11 @@ def observe(spec: UpgradeSpec, state_dir: Path, kernel: Kernel, driver: str) -> 
         memory_bytes=memory.total,
         memory_available_bytes=memory.available,
         signature_enforced=host_kernel.kexec_state().signature_enforced,
-        capabilities={**found, Cap.SIDE_BY_SIDE: side_by_side(kernel, now)},
+        capabilities={
+            **found,
+            Cap.SIDE_BY_SIDE: side_by_side(kernel, now),
+            Cap.INSTANCE_VSOCK: probe(kernel)[Feature.VSOCK],
+        },
         artifacts={it.path: it for it in _artifacts(spec)},
         pool=_pool(now),
         instances={it.name: it for it in _instances(now)},

@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from orchestrator.drivers.jobs import absent, present
-from orchestrator.drivers.multikernel import living
-from orchestrator.drivers.multikernel.living import Boot
+from orchestrator.drivers.multikernel import agents, living
+from orchestrator.drivers.multikernel.living import Boot, Patience
 from orchestrator.drivers.multikernel.parts import Handler, Job, named
 from orchestrator.drivers.multikernel.seeing import Status, look
 from orchestrator.model.errors import MkupgradeError
@@ -25,7 +25,8 @@ class LoadHandler(Handler[side_by_side.LoadInstance]):
 
     def perform(self, job: Job, params: side_by_side.LoadInstance) -> Result:
         initrd = Path(params.initrd) if params.initrd else None
-        boot = Boot(Path(params.image), params.image_sha256, self._line(job, params), initrd)
+        key = agents.new_key_for(job, params.generation) if params.agent else None
+        boot = Boot(Path(params.image), params.image_sha256, self._line(job, params), initrd, key)
         living.load(job.kernel, named(params.generation), boot, job.patience())
         return {"cmdline": boot.cmdline}
 
@@ -38,6 +39,7 @@ class LoadHandler(Handler[side_by_side.LoadInstance]):
     def revert(self, job: Job, params: side_by_side.LoadInstance) -> Result:
         if _status(job, params.generation) is not None:
             living.unload(job.kernel, named(params.generation), job.patience())
+        agents.forget_key(job, params.generation)
         return {}
 
     @staticmethod
@@ -71,12 +73,25 @@ class AwaitHandler(Handler[side_by_side.AwaitInstance]):
         instance, consoles = named(params.generation), job.parts.consoles
         job.listen(params.generation)  # again, where another process had started it
         try:
-            answer = living.wait_alive(job.kernel, instance, params.port, job.patience())
+            patience = job.patience()
+            answer = living.wait_alive(job.kernel, instance, params.port, patience)
+            said = self._agent(job, params, patience)
         except MkupgradeError as error:
             error.details = (*error.details, *consoles.last_words(instance.id))
             raise
         consoles.close(instance.id)
-        return {"answer": answer.value}
+        return {"answer": answer.value, **said}
+
+    @staticmethod
+    def _agent(job: Job, params: side_by_side.AwaitInstance, patience: Patience) -> Result:
+        """What it says, for the report."""
+        if params.agent is None:
+            return {}
+        key = agents.key_of(job, params.generation)
+        instance = named(params.generation)
+        said = living.wait_ready(job.kernel, instance, params.agent, key, patience)
+        known = ("release", "boot_id", "tainted", "version")
+        return {"agent": {name: getattr(said, name) for name in known}}
 
 
 class CommitHandler(Handler[side_by_side.CommitInstances]):

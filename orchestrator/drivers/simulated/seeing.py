@@ -75,12 +75,14 @@ def _artifacts(world: World, spec: UpgradeSpec) -> dict[str, Artifact]:
     return {file.path: file for file in files}
 
 
+_OTHERS = (Cap.SIDE_BY_SIDE, Cap.INSTANCE_VSOCK)
+
+
 def _capabilities(world: World, files: dict[str, Artifact]) -> dict[Cap, Capability]:
     yes = Capability(available=True, reason="as on every pretend host")
-    found: dict[Cap, Capability] = {cap: yes for cap in Cap if cap is not Cap.SIDE_BY_SIDE}
-    found[Cap.SIDE_BY_SIDE] = Capability(
-        available=False, reason="a pretend host runs one kernel at a time"
-    )
+    found: dict[Cap, Capability] = {cap: yes for cap in Cap if cap not in _OTHERS}
+    alone = Capability(available=False, reason="a pretend host runs one kernel at a time")
+    found |= dict.fromkeys(_OTHERS, alone)
     kernel = world.kernel
     if not kernel.kho:
         found[Cap.KHO] = found[Cap.LUO] = Capability(

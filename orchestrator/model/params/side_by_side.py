@@ -35,6 +35,8 @@ class LoadInstance(Record):
     cmdline: str
     """Complete but for the transaction's mark, which the driver adds: whose image it is."""
     release: str
+    agent: bool = False
+    """A key for the agent in it is added to the initrd."""
 
 
 class StartInstance(Record):
@@ -43,12 +45,21 @@ class StartInstance(Record):
     generation: Generation
 
 
+class AwaitedAgent(Record):
+    """Whose answer is waited for: ready, and in this kernel."""
+
+    port: int
+    release: str
+
+
 class AwaitInstance(Record):
     """Wait until a started kernel answers. Leaves nothing behind."""
 
     generation: Generation
     port: int
     """Of vsock; a refused connection is an answer."""
+    agent: AwaitedAgent | None = None
+    """None: any answer will do."""
 
 
 class MoveWorkload(Record):

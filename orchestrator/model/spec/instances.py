@@ -71,6 +71,14 @@ class Resources(Strict):
     """Devices, by the driver's own names."""
 
 
+class InstanceAgent(Strict):
+    """`mkupgrade agent` runs in the instance, and says when it is ready. Its key comes with the
+    initrd, as /etc/mkupgrade/agent.key."""
+
+    port: Annotated[int, Field(ge=1, lt=1024)] = 1022
+    """Where it listens, by vsock."""
+
+
 class Instance(Strict):
     """A kernel instance. On a host with one kernel there is one: the host itself."""
 
@@ -82,5 +90,13 @@ class Instance(Strict):
     """Its command line."""
     resources: Resources | None = None
     """CPUs, memory and devices; for drivers that place instances side by side."""
+    agent: InstanceAgent | None = None
+    """The agent in it, for drivers that place instances side by side; needs kernel.initrd."""
     after: list[Name] = []
     """Instances that must be upgraded before this one."""
+
+    @model_validator(mode="after")
+    def _key_of_the_agent(self) -> Instance:
+        if self.agent is not None and self.kernel.initrd is None:
+            raise ValueError("agent needs kernel.initrd: its key comes in it")
+        return self

@@ -73,13 +73,19 @@ def spawn(b: SectionBuilder, c: Choices, it: Choice, *, dark: bool = False) -> l
         initrd=str(kernel.initrd) if kernel.initrd else None,
         cmdline=it.cmdline,
         release=kernel.release,
+        agent=it.instance.agent is not None,
     )
     size = f"{count(it.cpus, 'CPU')} and {format_size(it.memory_bytes)}"
     created = side_by_side.CreateInstance(
         generation=new, cpus=it.cpus, memory_bytes=it.memory_bytes, devices=it.devices
     )
     started = side_by_side.StartInstance(generation=new)
-    waited = side_by_side.AwaitInstance(generation=new, port=AGENT_PORT)
+    agent = it.instance.agent
+    waited = side_by_side.AwaitInstance(
+        generation=new,
+        port=agent.port if agent else AGENT_PORT,
+        agent=side_by_side.AwaitedAgent(port=agent.port, release=kernel.release) if agent else None,
+    )
     return [
         _step(b, Kind.CREATE_INSTANCE, new, f"Create {new.name} with {size}", created, dark=dark),
         b.make(
@@ -97,11 +103,11 @@ def spawn(b: SectionBuilder, c: Choices, it: Choice, *, dark: bool = False) -> l
         b.make(
             Kind.AWAIT_INSTANCE,
             new.name,
-            f"Wait until {new.name} answers",
+            f"Wait until {new.name} {'is ready' if agent else 'answers'}",
             waited,
             estimate=estimates.KEXEC_BOOT,
             deadline=c.spec.rollback.boot_deadline,
-            requires=NEEDS,
+            requires=[*NEEDS, Cap.INSTANCE_VSOCK] if agent else NEEDS,
             blackout=dark,
         ),
     ]

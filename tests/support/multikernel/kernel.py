@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from orchestrator.agent.errors import NotProvenError
+from orchestrator.agent.keys import Key, parse_key
+from orchestrator.agent.status import Status
 from orchestrator.drivers.multikernel.kernel import Answer
 from orchestrator.model.errors import NotSupportedError, SystemCallError
 from orchestrator.system import call_errors
@@ -20,6 +24,8 @@ from orchestrator.system.multikernel_errors import (
 )
 from tests.support.multikernel import calls
 from tests.support.multikernel.double import MAGIC, Double
+
+_KEY = re.compile(rb"mkupgrade-agent-key/1 [^\n\0]+\n")
 
 
 class DoubleKernel:
@@ -109,6 +115,28 @@ class DoubleKernel:
             self.double.world.clock.advance(seconds)
             return Answer.SILENCE
         return Answer.ACCEPTED if said == "agent" else Answer.RESET
+
+    def ask_agent(self, number: int, port: int, key: Key, seconds: float) -> Status | None:
+        instance, clock = self.double.world.by_id(number), self.double.world.clock
+        life, image = instance.life, instance.image
+        if self.ask(number, port, seconds) is Answer.SILENCE or life is None or image is None:
+            return None
+        says = life.spawn.agent
+        found = _KEY.findall(image.initrd or b"")
+        if says is None or not found or not life.past(says.answers_in, clock.now):
+            return None
+        if parse_key(found[-1], "initrd") != key:
+            raise NotProvenError("the agent does not have the key", where="vsock")
+        ready = life.past(says.ready_in, clock.now)
+        return Status(
+            version="1",
+            transaction=key.transaction,
+            release=says.release,
+            boot_id=f"boot of {instance.name}",
+            tainted=0,
+            ready=ready,
+            problems=[] if ready else ["/run/up is not there yet"],
+        )
 
     def _reboot(self, command: int, number: int, meanings: call_errors.Meanings, name: str) -> None:
         self._here()

@@ -48,6 +48,16 @@ class Clock:
 
 
 @dataclass(frozen=True)
+class AgentSays:
+    """What `mkupgrade agent` in an instance answers, with the key that came in its initrd."""
+
+    release: str
+    answers_in: float = 2.0
+    """Seconds from the start of the kernel."""
+    ready_in: float = 3.0
+
+
+@dataclass(frozen=True)
 class Spawn:
     """How a kernel behaves once it is started; times are seconds from its start."""
 
@@ -62,6 +72,7 @@ class Spawn:
     """Its CPUs are parked and nobody is told."""
     says: str = ""
     """On its console, as it starts."""
+    agent: AgentSays | None = None
 
 
 @dataclass
