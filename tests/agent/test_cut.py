@@ -167,6 +167,7 @@ def test_any_cuts_and_restarts_of_the_agent_end_in_the_very_state_that_was_sent(
                 for wire in agent.wires[sent_before:]:
                     assert not durable & set(blocks_of(wire))
                     durable |= acknowledged(wire)
+                agent.wait()
                 if data.draw(st.booleans()):
                     agent.restart()
                 if DiskChannel(root / "target", TRANSACTION, Section.FORWARD).manifest():
