@@ -160,8 +160,8 @@ def _systemd_files() -> dict[str, LayerFile | str]:
     """The agent and the network as units; what only slows a guest down is masked."""
     units, wants = "/etc/systemd/system", "/etc/systemd/system/sysinit.target.wants"
     files: dict[str, LayerFile | str] = {
-        f"{units}/mkupgrade-agent.service": LayerFile(_AGENT_UNIT.encode()),
-        f"{wants}/mkupgrade-agent.service": f"{units}/mkupgrade-agent.service",
+        f"{units}/mkupgrade-control.service": LayerFile(_AGENT_UNIT.encode()),
+        f"{wants}/mkupgrade-control.service": f"{units}/mkupgrade-control.service",
         "/etc/systemd/network/10-eth0.network": LayerFile(_NETWORK.encode()),
         f"{units}/multi-user.target.wants/systemd-networkd.service": (
             "/usr/lib/systemd/system/systemd-networkd.service"

@@ -58,3 +58,11 @@ def test_the_start_of_resume_is_measured_over_a_transaction_that_stopped_half_wa
     assert head[:2] == ["command", "wall"]
     assert [" ".join(line[:3]) for line in lines][-1] == "mkupgrade resume --boot"
     assert len(lines) == 3
+
+
+def test_the_stream_sends_all_ahead_and_the_difference_in_the_pause(tmp_path: Path) -> None:
+    _, ahead, pause, _ = table("stream.py", "12", "--directory", str(tmp_path))
+    assert (ahead[0], pause[0]) == ("ahead", "pause")
+    assert float(ahead[-1]) >= 12
+    assert 0 < float(pause[-1]) <= 1.5
+    assert list(tmp_path.iterdir()) == []
