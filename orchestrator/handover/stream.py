@@ -20,8 +20,8 @@ from typing import Protocol, TypeVar
 from orchestrator.handover.blocks import BLOCK, DIGEST, cut
 from orchestrator.handover.channels import Head, Item, Received
 from orchestrator.handover.disk import DiskChannel
-from orchestrator.handover.frame import Header
-from orchestrator.handover.manifest import Manifest
+from orchestrator.handover.frame import SIZE, Header
+from orchestrator.handover.manifest import MAX_BYTES, Manifest
 from orchestrator.handover.transfer import (
     build_manifest,
     check_belongs,
@@ -38,6 +38,7 @@ from orchestrator.model.errors import (
 )
 from orchestrator.model.seams import Control
 from orchestrator.model.steps import Inspected, Inspection, Section
+from orchestrator.system import files
 
 __all__ = ["BLOCK", "DIGEST", "ConnectionLostError", "OpenPeer", "Peer", "StreamChannel", "Traffic"]
 
@@ -206,12 +207,25 @@ class StreamChannel:
             peer.discard(self.section)
 
     def receive(self, destination: Path, control: Control) -> Received:
-        """See `Channel.receive`: from where the agent of this kernel put it."""
+        """See `Channel.receive`: from where the agent of this kernel put it. What an earlier call
+        unpacked is returned only if it is of the very handover that is there now: a source may
+        have sent another one since."""
+        if self._is_of_another(destination):
+            (destination / "manifest").unlink()
         return self._arrived.receive(destination, control)
 
     def inspect_received(self, destination: Path) -> Inspected:
         """See `Channel.inspect_received`."""
+        if self._is_of_another(destination):
+            reason = f"what is in {destination} is of another handover than has arrived"
+            return Inspected(verdict=Inspection.PARTIAL, reason=reason)
         return self._arrived.inspect_received(destination)
+
+    def _is_of_another(self, destination: Path) -> bool:
+        arrived, where = self._arrived.manifest(), destination / "manifest"
+        if arrived is None or not where.is_file():
+            return False
+        return files.read_regular(where, SIZE + MAX_BYTES) != arrived.encode()
 
     def finish(self) -> None:
         """Nothing to do: the source keeps its own until the end of the transaction."""

@@ -187,6 +187,21 @@ def test_a_newer_connection_takes_over_from_one_that_looks_alive(
     assert channel.inspect_sent().verdict is Inspection.PRESENT
 
 
+def test_what_was_unpacked_of_an_earlier_handover_is_not_taken_for_the_one_that_came(
+    agent: Local, head: Head, items: list[Item], tmp_path: Path
+) -> None:
+    channel = StreamChannel(agent.directory, TRANSACTION, Section.FORWARD, agent.peer)
+    channel.send(head, items[:1], Control())
+    target = StreamChannel(agent.directory, TRANSACTION, Section.FORWARD)
+    assert set(target.receive(tmp_path / "run", Control()).directories) == {"counter"}
+    assert target.inspect_received(tmp_path / "run").verdict is Inspection.PRESENT
+    channel.send(head, items[1:], Control())
+    assert target.inspect_received(tmp_path / "run").verdict is Inspection.PARTIAL
+    assert set(target.receive(tmp_path / "run", Control()).directories) == {"web"}
+    assert target.inspect_received(tmp_path / "run").verdict is Inspection.PRESENT
+    assert not (tmp_path / "run" / "state" / "counter").exists()
+
+
 def test_the_sections_of_a_transaction_do_not_touch_each_other(
     agent: Local, head: Head, items: list[Item]
 ) -> None:
