@@ -45,6 +45,8 @@ __all__ = ["BLOCK", "DIGEST", "ConnectionLostError", "OpenPeer", "Peer", "Stream
 _WINDOW = 4 << 20
 """Bytes of blocks that are held in memory while the agent is asked which of them it has."""
 _WINDOW_BLOCKS = 1024
+_DURABLE = 64 << 20
+"""Bytes sent until they are made durable there: what a power cut of the target may cost."""
 _TRIES = 4
 _PAUSE = 0.2
 _ROUNDS = 3
@@ -216,7 +218,11 @@ class StreamChannel:
 
     def inspect_received(self, destination: Path) -> Inspected:
         """See `Channel.inspect_received`."""
-        if self._is_of_another(destination):
+        try:
+            other = self._is_of_another(destination)
+        except MkupgradeError as error:
+            return Inspected(verdict=Inspection.UNKNOWN, reason=str(error))
+        if other:
             reason = f"what is in {destination} is of another handover than has arrived"
             return Inspected(verdict=Inspection.PARTIAL, reason=reason)
         return self._arrived.inspect_received(destination)
@@ -256,7 +262,7 @@ class StreamChannel:
         peer.begin(self.section)
         for token, name, directory in with_payload(items):
             window = _Window(peer, self._count)
-            tick = ticker(control, f"Copy the state of {name} ahead", packed_size(directory))
+            tick = ticker(control, f"Copy the state of {name} ahead", 0)
             try:
                 cut(directory, token, window.take, tick, steady=False)
             except HandoverError as error:
@@ -306,6 +312,8 @@ class _Window:
         self._count = count
         self._waiting: dict[bytes, bytes] = {}
         self._bytes = 0
+        self._fleeting = 0
+        """Bytes that were sent and are not acknowledged yet."""
         self.digests: list[bytes] = []
         """Of everything that was taken, in order."""
         self.refused = False
@@ -336,6 +344,10 @@ class _Window:
             if wanted:
                 self._peer.put(digest, data)
                 sent += len(data)
+        self._fleeting += sent
+        if self._fleeting >= _DURABLE:
+            self._peer.flush()
+            self._fleeting = 0
         return sent
 
 

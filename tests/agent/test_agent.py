@@ -23,6 +23,7 @@ from orchestrator.agent.server import Agent, Limits
 from orchestrator.agent.store import Store
 from orchestrator.agent.transport import Address
 from orchestrator.agent.wire import Type
+from orchestrator.handover import stream
 from orchestrator.handover.channels import Head, Item
 from orchestrator.handover.disk import DiskChannel
 from orchestrator.handover.frame import FrameKind, Header
@@ -283,6 +284,30 @@ def test_a_directory_that_changes_while_it_is_copied_ahead_stops_nothing(
     assert gone
     manifest_ = channel.send(head, items, Control())
     assert manifest_.workload("counter").payload is not None
+
+
+def test_a_directory_that_is_gone_is_not_copied_ahead_and_stops_no_other(
+    agent: Local, items: list[Item], tmp_path: Path
+) -> None:
+    gone = Item("gone", "hooks", {}, tmp_path / "none-such")
+    channel = StreamChannel(agent.directory, TRANSACTION, Section.FORWARD, agent.peer)
+    control = Control()
+    channel.precopy([gone, *items], control)
+    assert channel.traffic.sent > 700_000
+    assert any("gone is not copied ahead" in line for line in control.said)
+
+
+def test_much_state_is_made_durable_on_the_way(
+    agent: Local, head: Head, items: list[Item], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A target that loses its power near the end of much has most of it."""
+    monkeypatch.setattr(stream, "_WINDOW", 100_000)
+    monkeypatch.setattr(stream, "_DURABLE", 300_000)
+    channel = StreamChannel(agent.directory, TRANSACTION, Section.FORWARD, agent.peer)
+    channel.send(head, items, Control())
+    (wire,) = agent.wires
+    flushes = [frame for frame in wire.sent if frame[6:8] == bytes([Type.FLUSH, 0])]
+    assert len(flushes) > 2, "one more than at the end of each payload"
 
 
 def test_what_a_crash_left_half_written_is_cut_off(tmp_path: Path) -> None:
