@@ -25,7 +25,7 @@ from orchestrator.planning.side_by_side.ways_back import IMAGE_MARK, image_mark,
 CONSOLE = "console=mktty0"
 _NEEDS_STREAM = (
     "method {method} carries state from one running kernel to another, which needs the stream "
-    "channel between instances, and that is not built; only method restart is moved"
+    "channel between instances: steps that use it are not built; only method restart is moved"
 )
 
 
