@@ -64,10 +64,14 @@ class AgentClient:
         if len(body) != _COUNT.size:
             raise ProtocolError("FLUSHED without a count", where=self._link.where)
 
+    def draft(self, header: Header, digests: Sequence[bytes]) -> None:
+        """See `Peer`."""
+        self._send_recipe(digests)
+        self._ask(Type.DRAFT, header.pack(), Type.DRAFTED)
+
     def payload(self, header: Header, digests: Sequence[bytes]) -> None:
         """See `Peer`."""
-        for part in _parts(digests):
-            self._link.send(Type.RECIPE, b"".join(part))
+        self._send_recipe(digests)
         self._ask(Type.PAYLOAD, header.pack(), Type.TAKEN)
 
     def finish(self, manifest: bytes) -> None:
@@ -97,6 +101,10 @@ class AgentClient:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _send_recipe(self, digests: Sequence[bytes]) -> None:
+        for part in _parts(digests):
+            self._link.send(Type.RECIPE, b"".join(part))
 
     def _ask(self, question: Type, body: bytes, wanted: Type) -> bytes:
         left = self._remaining()

@@ -72,6 +72,7 @@ class Conversation:
             Type.BEGIN: self._begin,
             Type.HAVE: self._have,
             Type.FLUSH: self._flush,
+            Type.DRAFT: self._draft,
             Type.PAYLOAD: self._payload,
             Type.FINISH: self._finish,
             Type.INSPECT: self._inspect,
@@ -132,6 +133,11 @@ class Conversation:
         recipe, self._recipe = self._recipe, []
         self._store.payload(self, body, recipe)
         return Type.TAKEN, b""
+
+    def _draft(self, body: bytes) -> tuple[Type, bytes]:
+        recipe, self._recipe = self._recipe, []
+        self._store.draft(self, body, recipe)
+        return Type.DRAFTED, b""
 
     def _finish(self, body: bytes) -> tuple[Type, bytes]:
         manifest = self._store.finish(self, body)

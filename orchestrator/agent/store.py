@@ -24,7 +24,8 @@ from orchestrator.model.errors import ErrorClass, HandoverError
 from orchestrator.model.steps import Inspected, Section
 from orchestrator.system import files
 
-SECTIONS = (Section.FORWARD, Section.RETURN)
+Layout = dict[int, bytes]
+"""Offset in a payload's body -> digest of the block there."""
 
 
 class Store:
@@ -48,6 +49,8 @@ class Store:
         self._section: Section | None = None
         self._pool: Pool | None = None
         self._taken: set[int] = set()
+        self._drafts: dict[tuple[Section, int], Layout] = {}
+        """Section and token -> what is in the payload's file, be it complete or not."""
 
     def begin(self, owner: object, section: Section) -> None:
         """Take state of this section from `owner` alone; what was complete of it is dropped.
@@ -81,6 +84,21 @@ class Store:
             pool.flush()
             return len(pool)
 
+    def draft(self, owner: object, header: bytes, digests: Sequence[bytes]) -> None:
+        """Write a payload as it is likely to be: `payload` writes what differs from it.
+
+        Raises:
+            HandoverError: there is no room.
+        """
+        with self._lock:
+            pool, section = self._mine(owner)
+            wanted = self._wanted(pool, header, digests)
+            layout, old = _layout(pool, digests), self._drafts.pop((section, wanted.token), {})
+            incoming, _ = self._channels(section)
+            pieces = self._pieces(pool, wanted, layout, old)
+            incoming.draft(wanted.token, wanted.length, pieces)
+            self._drafts[section, wanted.token] = layout
+
     def payload(self, owner: object, header: bytes, digests: Sequence[bytes]) -> None:
         """Put a payload together of blocks that are here, hold it to its header and make it
         durable.
@@ -90,18 +108,17 @@ class Store:
         """
         with self._lock:
             pool, section = self._mine(owner)
-            wanted = Header.parse(header, "payload")
-            if wanted.kind is not FrameKind.DIRECTORY or not 0 < wanted.token <= MAX_WORKLOADS:
-                raise RefusedError(f"payload of kind {wanted.kind}, token {wanted.token}")
-            if wanted.length != sum(pool.length(digest) for digest in digests):
-                raise RefusedError(
-                    f"payload {wanted.token} of {wanted.length} bytes, and its blocks have not "
-                    "as many",
-                    state="nothing of it was taken",
-                )
+            wanted = self._wanted(pool, header, digests)
+            layout, old = _layout(pool, digests), self._drafts.pop((section, wanted.token), {})
             incoming, _ = self._channels(section)
-            files.require_free(incoming.dir, wanted.length + SIZE)
-            incoming.put(wanted, _pieces(pool, digests))
+            try:
+                incoming.put(wanted, self._pieces(pool, wanted, layout, old))
+            except HandoverError:
+                if not old:
+                    raise
+                # Somebody else changed the draft: once more, from the blocks alone.
+                incoming.put(wanted, self._pieces(pool, wanted, layout, {}))
+            self._drafts[section, wanted.token] = layout
             self._taken.add(wanted.token)
 
     def finish(self, owner: object, frame: bytes) -> Manifest:
@@ -119,6 +136,7 @@ class Store:
                     raise RefusedError(f"the payload of {workload.name} did not come")
             incoming, place = self._channels(section)
             incoming.complete(manifest, place)
+            self._forget_drafts(section)
             self._close()
             self._unlink_blocks(section)
             return manifest
@@ -138,6 +156,7 @@ class Store:
             if self._section is section:
                 self._close()
             self._unlink_blocks(section)
+            self._forget_drafts(section)
             for channel in self._channels(section):
                 channel.discard()
             # An empty directory of the transaction is left where only blocks were in it.
@@ -165,6 +184,34 @@ class Store:
             )
         return self._pool, self._section
 
+    @staticmethod
+    def _wanted(pool: Pool, header: bytes, digests: Sequence[bytes]) -> Header:
+        wanted = Header.parse(header, "payload")
+        if wanted.kind is not FrameKind.DIRECTORY or not 0 < wanted.token <= MAX_WORKLOADS:
+            raise RefusedError(f"payload of kind {wanted.kind}, token {wanted.token}")
+        if wanted.length != sum(pool.length(digest) for digest in digests):
+            raise RefusedError(
+                f"payload {wanted.token} of {wanted.length} bytes, and its blocks have not as many",
+                state="nothing of it was taken",
+            )
+        return wanted
+
+    def _pieces(
+        self, pool: Pool, wanted: Header, layout: Layout, draft: Layout
+    ) -> Iterator[tuple[int, bytes]]:
+        """What differs from the draft; without one, everything."""
+        if not draft:
+            files.require_free(self.directory, wanted.length + SIZE)
+        return (
+            (offset, pool.read(digest))
+            for offset, digest in layout.items()
+            if draft.get(offset) != digest
+        )
+
+    def _forget_drafts(self, section: Section) -> None:
+        for key in [key for key in self._drafts if key[0] is section]:
+            del self._drafts[key]
+
     def _close(self) -> None:
         if self._pool is not None:
             self._pool.close()
@@ -191,6 +238,9 @@ class Store:
             ) from error
 
 
-def _pieces(pool: Pool, digests: Sequence[bytes]) -> Iterator[bytes]:
+def _layout(pool: Pool, digests: Sequence[bytes]) -> Layout:
+    found, offset = {}, 0
     for digest in digests:
-        yield pool.read(digest)
+        found[offset] = digest
+        offset += pool.length(digest)
+    return found

@@ -54,6 +54,7 @@ class Type(IntEnum):
     FINISH = 23
     INSPECT = 24
     DISCARD = 25
+    DRAFT = 26
     WELCOME = 128
     STATUS = 129
     BEGUN = 130
@@ -63,6 +64,7 @@ class Type(IntEnum):
     FINISHED = 134
     INSPECTED = 135
     DISCARDED = 136
+    DRAFTED = 137
     ERROR = 255
 
 
@@ -75,6 +77,7 @@ _MOST = {
     Type.BLOCK: DIGEST + BLOCK,
     Type.RECIPE: DIGESTS * DIGEST,
     Type.PAYLOAD: frame.SIZE,
+    Type.DRAFT: frame.SIZE,
     Type.FINISH: frame.SIZE + MAX_BYTES,
     Type.INSPECT: 16,
     Type.DISCARD: 16,

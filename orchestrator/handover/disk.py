@@ -10,11 +10,10 @@ what comes over a stream, until it is complete.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -111,30 +110,33 @@ class DiskChannel:
             files.make_private_directory(above)
         (self.dir / "manifest").unlink(missing_ok=True)
 
-    def put(self, header: Header, pieces: Iterable[bytes]) -> None:
-        """Write one payload's frame, durably, if its body is what its header says.
+    def draft(self, token: int, length: int, pieces: Iterable[tuple[int, bytes]]) -> None:
+        """Write what a payload's body is likely to be, durably; nobody believes it before `put`.
+
+        Args:
+            length: of the body. What no piece covers stays as it is.
+            pieces: (offset in the body, content).
 
         Raises:
-            HandoverError: it is not, or there is no room; nothing of it is left.
+            HandoverError: there is no room.
+        """
+        with self._changed(token) as fd:
+            _write_pieces(fd, length, pieces)
+
+    def put(self, header: Header, pieces: Iterable[tuple[int, bytes]]) -> None:
+        """Make what is there, with some pieces written over it, the frame of this payload: it is
+        read again as a whole, and durable.
+
+        Raises:
+            HandoverError: it is not what its header says, or there is no room; nothing of it is
+                left.
         """
         path = self._path(header.token)
-        path.unlink(missing_ok=True)
-        digest, length = hashlib.sha256(), 0
         try:
-            with self._written(header.token) as fd, os.fdopen(os.dup(fd), "wb") as file:
-                file.write(header.pack())
-                for piece in pieces:
-                    length += len(piece)
-                    if length > header.length:
-                        break
-                    digest.update(piece)
-                    file.write(piece)
-                if (length, digest.hexdigest()) != (header.length, header.sha256):
-                    raise HandoverError(
-                        "the payload's size or digest does not fit: nothing of it was taken",
-                        where=str(path),
-                    )
-                file.flush()
+            with self._changed(header.token) as fd:
+                _write_pieces(fd, header.length, pieces)
+                os.pwrite(fd, header.pack(), 0)
+                verify_payload(fd, header, str(path))
         except BaseException:
             path.unlink(missing_ok=True)
             raise
@@ -283,10 +285,18 @@ class DiskChannel:
                 done += os.write(fd, data)
                 tick(done)
 
+    def _written(self, token: int) -> AbstractContextManager[int]:
+        """A new file."""
+        return self._opened_for_writing(token, os.O_EXCL)
+
+    def _changed(self, token: int) -> AbstractContextManager[int]:
+        """A new file, or the one that is there."""
+        return self._opened_for_writing(token, 0)
+
     @contextmanager
-    def _written(self, token: int) -> Iterator[int]:
+    def _opened_for_writing(self, token: int, how: int) -> Iterator[int]:
         path = self._path(token)
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        flags = os.O_RDWR | os.O_CREAT | how | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
             fd = os.open(path, flags, 0o600)
             try:
@@ -324,3 +334,11 @@ class DiskChannel:
             else:
                 tick = ticker(control, f"Verify {path.name}", payload.length)
                 verify_payload(fd, header_of(payload), str(path), tick)
+
+
+def _write_pieces(fd: int, length: int, pieces: Iterable[tuple[int, bytes]]) -> None:
+    for offset, piece in pieces:
+        done = 0
+        while done < len(piece):
+            done += os.pwrite(fd, piece[done:], SIZE + offset + done)
+    os.ftruncate(fd, SIZE + length)

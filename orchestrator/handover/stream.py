@@ -89,6 +89,10 @@ class Peer(Protocol):
         """All blocks that were put are durable there."""
         ...
 
+    def draft(self, header: Header, digests: Sequence[bytes]) -> None:
+        """The payload will be much like this: what is alike need not be written later."""
+        ...
+
     def payload(self, header: Header, digests: Sequence[bytes]) -> None:
         """Blocks that it has make this payload; it is whole, verified and durable there."""
         ...
@@ -149,9 +153,10 @@ class StreamChannel:
         self._sleep = sleep
 
     def precopy(self, items: Sequence[Item], control: Control, rounds: int = _ROUNDS) -> Traffic:
-        """Send the blocks of directories that are still written to, so that `send` has to send
-        what has changed since. Rounds end when one has sent little, or half as much as before is
-        out of reach. A directory that cannot be read now is told and left to `send`.
+        """Send the blocks of directories that are still written to, so that `send` has to send,
+        and the agent to write, what has changed since. Rounds end when one has sent little, or
+        half as much as before is out of reach. A directory that cannot be read now is told and
+        left to `send`.
 
         Returns:
             The traffic of the last round.
@@ -264,13 +269,15 @@ class StreamChannel:
             window = _Window(peer, self._count)
             tick = ticker(control, f"Copy the state of {name} ahead", 0)
             try:
-                cut(directory, token, window.take, tick, steady=False)
+                header = cut(directory, token, window.take, tick, steady=False)
             except HandoverError as error:
                 if window.refused:
                     raise
                 control.progress(f"{name} is not copied ahead: {error}")
+                continue
             window.ask()
-        peer.flush()
+            peer.flush()
+            peer.draft(header, window.digests)
 
     def _send_all(
         self,

@@ -263,6 +263,68 @@ def test_what_was_copied_ahead_is_not_sent_again(
     assert (received / "small200a").read_bytes() == b"new" * 300
 
 
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Lengths of the pieces that are written into payloads."""
+    real, lengths = Pool.read, []
+
+    def read(pool: Pool, digest: bytes) -> bytes:
+        lengths.append(pool.length(digest))
+        return real(pool, digest)
+
+    monkeypatch.setattr(Pool, "read", read)
+    return lengths
+
+
+def test_in_the_pause_the_agent_writes_the_difference_alone(
+    agent: Local, head: Head, items: list[Item], written: list[int], tmp_path: Path
+) -> None:
+    directory = items[0].directory
+    assert directory is not None
+    pages = bytearray(os.urandom(12 * BLOCK))
+    (directory / "pages").write_bytes(pages)
+    channel = StreamChannel(agent.directory, TRANSACTION, Section.FORWARD, agent.peer)
+    channel.precopy(items, Control())
+    assert sum(written) > 12 * BLOCK
+    written.clear()
+    pages[5 * BLOCK + 7] ^= 1
+    (directory / "pages").write_bytes(pages)
+    channel.send(head, items, Control())
+    assert written == [BLOCK]
+    received = channel.receive(tmp_path / "run", Control()).directories["counter"]
+    assert (received / "pages").read_bytes() == pages
+
+
+def test_a_draft_that_somebody_changed_is_written_anew(
+    agent: Local, head: Head, items: list[Item], written: list[int], tmp_path: Path
+) -> None:
+    channel = StreamChannel(agent.directory, TRANSACTION, Section.FORWARD, agent.peer)
+    channel.precopy(items, Control())
+    (draft,) = agent.directory.rglob("payload-000001")
+    data = bytearray(draft.read_bytes())
+    data[100_000] ^= 1
+    draft.write_bytes(data)
+    written.clear()
+    sent = channel.send(head, items, Control())
+    assert sum(written) >= 400_000
+    assert channel.inspect_sent().verdict is Inspection.PRESENT
+    assert channel.receive(tmp_path / "run", Control()).manifest == sent
+
+
+def test_a_draft_is_no_state(agent: Local, items: list[Item]) -> None:
+    channel = StreamChannel(agent.directory, TRANSACTION, Section.FORWARD, agent.peer)
+    channel.precopy(items, Control())
+    assert channel.inspect_sent().verdict is Inspection.ABSENT
+    with agent.client() as client:
+        client.begin(Section.FORWARD)
+        with pytest.raises(RefusedError, match="counter did not come"):
+            headers = {"counter": Header(FrameKind.DIRECTORY, 1, 5, digest(b"state").hex())}
+            head = Head(TRANSACTION, "ab" * 32, Section.FORWARD, "7.2.13", "boot")
+            client.finish(build_manifest(head, items[:1], headers).encode())
+    channel.discard()
+    assert not (agent.directory / "handover").exists()
+
+
 def test_a_directory_that_changes_while_it_is_copied_ahead_stops_nothing(
     agent: Local, head: Head, items: list[Item], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -158,12 +158,19 @@ def test_any_cuts_and_restarts_of_the_agent_end_in_the_very_state_that_was_sent(
                 agent.half = data.draw(st.booleans())
                 agent.cuts = [data.draw(st.integers(1, 24)), *[NEVER_AGAIN] * 5]
                 sent_before = len(agent.wires)
+                if data.draw(st.booleans()):
+                    (root / "dump" / "0").write_bytes(data.draw(st.binary(max_size=900)) * 400)
+                step = data.draw(st.sampled_from(["precopy", "send"]))
                 try:
-                    channel(agent).send(head, items, Control())
+                    if step == "precopy":
+                        channel(agent).precopy(items, Control())
+                    else:
+                        channel(agent).send(head, items, Control())
                 except ConnectionLostError:
                     pass
                 else:
-                    durable.clear()  # complete: the next one begins anew
+                    if step == "send":
+                        durable.clear()  # complete: the next one begins anew
                 for wire in agent.wires[sent_before:]:
                     assert not durable & set(blocks_of(wire))
                     durable |= acknowledged(wire)

@@ -50,6 +50,8 @@ def _whole() -> list[tuple[Type, bytes]]:
         (Type.BLOCK, digest + block),
         (Type.FLUSH, b""),
         (Type.RECIPE, digest),
+        (Type.DRAFT, (VECTORS / "payload-000001").read_bytes()[:SIZE]),
+        (Type.RECIPE, digest),
         (Type.PAYLOAD, (VECTORS / "payload-000001").read_bytes()[:SIZE]),
         (Type.FINISH, manifest.encode()),
         (Type.INSPECT, b"forward"),
