@@ -9,8 +9,11 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import re
 import struct
+from pathlib import Path
 
+from orchestrator.agent.wire import Type, most
 from tests.agent import make_vectors
 
 VECTORS = json.loads(make_vectors.VECTORS.read_text(encoding="utf-8"))
@@ -52,3 +55,16 @@ def test_proofs_are_what_the_page_says() -> None:
             frame = FRAMES[name]
             covered = number.to_bytes(8, "little") + frame[:-32]
             assert frame[-32:] == mac(keys[side], covered), name
+
+
+def test_the_page_lists_every_type_with_its_number_and_its_bound() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "agent.md").read_text(encoding="utf-8")
+    listed: dict[str, tuple[int, int]] = {}
+    for line in page.splitlines():
+        cells = [cell.strip() for cell in line.split("|")]
+        if len(cells) == 7 and cells[2] in {"client", "agent"}:
+            bound = cells[4].replace(",", "").replace("4 MiB", str(4 << 20))
+            longest = sum(int(number) for number in bound.split(" + "))
+            for number, name in re.findall(r"(\d+) ([A-Z]+)", cells[1]):
+                listed[name] = (int(number), longest)
+    assert listed == {kind.name: (kind.value, most(kind)) for kind in Type}
