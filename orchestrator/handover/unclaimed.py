@@ -90,6 +90,9 @@ def _described(directory: Path, transaction: str) -> Unclaimed:
     from orchestrator.handover.manifest import MAX_BYTES, Manifest
 
     path = directory / "manifest"
+    if directory.suffix == ".incoming" and not path.exists():
+        problem = "not complete: it comes over a stream, or the stream was cut; its source has it"
+        return Unclaimed(transaction, "disk", str(directory), (), problem)
     try:
         manifest = Manifest.decode(files.read_regular(path, SIZE + MAX_BYTES), str(path))
     except MkupgradeError as error:

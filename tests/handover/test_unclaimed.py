@@ -37,6 +37,13 @@ def test_damaged_state_on_disk_is_reported_with_the_problem(
     assert "header of 5 bytes" in str(found)
 
 
+def test_what_comes_over_a_stream_is_told_as_not_complete(state_dir: Path) -> None:
+    DiskChannel(state_dir, TRANSACTION, Section.FORWARD, "incoming").begin()
+    [found] = find_unclaimed(state_dir, known=[])
+    assert found.where.endswith("forward.incoming")
+    assert "not complete" in str(found)
+
+
 def test_the_command_line_names_a_session_and_it_is_not_touched(
     head: Head, items: list[Item], control: Control, state_dir: Path, kernel: LuoKernel
 ) -> None:
