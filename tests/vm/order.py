@@ -27,7 +27,6 @@ SECONDS = {
     "test_the_demo_holds_and_kho_carries_the_state": 115,
     "test_workloads_move_from_a_running_kernel_to_another_that_runs": 230,
     "test_a_target_that_refuses_leaves_the_workload_running_in_the_source": 150,
-    "test_the_unit_takes_state_over_vsock_in_its_sandbox": 140,
 }
 """About what a test takes where two guests are emulated at once on two cores. Only shares count."""
 
