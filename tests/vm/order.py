@@ -25,8 +25,7 @@ SECONDS = {
     "test_what_dies_in_the_new_kernel_costs_neither_memory_nor_truth": 150,
     "test_a_plan_that_fails_behind_the_jump_is_told_as_rolled_back": 145,
     "test_the_demo_holds_and_kho_carries_the_state": 115,
-    "test_workloads_move_from_a_running_kernel_to_another_that_runs": 230,
-    "test_a_target_that_refuses_leaves_the_workload_running_in_the_source": 150,
+    "test_workloads_move_from_a_running_kernel_to_another_that_runs": 150,
 }
 """About what a test takes where two guests are emulated at once on two cores. Only shares count."""
 
@@ -68,8 +67,8 @@ def dealt(items: Sequence[pytest.Item], room: Path, workers: int) -> list[pytest
 
 
 def _shared_guest(item: pytest.Item) -> str:
-    """The same for tests of a file's one guest; else the test's own."""
-    shared = "guest" in getattr(item, "fixturenames", ())
+    """The same for tests of a file's one guest, or its guests; else the test's own."""
+    shared = {"guest", "guests"}.intersection(getattr(item, "fixturenames", ()))
     return str(item.path) if shared else item.nodeid
 
 

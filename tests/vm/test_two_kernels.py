@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +38,8 @@ def workload(name: str) -> dict[str, Any]:
     return {"name": name, "instance": "host", "find": found, "migrate": migrate}
 
 
-@contextmanager
-def two(boot: Boot, kernels: KernelPair) -> Iterator[tuple[Guest, Guest]]:
+@pytest.fixture(scope="module")
+def guests(boot: Boot, kernels: KernelPair) -> Iterator[tuple[Guest, Guest]]:
     """The source with its workloads, and the target without; keys laid out, and a wire up."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
@@ -66,13 +66,18 @@ def two(boot: Boot, kernels: KernelPair) -> Iterator[tuple[Guest, Guest]]:
             guest.put("/root/mover.py", MOVER.read_bytes())
             for name in ("counter", "tree"):
                 guest.put(f"/root/{name}.json", json.dumps(workload(name)))
-        target.spawn(
-            ["mkupgrade", "agent", "--listen", ADDRESS, "--key-file", KEY,
-             "--receive", up.STATE_DIR, "--json"],
-            "/var/log/agent.log",
-        )  # fmt: skip
-        source.wait_for(["mkupgrade", "agent", "--ask", ADDRESS, "--key-file", KEY])
+        listen(source, target)
         yield source, target
+
+
+def listen(source: Guest, target: Guest) -> None:
+    """Start the agent in the target, and wait until the source reaches it."""
+    target.spawn(
+        ["mkupgrade", "agent", "--listen", ADDRESS, "--key-file", KEY,
+         "--receive", up.STATE_DIR, "--json"],
+        "/var/log/agent.log",
+    )  # fmt: skip
+    source.wait_for(["mkupgrade", "agent", "--ask", ADDRESS, "--key-file", KEY])
 
 
 def move(source: Guest, target: Guest, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -95,46 +100,47 @@ def grows(guest: Guest, name: str, beyond: int) -> None:
     guest.wait_for(["sh", "-c", script])
 
 
+def test_a_target_that_refuses_leaves_the_workload_running_in_the_source(
+    guests: tuple[Guest, Guest],
+) -> None:
+    """Twice: by another key, and with no agent there any more."""
+    source, target = guests
+    for key, code in ((OTHER_KEY, "agent-key"), (KEY, "connection-lost")):
+        if code == "connection-lost":
+            target.run(["pkill", "-TERM", "-f", "mkupgrade agent"])
+        before = numbers(source, "counter")[-1][0]
+        send = ["python3", "/root/mover.py", "send", ADDRESS, key, "/root/counter.json"]
+        said = json.loads(source.run(send, timeout=300).stdout)
+        assert said["error"]["code"] == code
+        assert said["pids"]
+        grows(source, "counter", before + 5)
+    counted = [number for number, _ in numbers(source, "counter")]
+    assert counted == list(range(1, len(counted) + 1))
+    assert not target.exists(f"{up.STATE_DIR}/handover")
+    listen(source, target)
+
+
 def test_workloads_move_from_a_running_kernel_to_another_that_runs(
-    boot: Boot, kernels: KernelPair
+    guests: tuple[Guest, Guest], kernels: KernelPair
 ) -> None:
     """Nothing is counted twice and nothing left out, across two releases; the source's kernel
     never stopped."""
     old, new = kernels.source.release, kernels.target.release
-    with two(boot, kernels) as (source, target):
-        asked = source.run(["mkupgrade", "agent", "--ask", ADDRESS, "--key-file", KEY, "--json"])
-        assert json.loads(asked.stdout)["release"] == new
-        for name in ("counter", "tree"):
-            grows(source, name, 5)
-            sent, taken = move(source, target, name)
-            print(name, sent, taken)
-            assert (sent["verdict"], taken["source"]) == ("present", old)
-            assert taken["pids"] == sent["pids"]
-            last = numbers(source, name)[-1][0]
-            grows(target, name, last + 5)
-            counted = numbers(target, name)
-            assert [number for number, _ in counted] == list(range(1, len(counted) + 1))
-            kinds = [kernel for _, kernel in counted]
-            assert kinds == [old] * kinds.count(old) + [new] * kinds.count(new)
-            assert kinds.count(old) == last, "what the source wrote last came along"
-        assert source.release() == old
-        assert source.run(["pgrep", "-f", "counter.py"], check=False).code == 1
-
-
-def test_a_target_that_refuses_leaves_the_workload_running_in_the_source(
-    boot: Boot, kernels: KernelPair
-) -> None:
-    """Twice: by another key, and with no agent there any more."""
-    with two(boot, kernels) as (source, target):
-        for key, code in ((OTHER_KEY, "agent-key"), (KEY, "connection-lost")):
-            if code == "connection-lost":
-                target.run(["pkill", "-TERM", "-f", "mkupgrade agent"])
-            before = numbers(source, "counter")[-1][0]
-            send = ["python3", "/root/mover.py", "send", ADDRESS, key, "/root/counter.json"]
-            said = json.loads(source.run(send, timeout=300).stdout)
-            assert said["error"]["code"] == code
-            assert said["pids"]
-            grows(source, "counter", before + 5)
-        counted = [number for number, _ in numbers(source, "counter")]
-        assert counted == list(range(1, len(counted) + 1))
-        assert not target.exists(f"{up.STATE_DIR}/handover")
+    source, target = guests
+    asked = source.run(["mkupgrade", "agent", "--ask", ADDRESS, "--key-file", KEY, "--json"])
+    assert json.loads(asked.stdout)["release"] == new
+    for name in ("counter", "tree"):
+        grows(source, name, 5)
+        sent, taken = move(source, target, name)
+        print(name, sent, taken)
+        assert (sent["verdict"], taken["source"]) == ("present", old)
+        assert taken["pids"] == sent["pids"]
+        last = numbers(source, name)[-1][0]
+        grows(target, name, last + 5)
+        counted = numbers(target, name)
+        assert [number for number, _ in counted] == list(range(1, len(counted) + 1))
+        kinds = [kernel for _, kernel in counted]
+        assert kinds == [old] * kinds.count(old) + [new] * kinds.count(new)
+        assert kinds.count(old) == last, "what the source wrote last came along"
+    assert source.release() == old
+    assert source.run(["pgrep", "-f", "counter.py"], check=False).code == 1
