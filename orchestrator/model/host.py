@@ -122,6 +122,13 @@ class WorkloadState(Record):
     """Files on tmpfs that its processes have open."""
 
 
+class MemoryPiece(Record):
+    """Physical memory at its place, in bytes."""
+
+    base: int
+    size: int
+
+
 class PoolState(Record):
     """CPUs and memory that the host has set aside for instances."""
 
@@ -131,6 +138,8 @@ class PoolState(Record):
     memory_bytes: int
     free_memory_bytes: int
     """What new instances can get of it in all; a large one may find it in too small pieces."""
+    granule: int = 128 << 20
+    """Bytes that memory moves by, into and out of what runs."""
 
 
 class InstanceState(Record):
@@ -142,6 +151,8 @@ class InstanceState(Record):
     """`active` says that it was started, not that it lives."""
     cpus: list[int] = []
     memory_bytes: int = 0
+    memory: list[MemoryPiece] = []
+    """Where it is, the oldest first; empty: the kernel does not say."""
     devices: list[str] = []
     cmdline: str | None = None
     """Of the image that is loaded in it; None: there is none."""

@@ -34,6 +34,10 @@ class Kind(StrEnum):
     HALT_INSTANCE = "halt-instance"
     UNLOAD_INSTANCE = "unload-instance"
     REMOVE_INSTANCE = "remove-instance"
+    ADD_CPUS = "add-cpus"
+    REMOVE_CPUS = "remove-cpus"
+    ADD_MEMORY = "add-memory"
+    REMOVE_MEMORY = "remove-memory"
 
 
 ChannelName = Literal["kho", "disk"]

@@ -32,6 +32,10 @@ CLASSES: dict[Kind, str] = {
     Kind.HALT_INSTANCE: "kernel",
     Kind.UNLOAD_INSTANCE: "kernel",
     Kind.REMOVE_INSTANCE: "default",
+    Kind.ADD_CPUS: "kernel",
+    Kind.REMOVE_CPUS: "kernel",
+    Kind.ADD_MEMORY: "kernel",
+    Kind.REMOVE_MEMORY: "kernel",
 }
 """Kind -> field of `Retry`."""
 

@@ -24,7 +24,8 @@ def test_verbs_that_take_a_spec(mkupgrade: Any) -> None:
     status = mkupgrade.json("status", mkupgrade.spec)
     assert set(status["plan"]) == {"name", "changes_pending", "summary"}
     assert set(status["plan"]["summary"]) == {
-        "kernels", "workloads_carried", "workloads_restarted", "instances", "workloads_moved",
+        "kernels", "workloads_carried", "workloads_restarted", "instances",
+        "instances_resized", "workloads_moved",
         "steps", "expected_blackout_seconds",
     }  # fmt: skip
 

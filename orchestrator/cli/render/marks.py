@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from orchestrator.model.kinds import Kind
@@ -42,7 +43,11 @@ _BY_KIND = {
     Kind.HALT_INSTANCE: REMOVE,
     Kind.UNLOAD_INSTANCE: REMOVE,
     Kind.REMOVE_INSTANCE: REMOVE,
+    Kind.ADD_CPUS: ADD,
+    Kind.ADD_MEMORY: ADD,
 }
+
+_RESIZING = {Kind.ADD_CPUS, Kind.REMOVE_CPUS, Kind.ADD_MEMORY, Kind.REMOVE_MEMORY}
 
 
 def mark_of(step: Step) -> Mark:
@@ -57,3 +62,12 @@ def mark_of(step: Step) -> Mark:
         return _BY_KIND.get(Kind(step.kind), CHANGE)
     except ValueError:
         return CHANGE
+
+
+def resized(forward: Iterable[Step]) -> set[str]:
+    """The instances that get or give CPUs or memory as they run."""
+    return {
+        str(target["name"])
+        for s in forward
+        if s.kind in _RESIZING and isinstance(target := s.params.get("target"), dict)
+    }

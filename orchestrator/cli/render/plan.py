@@ -5,7 +5,7 @@ from __future__ import annotations
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.cli.render.marks import ALL, mark_of
+from orchestrator.cli.render.marks import ALL, mark_of, resized
 from orchestrator.cli.render.spans import count, span
 from orchestrator.cli.render.text import text
 from orchestrator.cli.terminal import speaks_unicode
@@ -27,6 +27,7 @@ def summary(graph: StepGraph) -> dict[str, Any]:
     moved = [s for s in forward if s.kind in {Kind.MOVE_WORKLOAD, Kind.START_WORKLOAD}]
     return {
         "instances": sum(s.kind == Kind.LOAD_INSTANCE for s in forward),
+        "instances_resized": len(resized(forward)),
         "workloads_moved": len({s.params["workload"] for s in moved}),
         "kernels": len({s.params.get("instance") for s in forward if s.kind == Kind.LOAD_KERNEL}),
         "workloads_carried": sum(not _restarts(s) for s in restores),
@@ -43,7 +44,8 @@ def last_line(graph: StepGraph) -> str:
         return f"No changes. {_host(graph)} is as {graph.name} wants it."
     numbers = summary(graph)
     parts = []
-    if numbers["kernels"] or not numbers["instances"]:
+    beside = numbers["instances"] or numbers["instances_resized"]
+    if numbers["kernels"] or not beside:
         parts += [
             f"{count(numbers['kernels'], 'kernel')} to change",
             f"{count(numbers['workloads_carried'], 'workload')} to carry over",
@@ -52,6 +54,8 @@ def last_line(graph: StepGraph) -> str:
         parts.append(f"{numbers['workloads_restarted']} to restart")
     if numbers["instances"]:
         parts.append(f"{count(numbers['instances'], 'instance')} to change")
+    if numbers["instances_resized"]:
+        parts.append(f"{count(numbers['instances_resized'], 'instance')} to resize")
     if numbers["workloads_moved"]:
         parts.append(f"{count(numbers['workloads_moved'], 'workload')} to move")
     parts.append(count(numbers["steps"], "step"))

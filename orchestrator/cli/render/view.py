@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from orchestrator.cli.next_command import complete
+from orchestrator.cli.render.marks import resized
 from orchestrator.cli.render.spans import count
 from orchestrator.engine.report import Attempt, Blackout, StepReport, TransactionReport, blackout_of
 from orchestrator.model.kinds import Kind
@@ -254,13 +255,18 @@ def kernels(report: TransactionReport) -> list[str]:
 
 
 def generations(view: View) -> str | None:
-    """ "3 new generations (Linux 7.1.0-mk3)": what was made beside the host's own kernel; None:
-    that kernel was to be replaced."""
-    loads = [s for s in view.graph.section(Section.FORWARD) if s.kind == Kind.LOAD_INSTANCE]
-    if not loads:
-        return None
-    releases = ", ".join(sorted({str(s.params["release"]) for s in loads}))
-    return f"{count(len(loads), 'new generation')} (Linux {releases})"
+    """ "3 new generations (Linux 7.1.0-mk3) and 1 new size": what was made beside the host's own
+    kernel; None: that kernel was to be replaced."""
+    forward = view.graph.section(Section.FORWARD)
+    loads = [s for s in forward if s.kind == Kind.LOAD_INSTANCE]
+    sizes = resized(forward)
+    parts = []
+    if loads:
+        releases = ", ".join(sorted({str(s.params["release"]) for s in loads}))
+        parts.append(f"{count(len(loads), 'new generation')} (Linux {releases})")
+    if sizes:
+        parts.append(count(len(sizes), "new size"))
+    return " and ".join(parts) or None
 
 
 def missed(view: View) -> str | None:

@@ -10,7 +10,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from orchestrator.drivers.multikernel.kernel import Kernel
-from orchestrator.drivers.multikernel.seeing import Applied, Snapshot, look, ours, transactions
+from orchestrator.drivers.multikernel.seeing import (
+    Applied,
+    Snapshot,
+    Status,
+    look,
+    ours,
+    transactions,
+)
 from orchestrator.drivers.multikernel.trees.changes import (
     Change,
     CpuChange,
@@ -21,9 +28,11 @@ from orchestrator.drivers.multikernel.trees.changes import (
     Tag,
     Verb,
 )
-from orchestrator.drivers.multikernel.trees.overlay import Overlay, overlays
+from orchestrator.drivers.multikernel.trees.overlay import Overlay, overlays, read_overlay
 from orchestrator.model.errors import MkupgradeError, UnknownOutcomeError
 from orchestrator.model.steps import Inspected, Inspection
+from orchestrator.system.multikernel import MOST_OVERLAY_BYTES
+from orchestrator.system.multikernel_errors import GoneError
 
 _LOG = "journalctl -k -g -i multikernel -n 50"
 
@@ -108,7 +117,9 @@ def inspect(kernel: Kernel, change: Change, tag: Tag) -> Inspected:
                 reason=f"{change.name} was not made by us, and there is an instance of that name",
             )
         return Inspected(verdict=Inspection.ABSENT, reason="the instance was not made")
-    done = compared.there or tuple(_memory_done(parts, attempts))
+    done = compared.there
+    if not compared.missing:
+        done = done or tuple(_memory_done(parts, attempts))
     if not done:
         return Inspected(
             verdict=Inspection.ABSENT,
@@ -120,9 +131,28 @@ def inspect(kernel: Kernel, change: Change, tag: Tag) -> Inspected:
     )
 
 
+def asked(kernel: Kernel, tag: Tag) -> dict[int, list[Change]]:
+    """Attempt -> what each attempt of the tag's step asked for, as the kernel has kept it.
+
+    Raises:
+        NotSupportedError, DeviceTreeError, SystemCallError
+    """
+    found: dict[int, list[Change]] = {}
+    for seen in transactions(kernel):
+        if seen.tag is None or (seen.tag.transaction, seen.tag.step) != (tag.transaction, tag.step):
+            continue
+        path = f"overlays/tx_{seen.id}/dtbo"
+        try:
+            overlay = read_overlay(kernel.read(path, MOST_OVERLAY_BYTES), path)
+        except GoneError:
+            continue
+        found.setdefault(seen.tag.attempt, []).insert(0, overlay.change)
+    return found
+
+
 def compare(change: Change, now: Snapshot) -> Compared:
-    """Which items are there; memory that is added to or taken from an instance is not among them,
-    nor what is added to the pool's: neither has a place of its own."""
+    """Which items are there. Memory that is added to the pool's is not among them, nor that which
+    an instance has that does not run: neither has a place of its own."""
     there: list[str] = []
     missing: list[str] = []
     for said, holds in _items(change, now):
@@ -145,7 +175,14 @@ def _items(change: Change, now: Snapshot) -> Iterator[tuple[str, bool]]:
             for address in change.pci:
                 holds = (address in devices) == (change.verb is Verb.ADD)
                 yield _said("device", address, change), holds
-        case MemoryChange() if change.target is None and change.verb is Verb.REMOVE:
+        case MemoryChange(target=str(name)):
+            seen = now.instances.get(name)
+            if seen is not None and seen.status is Status.ACTIVE and seen.regions:
+                has = {(it.region.base, it.region.size) for it in seen.regions}
+                for region in change.regions:
+                    holds = ((region.base, region.size) in has) == (change.verb is Verb.ADD)
+                    yield _said("memory at", f"{region.base:#x}", change), holds
+        case MemoryChange() if change.verb is Verb.REMOVE:
             chunks = {(region.base, region.size) for region in now.pool.memory}
             for region in change.regions:
                 holds = (region.base, region.size) not in chunks

@@ -14,7 +14,7 @@ from typing import Any
 from orchestrator.drivers.dispatch import dispatch
 from orchestrator.drivers.hooks import HookHandler
 from orchestrator.drivers.jobs import AnyHandler
-from orchestrator.drivers.multikernel import asking, observing, placing, running
+from orchestrator.drivers.multikernel import asking, observing, placing, resizing, running
 from orchestrator.drivers.multikernel.kernel import RealKernel
 from orchestrator.drivers.multikernel.parts import Job, Parts
 from orchestrator.model.host import HostState
@@ -40,6 +40,10 @@ HANDLERS: Mapping[Kind, AnyHandler[Any, Any]] = {
     Kind.COMMIT_INSTANCES: running.CommitHandler(),
     Kind.HALT_INSTANCE: running.HaltHandler(),
     Kind.UNLOAD_INSTANCE: running.UnloadHandler(),
+    Kind.ADD_CPUS: resizing.AddCpusHandler(),
+    Kind.REMOVE_CPUS: resizing.RemoveCpusHandler(),
+    Kind.ADD_MEMORY: resizing.AddMemoryHandler(),
+    Kind.REMOVE_MEMORY: resizing.RemoveMemoryHandler(),
 }
 
 

@@ -15,6 +15,7 @@ from orchestrator.model.host import (
     Capability,
     HostState,
     InstanceState,
+    MemoryPiece,
     PoolState,
     SideBySide,
 )
@@ -97,6 +98,7 @@ def _pool(now: Snapshot) -> PoolState | None:
         free_cpus=list(pool.free_cpus),
         memory_bytes=total,
         free_memory_bytes=free,
+        granule=granule,
     )
 
 
@@ -108,6 +110,7 @@ def _instances(now: Snapshot) -> Iterator[InstanceState]:
             status=it.status.value,
             cpus=list(it.tree.cpus),
             memory_bytes=it.tree.memory_bytes,
+            memory=[MemoryPiece(base=r.region.base, size=r.region.size) for r in it.regions],
             devices=[device.address for device in it.tree.pci],
             cmdline=it.cmdline,
             not_remade=_not_remade(it),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.model.base import Record
+from orchestrator.model.host import MemoryPiece
 from orchestrator.model.kinds import Kind
 
 
@@ -137,6 +138,40 @@ class RemoveInstance(Record):
     """None: behind the commit."""
 
 
+class AddCpus(Record):
+    """Give CPUs of the pool to an instance that runs. Revert: take them back."""
+
+    target: Generation
+    cpus: list[int]
+    """Physical ids."""
+
+
+class RemoveCpus(Record):
+    """Take CPUs out of an instance that runs. Revert: give them back to it."""
+
+    target: Generation
+    cpus: list[int]
+
+
+class AddMemory(Record):
+    """Give memory of the pool to an instance that runs, wherever it is free. Revert: take away
+    what was given."""
+
+    target: Generation
+    size: int
+    """Bytes, whole granules."""
+    granule: int
+    """What its place is aligned to."""
+
+
+class RemoveMemory(Record):
+    """Take memory out of an instance that runs. Revert: give the same pieces back to it."""
+
+    target: Generation
+    pieces: list[MemoryPiece]
+    """The newest first: the kernel takes no other order."""
+
+
 PARAMS: dict[Kind, type[Record]] = {
     Kind.CREATE_INSTANCE: CreateInstance,
     Kind.LOAD_INSTANCE: LoadInstance,
@@ -149,4 +184,8 @@ PARAMS: dict[Kind, type[Record]] = {
     Kind.HALT_INSTANCE: HaltInstance,
     Kind.UNLOAD_INSTANCE: UnloadInstance,
     Kind.REMOVE_INSTANCE: RemoveInstance,
+    Kind.ADD_CPUS: AddCpus,
+    Kind.REMOVE_CPUS: RemoveCpus,
+    Kind.ADD_MEMORY: AddMemory,
+    Kind.REMOVE_MEMORY: RemoveMemory,
 }

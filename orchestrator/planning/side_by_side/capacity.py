@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from orchestrator.model.host import HostState, InstanceState
@@ -12,7 +12,7 @@ from orchestrator.planning.problems import Problems
 
 @dataclass(frozen=True)
 class Need:
-    """What one new generation is given."""
+    """CPUs and memory that are to be had."""
 
     cpus: int
     memory_bytes: int
@@ -24,6 +24,7 @@ def check_room(
     host: HostState,
     problems: Problems,
     *,
+    moved: Need,
     kept: Iterable[InstanceState],
     else_do: str,
 ) -> None:
@@ -32,6 +33,7 @@ def check_room(
     Args:
         needs: by instance of the spec.
         going: by instance, old generations whose place the new one takes.
+        moved: what instances that run on get, less what they give.
         kept: generations that do not run and could be given up.
         else_do: what helps if nothing can be given up.
     """
@@ -39,7 +41,8 @@ def check_room(
     if pool is None:
         problems.add("strategy.kind", "the host has no pool of CPUs and memory for instances")
         return
-    cpus, memory = -len(pool.free_cpus), -pool.free_memory_bytes
+    cpus = moved.cpus - len(pool.free_cpus)
+    memory = moved.memory_bytes - pool.free_memory_bytes
     for name, need in needs.items():
         old = going.get(name)
         cpus += max(0, need.cpus - (len(old.cpus) if old else 0))
@@ -72,11 +75,9 @@ def check_way_back(
 
 
 def pick_cpus(
-    needs: Mapping[str, Need], going: Mapping[str, InstanceState], host: HostState
+    needs: Mapping[str, Need], going: Mapping[str, InstanceState], free: Iterator[int]
 ) -> dict[str, list[int]]:
-    """CPUs for each: those of the generation that goes, then free ones, the lowest first; there is
-    room."""
-    free = iter(sorted(host.pool.free_cpus if host.pool else ()))
+    """CPUs for each: those of the generation that goes, then free ones; there is room."""
     picked = {}
     for name, need in needs.items():
         own = sorted(going[name].cpus) if name in going else []

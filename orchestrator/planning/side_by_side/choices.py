@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from orchestrator.model.host import Artifact, HostState
+from orchestrator.model.host import Artifact, HostState, InstanceState
 from orchestrator.model.params.side_by_side import Generation, LoadedImage
 from orchestrator.model.spec import CommandLine, Instance, UpgradeSpec
 from orchestrator.model.spec.workloads import RestartMigrate, Workload
@@ -20,9 +20,12 @@ from orchestrator.planning.side_by_side.generations import (
     successors,
 )
 from orchestrator.planning.side_by_side.order import Order, ordered
+from orchestrator.planning.side_by_side.resizing import Resize, resize, with_cpus
 from orchestrator.planning.side_by_side.ways_back import IMAGE_MARK, image_mark, ways_back
 
 CONSOLE = "console=mktty0"
+GRANULE = 128 << 20
+"""By which memory moves on x86 where there is no pool to say it."""
 _NEEDS_STREAM = (
     "method {method} carries state from one running kernel to another, which needs the stream "
     "channel between instances: steps that use it are not built; only method restart is moved"
@@ -54,6 +57,15 @@ class Choices:
     same: list[str]
     """Instances that run what the spec asks for."""
     order: Order
+    resized: list[Resize] = field(default_factory=list)
+    """Those that only get or give CPUs or memory, as they run."""
+    not_resized: dict[str, str] = field(default_factory=dict)
+    """Those that get a new generation for their size alone, and why."""
+
+    @property
+    def nothing(self) -> bool:
+        """Is there nothing to do?"""
+        return not (self.changed or self.resized)
 
     def workloads(self) -> dict[str, dict[str, Workload]]:
         """Instance that is changed -> its workloads by name, in the spec's order."""
@@ -64,6 +76,26 @@ class Choices:
         return found
 
 
+@dataclass
+class _Wishes:
+    """What becomes of each instance of the spec, by what its running generation is and has."""
+
+    needs: dict[str, Need] = field(default_factory=dict)
+    """A new generation of this size."""
+    words: dict[str, cmdline.Words] = field(default_factory=dict)
+    """The command lines of new generations."""
+    same: list[str] = field(default_factory=list)
+    resized: dict[str, Resize] = field(default_factory=dict)
+    not_resized: dict[str, str] = field(default_factory=dict)
+
+    def moved(self) -> Need:
+        """What instances that run on get, less what they give."""
+        return Need(
+            sum(it.more_cpus - len(it.fewer) for it in self.resized.values()),
+            sum(it.more_memory - it.less_memory for it in self.resized.values()),
+        )
+
+
 def choose(spec: UpgradeSpec, host: HostState, problems: Problems) -> Choices:
     """Decide; what cannot be is added to the problems, and the rest must not be used then."""
     _check_strategy(spec, problems)
@@ -71,42 +103,37 @@ def choose(spec: UpgradeSpec, host: HostState, problems: Problems) -> Choices:
     in_turn = kind in ("replace", "rolling", "canary")
     gives_way = kind == "replace" or (in_turn and spec.strategy.each == "replace")
     lines = {it.name: lineage(it.name, host, problems) for it in spec.instances}
-    needs: dict[str, Need] = {}
-    words: dict[str, cmdline.Words] = {}
-    same = []
+    wishes = _Wishes()
     for instance in spec.instances:
-        line = lines[instance.name]
         check_artifacts(instance, host, problems)
         _check_devices(instance, lines[instance.name], gives_way, problems)
-        need = _need(instance, line, problems)
-        image = host.artifacts.get(str(instance.kernel.image))
-        if need is None or image is None:
-            continue
-        wanted = _wanted(instance, line, image)
-        if not cmdline.fits(wanted):
-            problems.add(f"instances.{instance.name}.cmdline", "leaves no room for our marks")
-        if _is_there(line, need, wanted):
-            same.append(instance.name)
-            continue
-        needs[instance.name] = need
-        words[instance.name] = wanted
+        _wish(wishes, instance, lines[instance.name], host, problems)
+    needs, resized = wishes.needs, wishes.resized
     for workload in spec.workloads:
-        if workload.instance not in same:
+        if workload.instance not in wishes.same and workload.instance not in resized:
             _check_workload(workload, problems)
     kept = [it for line in lines.values() for it in line.stopped]
     olds = {name: old for name in needs if (old := lines[name].running) is not None}
     going = olds if gives_way else {}
     backs = ways_back(going, spec, host, problems)
     order = ordered(spec, needs, problems) if in_turn else Order([], [])
-    if needs:
+    if needs or resized:
         else_do = "choose replace" if olds and not gives_way else "grow the pool"
-        check_room(needs, going, host, problems, kept=kept, else_do=else_do)
+        moved = wishes.moved()
+        check_room(needs, going, host, problems, moved=moved, kept=kept, else_do=else_do)
         check_way_back(needs, going, problems)
         _check_ids(len(needs), host, problems)
     if problems.lines:
-        return Choices(spec, host, {}, same, order)
+        for name, why in wishes.not_resized.items():
+            problems.add(
+                f"instances.{name}.resources", f"cannot be had without a new generation: {why}"
+            )
+        return Choices(spec, host, {}, wishes.same, order)
     news = successors((lines[name] for name in needs), host)
-    cpus = pick_cpus(needs, going, host)
+    freed = [cpu for it in resized.values() for cpu in it.fewer]
+    free = iter([*sorted(host.pool.free_cpus if host.pool else ()), *freed])
+    grown = list(with_cpus(resized.values(), free))
+    cpus = pick_cpus(needs, going, free)
     changed = {
         it.name: Choice(
             it,
@@ -116,13 +143,37 @@ def choose(spec: UpgradeSpec, host: HostState, problems: Problems) -> Choices:
             cpus[it.name],
             needs[it.name].memory_bytes,
             going[it.name].devices if it.name in going else [],
-            str(words[it.name]),
+            str(wishes.words[it.name]),
             backs.get(it.name),
         )
         for it in spec.instances
         if it.name in needs
     }
-    return Choices(spec, host, changed, same, order)
+    return Choices(spec, host, changed, wishes.same, order, grown, wishes.not_resized)
+
+
+def _wish(
+    wishes: _Wishes, instance: Instance, line: Lineage, host: HostState, problems: Problems
+) -> None:
+    name, has = instance.name, line.running
+    need = _need(instance, line, problems)
+    image = host.artifacts.get(str(instance.kernel.image))
+    if need is None or image is None:
+        return
+    wanted = _wanted(instance, line, image)
+    if not cmdline.fits(wanted):
+        problems.add(f"instances.{name}.cmdline", "leaves no room for our marks")
+    if has is not None and _runs(has, wanted):
+        if (len(has.cpus), has.memory_bytes) == (need.cpus, need.memory_bytes):
+            wishes.same.append(name)
+            return
+        found = resize(name, has, need, host.pool.granule if host.pool else GRANULE)
+        if isinstance(found, Resize):
+            wishes.resized[name] = found
+            return
+        wishes.not_resized[name] = found
+    wishes.needs[name] = need
+    wishes.words[name] = wanted
 
 
 def _need(instance: Instance, line: Lineage, problems: Problems) -> Need | None:
@@ -209,9 +260,6 @@ def _wanted(instance: Instance, line: Lineage, image: Artifact) -> cmdline.Words
     return words
 
 
-def _is_there(line: Lineage, need: Need, wanted: cmdline.Words) -> bool:
-    has = line.running
-    if has is None or has.cmdline is None:
-        return False
-    fits = (len(has.cpus), has.memory_bytes) == (need.cpus, need.memory_bytes)
-    return fits and cmdline.same(cmdline.inherited(has.cmdline), wanted)
+def _runs(has: InstanceState, wanted: cmdline.Words) -> bool:
+    """Is its image the wanted one, with the wanted command line?"""
+    return has.cmdline is not None and cmdline.same(cmdline.inherited(has.cmdline), wanted)

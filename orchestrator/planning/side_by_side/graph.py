@@ -19,7 +19,7 @@ from orchestrator.planning.builder import SectionBuilder, Strand
 from orchestrator.planning.decisions import count
 from orchestrator.planning.problems import Problems
 from orchestrator.planning.requirements import check_requirements
-from orchestrator.planning.side_by_side import in_turn, steps, surge
+from orchestrator.planning.side_by_side import in_turn, resize_steps, steps, surge
 from orchestrator.planning.side_by_side.choices import Choice, Choices, choose
 from orchestrator.planning.workload_steps import RESOURCE
 
@@ -40,7 +40,7 @@ def plan(spec: UpgradeSpec, host: HostState, intent: str) -> StepGraph:
     choices = choose(spec, host, problems)
     problems.raise_if_any("this host cannot carry out this spec", next_command=NEXT)
     b = SectionBuilder(Section.FORWARD, spec.retry)
-    if choices.changed:
+    if not choices.nothing:
         _forward(b, choices)
     check_requirements(
         b.steps,
@@ -60,7 +60,10 @@ def plan(spec: UpgradeSpec, host: HostState, intent: str) -> StepGraph:
         limits={RESOURCE: spec.strategy.parallel},
         deadline=spec.rollback.deadline,
         automatic_rollback=spec.rollback.automatic,
-        changes=[_change(it) for it in choices.changed.values()],
+        changes=[
+            *(it.change() for it in choices.resized),
+            *(_change(it) for it in choices.changed.values()),
+        ],
         keeps=list(_keeps(choices)),
         notes=_notes(choices),
         host=host,
@@ -71,21 +74,36 @@ def plan(spec: UpgradeSpec, host: HostState, intent: str) -> StepGraph:
 def _forward(b: SectionBuilder, c: Choices) -> None:
     spec, changed = c.spec, c.changed
     host_steps.checks(b, "before", steps.checks(c, "before"), "before the upgrade")
-    STRATEGIES[spec.strategy.kind](b, c)
-    host_steps.checks(b, "after", steps.checks(c, "after"), "with the new generations")
+    resize_steps.put(b, c.resized)
+    if changed:
+        STRATEGIES[spec.strategy.kind](b, c)
+    where = "with the new generations" if changed else "with the new sizes"
+    host_steps.checks(b, "after", steps.checks(c, "after"), where)
     host_steps.soak_with(b, spec.metadata.name, spec.soak, steps.checks(c, "soak"))
-    host_steps.run_hooks(b, spec.hooks.after)
+    if changed:
+        host_steps.run_hooks(b, spec.hooks.after)
     b.then(
         Kind.COMMIT_INSTANCES,
         spec.metadata.name,
-        f"Commit to {count(changed, 'new generation')}",
-        side_by_side.CommitInstances(generations=[it.new for it in changed.values()]),
+        f"Commit to {_commits(c)}",
+        side_by_side.CommitInstances(
+            generations=[
+                *(it.generation for it in c.resized),
+                *(it.new for it in changed.values()),
+            ]
+        ),
         estimate=estimates.QUICK,
         reversibility=Reversibility.COMMIT,
         requires=steps.NEEDS,
     )
     rows = {name: steps.retire(b, c, it) for name, it in changed.items()}
     b.strands({name: Strand.of(row) for name, row in rows.items() if row})
+
+
+def _commits(c: Choices) -> str:
+    news = [count(c.changed, "new generation")] if c.changed else []
+    sizes = [count(c.resized, "new size")] if c.resized else []
+    return " and ".join([*news, *sizes])
 
 
 def _change(it: Choice) -> str:
@@ -111,6 +129,10 @@ def _keeps(c: Choices) -> Sequence[str]:
 
 def _notes(c: Choices) -> list[str]:
     notes = [f"nothing to do for instance {n}: it runs what the spec asks for" for n in c.same]
+    notes += [
+        f"instance {name} gets a new generation for its size: {why}"
+        for name, why in c.not_resized.items()
+    ]
     strategy = c.spec.strategy
     if c.changed and strategy.kind in ("rolling", "canary"):
         most, of = strategy.max_unavailable, count(c.changed, "instance")

@@ -206,8 +206,9 @@ def start(b: SectionBuilder, w: Workload, instance: str) -> Step:
 
 
 def checks(c: Choices, phase: str, instances: Container[str] | None = None) -> list[Check]:
-    """Of the host, and of all workloads in these instances (default: all that are changed)."""
-    among = c.changed if instances is None else instances
+    """Of the host, and of all workloads in these instances (default: all that are changed or
+    resized)."""
+    among = {*c.changed, *(it.name for it in c.resized)} if instances is None else instances
     theirs = [check for w in c.spec.workloads if w.instance in among for check in w.checks]
     return [check for check in (*c.spec.checks, *theirs) if phase in check.when]
 

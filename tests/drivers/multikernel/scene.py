@@ -47,12 +47,28 @@ def only_web(variant: Variant = NEWER) -> Double:
     return client.double
 
 
-def three() -> Double:
+def three(variant: Variant = NEWER) -> Double:
     """A host with api and batch beside web, of other sizes."""
-    client = Client(only_web())
+    client = Client(only_web(variant))
     _add(client, "api", 3, (12,), GIB // 4)
     _add(client, "batch", 4, (14, 16), GIB // 2)
     return client.double
+
+
+def three_up_to_date() -> Double:
+    """The same three with the kernel that specs here ask for."""
+    double = three()
+    for name in ("web", "api", "batch"):
+        _update(double, name)
+    return double
+
+
+def _update(double: Double, name: str) -> None:
+    image = double.world.instances[name].image
+    assert image is not None
+    image.kernel = IMAGE
+    mark = f"mkupgrade.image={hashlib.sha256(IMAGE).hexdigest()[:16]}"
+    image.cmdline = f"console=mktty0 {mark}"
 
 
 def gets_a_cpu(double: Double, name: str, cpu: int) -> None:
@@ -70,9 +86,9 @@ class Scene:
         return cls._over(only_web(variant), directory)
 
     @classmethod
-    def three(cls, directory: Path) -> Scene:
+    def three(cls, directory: Path, variant: Variant = NEWER) -> Scene:
         """With api and batch beside web, of other sizes."""
-        return cls._over(three(), directory)
+        return cls._over(three(variant), directory)
 
     @classmethod
     def _over(cls, double: Double, directory: Path) -> Scene:
@@ -121,6 +137,18 @@ class Scene:
         rollback = {"boot_deadline": "60s", "kernel": {"image": str(self.directory / "old")}}
         return self.spec(**{"strategy": {"kind": "replace"}, "rollback": rollback} | rest)
 
+    def up_to_date(self, *names: str) -> None:
+        """These instances run what a spec of this scene asks for, as if by an earlier upgrade."""
+        for name in names:
+            _update(self.double, name)
+
+    def sized(self, **sizes: tuple[int, str]) -> list[dict[str, Any]]:
+        """Instances of the spec, each with this many CPUs and this much memory."""
+        return [
+            self.instance(name, resources={"cpus": cpus, "memory": memory})
+            for name, (cpus, memory) in sizes.items()
+        ]
+
     def workload(self, name: str = "db", instance: str = "web", **rest: Any) -> dict[str, Any]:
         """One that writes into `log` what it is told."""
         log = str(self.directory / "log")
@@ -150,8 +178,14 @@ class Scene:
             self.plan(spec)
         return "\n".join(caught.value.details)
 
-    def run(self, graph: StepGraph | None = None, driver: Any = None) -> TransactionReport:
-        """Begin with `graph`, or resume what is unfinished."""
+    def run(
+        self, graph: StepGraph | None = None, driver: Any = None, *, last: bool = False
+    ) -> TransactionReport:
+        """Begin with `graph`, or resume what is unfinished.
+
+        Args:
+            last: of several transactions the last is that.
+        """
         identity = Identity(boot_id="boot", release="7.0.0-mk2", pid=os.getpid())
         with (
             Journal.open(self.directory, volatile=lambda _: None) as journal,
@@ -161,7 +195,8 @@ class Scene:
         ):
             if graph is not None:
                 return engine.run(engine.begin(graph))
-            (unfinished,) = journal.transactions()
+            *before, unfinished = journal.transactions()
+            assert last or not before
             return engine.resume(unfinished.id)
 
     def states(self) -> dict[str, str]:

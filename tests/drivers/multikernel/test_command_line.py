@@ -90,6 +90,31 @@ def test_three_instances_are_upgraded_by_canary_and_rolling(host: Host) -> None:
     assert host.outcome()["outcome"] == "committed"
 
 
+def sized(host: Host, web: tuple[int, str], batch: tuple[int, str]) -> dict[str, Any]:
+    """A plan for two instances of these sizes, with the kernel that they run."""
+    kernel = {"image": str(host.directory / "vmlinux"), "release": scene.RELEASE}
+    instances = [
+        {"name": name, "kernel": kernel, "resources": {"cpus": cpus, "memory": memory}}
+        for name, (cpus, memory) in {"web": web, "batch": batch}.items()
+    ]
+    strategy = {"kind": "surge"}
+    return rolling(host, instances=instances, strategy=strategy, workloads=[], checks=[])
+
+
+def test_other_sizes_are_given_and_taken_as_instances_run(host: Host) -> None:
+    host.begin(scene.three_up_to_date)
+    plan = sized(host, (4, "1536MiB"), (1, "512MiB"))
+    planned = host.mkupgrade("plan", written(plan, host.directory))
+    assert "Plan: 2 instances to resize, 5 steps; " in planned.out, planned.out + planned.err
+    done = host.apply(plan)
+    assert done.code == DONE, done.out + done.err
+    assert "Committed: 2 new sizes in " in done.out
+    assert host.states() == dict.fromkeys(NAMES, "active")
+    lines = host.status().splitlines()
+    assert any("A web    active  CPUs 8, 10, 18, 20, 1.5 GiB" in line for line in lines), lines
+    assert "No changes" in host.apply(plan).out
+
+
 def never_gets_ready(host: Host) -> None:
     host.double.ask(state.behave, "api-g2", Spawn(boots_in=10_000, ready_in=None))
 

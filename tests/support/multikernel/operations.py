@@ -127,7 +127,8 @@ def _cpu_add(world: World, instance: Instance, op: Operation) -> None:
     if life is not None and op.cpu not in life.known_cpus:
         raise OSError(errno.EINVAL, f"CPU {op.cpu} was not there when {instance.name} booted")
     world.acknowledged(instance)
-    instance.cpus.append(op.cpu)
+    if op.cpu not in world.faults.unplugged_cpus:
+        instance.cpus.append(op.cpu)
 
 
 def _cpu_remove(world: World, instance: Instance, op: Operation) -> None:

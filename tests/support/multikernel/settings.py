@@ -81,6 +81,9 @@ class Faults:
 
     soft_fail_cpus: set[int] = field(default_factory=set)
     """CPUs that cannot be reserved: dropped at create without an error."""
+    unplugged_cpus: set[int] = field(default_factory=set)
+    """CPUs that hot-plug says it has added, and has not. Not seen in the kernel's source: what a
+    driver that reads back has to stand."""
     soft_fail_pci: set[str] = field(default_factory=set)
     leak_cpus: set[int] = field(default_factory=set)
     """CPUs that do not come back out of an instance."""
