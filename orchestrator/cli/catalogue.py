@@ -34,6 +34,7 @@ FAMILIES: dict[str, dict[str, Entry]] = {
         "resume": _entry("resume", "resume", "Go on with an unfinished transaction."),
         "rollback": _entry("resume", "rollback", "Bring the old kernel back."),
         "abort": _entry("resume", "abort", "Stop the running transaction and revert it."),
+        "clean-up": _entry("clean_up", "clean_up", "Give back what is kept past its time."),
     },
     "Look": {
         "status": _entry("status", "status", "Show what runs, what ended, and what is next."),

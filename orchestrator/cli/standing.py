@@ -72,16 +72,18 @@ def standing(state_dir: Path) -> Standing:
 
     refuse_if_closed(state_dir)
     found = Standing(state_dir, identity_at(state_dir), holder=current_holder(state_dir))
+    committed: list[str] = []
     with reading(state_dir) as journal:
         if journal is not None:
             name = unfinished(journal)
             found.unfinished = report_of(journal, name) if name else None
             ended = [s for s in history(journal) if s.outcome is not None]
             found.last = ended[-1] if ended else None
+            committed = [s.transaction for s in ended if s.outcome is Outcome.COMMITTED]
             found.entered_by = entered_by(journal, found.identity.boot_id)
         found.unclaimed = _unclaimed(state_dir, journal, {"memory", "disk"})
     try:
-        found.beside = _side_by_side(state_dir)
+        found.beside = _side_by_side(state_dir, committed)
     except MkupgradeError as error:
         found.beside_error = error
     found.objections = _objections(found)
@@ -147,14 +149,14 @@ def _unclaimed(state_dir: Path, journal: Journal | None, media: set[str]) -> str
     return next((state.advice(state_dir) for state in told), None)
 
 
-def _side_by_side(state_dir: Path) -> SideBySide | None:
+def _side_by_side(state_dir: Path, committed: list[str]) -> SideBySide | None:
     from orchestrator.cli.wiring import SIMULATED_HOST
 
     if not _MULTIKERNEL.is_dir() or (state_dir / SIMULATED_HOST).exists():
         return None
     from orchestrator.drivers.multikernel.observing import seen_here
 
-    return seen_here()
+    return seen_here(state_dir, committed)
 
 
 def policy_problem() -> list[str]:

@@ -160,12 +160,25 @@ class InstanceState(Record):
     """Why it could not be made again as it is once it is removed; None: it could."""
 
 
+class KeptGeneration(Record):
+    """An old generation that stays loaded behind a commit, for `mkupgrade rollback`."""
+
+    name: str
+    id: int
+    cmdline: str | None
+    """Of the image that is kept in it."""
+    transaction: str
+    until: float
+    """Unix seconds; from then on its place may be given back."""
+
+
 class SideBySide(Record):
     """The pool and its instances, as the kernel tells of them."""
 
     pool: PoolState | None = None
     """None: the host has set nothing aside."""
     instances: list[InstanceState] = []
+    kept: list[KeptGeneration] = []
 
 
 class HostState(Record):

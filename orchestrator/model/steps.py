@@ -8,6 +8,9 @@ A graph has three *sections*:
 - `recover`: run in the old kernel after the host came back to it, through `return` or by
   itself (panic, watchdog, power): workloads are brought back from the best state there is.
 
+A graph without a pivot is reverted until its commit; `return` and `recover` are then for a rollback
+that is asked for behind it, and hold no pivot either.
+
 Failure before the pivot needs no section: performed steps are reverted in reverse order.
 """
 

@@ -6,14 +6,15 @@ import io
 
 from orchestrator.cli.render.cpu_map import show_map
 from orchestrator.cli.render.text import console
-from orchestrator.model.host import InstanceState, PoolState, SideBySide
+from orchestrator.model.host import InstanceState, KeptGeneration, PoolState, SideBySide
 
 GIB = 1 << 30
+NOW = 1_795_000_000.0
 
 
 def drawn(found: SideBySide) -> list[str]:
     stream = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", newline="\n")
-    show_map(console(stream), found)
+    show_map(console(stream), found, NOW)
     stream.seek(0)
     return stream.read().splitlines()
 
@@ -55,3 +56,14 @@ def test_more_instances_than_letters_share_a_sign() -> None:
 def test_a_name_from_the_kernel_cannot_write_to_the_terminal() -> None:
     bad = InstanceState(name="\x1b[2Jweb", id=2, status="active", cpus=[1])
     assert "\x1b" not in "".join(drawn(SideBySide(pool=pool(range(2), range(1)), instances=[bad])))
+
+
+def test_until_when_an_old_generation_is_kept_is_told() -> None:
+    old = InstanceState(name="web", id=2, status="loaded", cpus=[5], memory_bytes=GIB)
+    for until, said in (
+        (NOW + 60, "; kept for mkupgrade rollback until 2026-11-"),
+        (NOW, "; kept past its time: mkupgrade clean-up gives it back"),
+    ):
+        kept = KeptGeneration(name="web", id=2, cmdline=None, transaction="t", until=until)
+        found = SideBySide(pool=pool(range(4, 8), range(6, 8)), instances=[old], kept=[kept])
+        assert said in drawn(found)[2]

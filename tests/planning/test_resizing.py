@@ -222,7 +222,7 @@ def test_the_cpu_of_the_boot_and_the_memory_of_the_image_stay(
         graph = planning.plan(make_spec(sizes), host)
     except PlanError:
         return
-    for step in graph.steps:
+    for step in graph.section(Section.FORWARD):
         if step.kind == Kind.REMOVE_CPUS:
             state = host.instances[step.params["target"]["name"]]
             assert state.cpus[0] not in step.params["cpus"]

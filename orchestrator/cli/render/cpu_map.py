@@ -5,7 +5,7 @@ from __future__ import annotations
 import string
 from typing import TYPE_CHECKING
 
-from orchestrator.cli.render.spans import count
+from orchestrator.cli.render.spans import count, moment
 from orchestrator.cli.render.text import text
 from orchestrator.cli.terminal import speaks_unicode
 from orchestrator.model.quantities import format_size
@@ -13,7 +13,7 @@ from orchestrator.model.quantities import format_size
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from orchestrator.model.host import InstanceState, SideBySide
+    from orchestrator.model.host import InstanceState, KeptGeneration, SideBySide
 
 _IN_A_ROW = 48
 _SHOWN = 12
@@ -23,8 +23,12 @@ _COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "bright_cyan", "bright
 _AT_REST = {"ready", "loaded", "empty"}
 
 
-def show_map(out: Console, found: SideBySide) -> None:
-    """A cell for each CPU of the pool, lettered by instance, and a line for each instance."""
+def show_map(out: Console, found: SideBySide, now: float) -> None:
+    """A cell for each CPU of the pool, lettered by instance, and a line for each instance.
+
+    Args:
+        now: unix seconds.
+    """
     pool = found.pool
     if pool is None:
         out.print(text(("Pool     ", "dim"), "none: the host has set nothing aside for instances"))
@@ -42,12 +46,14 @@ def show_map(out: Console, found: SideBySide) -> None:
     for first in range(0, len(ids), _IN_A_ROW):
         out.print(text("         ", *(cells[cpu] for cpu in ids[first : first + _IN_A_ROW])))
     width = max((len(it.name) for it in instances), default=0)
+    kept = {it.name: it for it in found.kept}
     for it in instances:
         size = f"{_named(it.cpus)}, {format_size(it.memory_bytes)}"
         status = "bold red" if it.status == "failed" else ""
+        until = _until(kept[it.name], now) if it.name in kept else ""
         out.print(
             text("         ", signs[it.name], f" {it.name:<{width}}  ",
-                 (f"{it.status:<6}", status), f"  {size}")
+                 (f"{it.status:<6}", status), f"  {size}", (until, "dim"))
         )  # fmt: skip
 
 
@@ -56,6 +62,13 @@ def _sign(number: int, instance: InstanceState) -> tuple[str, str]:
     letter = _LETTERS[number] if number < len(_LETTERS) else "#"
     colour = _COLOURS[number % len(_COLOURS)]
     return letter, f"dim {colour}" if instance.status in _AT_REST else f"bold {colour}"
+
+
+def _until(kept: KeptGeneration, now: float) -> str:
+    """Until when an old generation is kept, and what then."""
+    if kept.until <= now:
+        return "; kept past its time: mkupgrade clean-up gives it back"
+    return f"; kept for mkupgrade rollback until {moment(kept.until)}"
 
 
 def _named(cpus: list[int]) -> str:

@@ -10,7 +10,7 @@ from orchestrator.cli.render.spans import count, span
 from orchestrator.cli.render.text import text
 from orchestrator.cli.terminal import speaks_unicode
 from orchestrator.model.kinds import Kind
-from orchestrator.model.steps import Section, Step, StepGraph
+from orchestrator.model.steps import Reversibility, Section, Step, StepGraph
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -142,8 +142,11 @@ class _Page:
                     self.steps(section)
             return
         self.heading("Way back, if something fails (--full shows the steps)")
-        automatic = "" if self.graph.automatic_rollback else " (on mkupgrade rollback)"
-        self.item("-", "dim", "before the pivot: what was done is undone, last step first")
+        pivots = any(s.reversibility is Reversibility.PIVOT for s in self.graph.steps)
+        by_itself = pivots and self.graph.automatic_rollback
+        automatic = "" if by_itself else " (on mkupgrade rollback)"
+        until = "pivot" if pivots else "commit"
+        self.item("-", "dim", f"before the {until}: what was done is undone, last step first")
         for section in (Section.RETURN, Section.RECOVER):
             steps = in_order(self.graph, section)
             if steps:

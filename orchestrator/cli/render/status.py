@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from orchestrator.cli.next_command import complete
@@ -34,7 +35,7 @@ def show_standing(out: Console, found: Standing) -> None:
     if found.beside is not None:
         from orchestrator.cli.render.cpu_map import show_map
 
-        show_map(out, found.beside)
+        show_map(out, found.beside, time.time())
     elif found.beside_error is not None:
         out.print(text(("Pool     ", "dim"), (f"not known: {found.beside_error.what}", "yellow")))
     _running(out, found)

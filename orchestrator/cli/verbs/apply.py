@@ -58,6 +58,7 @@ def apply(call: Call, plan: Path, yes: bool, again: bool, report_html: Path | No
     Ctrl-C once: nothing more is started, what was done is undone (exit code 3). Twice: stop at
     once; `mkupgrade resume` goes on (exit code 7). SIGTERM counts as Ctrl-C.
     """
+    from orchestrator.cli.tidying import give_back_expired
     from orchestrator.cli.wiring import hold_to_host, make_plan, open_driver, read_target
     from orchestrator.policy import in_force
 
@@ -77,6 +78,8 @@ def apply(call: Call, plan: Path, yes: bool, again: bool, report_html: Path | No
     refuse_if_busy(state_dir)
     refuse_if_unfinished(state_dir)
     with closing(open_driver(spec)) as driver:
+        if saved is None:
+            give_back_expired(driver, state_dir)
         graph = saved or make_plan(spec, driver)
         if policy is not None:
             policy.hold_graph(graph, str(plan))
@@ -101,35 +104,16 @@ def _apply(
     signer: Signer | None,
 ) -> ExitCode:
     from orchestrator.cli.carry import carry_out
+    from orchestrator.cli.tidying import prune
 
     def work(engine: Engine) -> TransactionReport:
         transaction = engine.begin(graph, again=again)
         announce(call, graph, transaction, signer)
-        _prune(driver, Path(graph.state_dir))
+        prune(driver, Path(graph.state_dir))
         return engine.run(transaction)
 
     state_dir = Path(graph.state_dir)
     return carry_out(call, graph, driver, state_dir, work, report_html=report_html).exit_code
-
-
-def _prune(driver: Driver, state_dir: Path) -> None:
-    """What transactions that are over have left on disk; the lock is held, and nothing has been
-    performed yet. Untidiness is no reason to fail."""
-    from orchestrator.cli.journals import reading
-    from orchestrator.cli.logs import logger
-    from orchestrator.drivers.live_update import LiveUpdateDriver
-    from orchestrator.engine.queries import history
-
-    if not isinstance(driver, LiveUpdateDriver):
-        return
-    try:
-        with reading(state_dir) as journal:
-            found = history(journal) if journal is not None else []
-        pruned = driver.prune([(s.transaction, s.outcome) for s in found if s.outcome])
-    except (MkupgradeError, OSError) as error:
-        logger().warning("earlier transactions were not pruned", error=str(error))
-    else:
-        logger().debug("pruned", transactions=pruned)
 
 
 def announce(call: Call, graph: StepGraph, transaction: str, signer: Signer | None = None) -> None:

@@ -111,9 +111,10 @@ def rollback(
     refuse_if_busy(state_dir)
     refuse_by_policy(graph, name, state_dir)
     refuse_if_not_permitted(graph)
+    _refuse_if_gone(graph, name, state_dir)
     if not yes:
         call.note(f"Transaction {clean(name)}: {clean(graph.name)}")
-        confirm(f"Bring Linux {clean(graph.host.kernel.release)} back?")
+        confirm(_question(graph))
     return _as_asked(
         _carry(call, name, graph, state_dir, "rollback", reason=reason, report_html=report_html)
     )
@@ -167,6 +168,38 @@ def abort(
     refuse_if_not_permitted(graph)
     code = _carry(call, name, graph, state_dir, "abort", reason=reason)
     return _as_asked(code)
+
+
+def _question(graph: StepGraph) -> str:
+    from orchestrator.model.kinds import Kind
+
+    if any(step.kind == Kind.COMMIT_INSTANCES for step in graph.steps):
+        return "Bring the old generations back?"
+    return f"Bring Linux {clean(graph.host.kernel.release)} back?"
+
+
+def _refuse_if_gone(graph: StepGraph, name: str, state_dir: Path) -> None:
+    """What a rollback would start may have been given back since the commit."""
+    from orchestrator.cli.journals import reading
+    from orchestrator.engine.queries import report_of
+
+    if graph.driver != "multikernel":
+        return
+    from orchestrator.drivers.multikernel.driver import MultikernelDriver
+
+    with reading(state_dir) as journal:
+        if journal is None or report_of(journal, name).outcome is not Outcome.COMMITTED:
+            return
+    with closing(MultikernelDriver(state_dir)) as driver:
+        why = driver.why_no_way_back(name)
+    if why is not None:
+        raise MkupgradeError(
+            f"there is no way back: {why}",
+            where=name,
+            state="nothing was changed",
+            next_command="mkupgrade status",
+            error_class=ErrorClass.INVALID,
+        )
 
 
 def waiting(name: str, report: TransactionReport) -> MkupgradeError:

@@ -7,18 +7,19 @@ instances that start: what there is, the kernel says.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from orchestrator.drivers.dispatch import dispatch
 from orchestrator.drivers.hooks import HookHandler
 from orchestrator.drivers.jobs import AnyHandler
-from orchestrator.drivers.multikernel import asking, observing, placing, resizing, running
+from orchestrator.drivers.multikernel import asking, keeping, observing, placing, resizing, running
 from orchestrator.drivers.multikernel.kernel import RealKernel
 from orchestrator.drivers.multikernel.parts import Job, Parts
 from orchestrator.model.host import HostState
 from orchestrator.model.kinds import Kind
+from orchestrator.model.outcomes import Outcome
 from orchestrator.model.seams import Result, StepContext
 from orchestrator.model.spec import UpgradeSpec
 from orchestrator.model.steps import Inspected, Step
@@ -81,6 +82,19 @@ class MultikernelDriver:
     def revert(self, step: Step, context: StepContext) -> Result:
         handler, job, params = self._job(step, context)
         return handler.revert(job, params)
+
+    def prune(self, over: Sequence[tuple[str, Outcome]]) -> list[str]:
+        """Give back what is kept past its time; see `keeping.give_back`."""
+        return keeping.give_back(self._parts.kernel, self._state_dir, over)
+
+    def expired(self, over: Sequence[tuple[str, Outcome]]) -> bool:
+        """Is anything kept past its time?"""
+        kept = keeping.kept(self._state_dir, keeping.committed(over))
+        return any(it.until <= time.time() for it in kept)
+
+    def why_no_way_back(self, transaction: str) -> str | None:
+        """Why a committed transaction cannot be rolled back any more; see `keeping`."""
+        return keeping.why_no_way_back(self._parts.kernel, self._state_dir, transaction)
 
     def close(self) -> None:
         self._parts.consoles.close()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from orchestrator.drivers.multikernel.keeping import kept
 from orchestrator.drivers.multikernel.kernel import Kernel, RealKernel
 from orchestrator.drivers.multikernel.probing import Feature, probe
 from orchestrator.drivers.multikernel.seeing import SeenInstance, Snapshot, look
@@ -61,8 +62,11 @@ def observe(spec: UpgradeSpec, state_dir: Path, kernel: Kernel, driver: str) -> 
     )
 
 
-def seen_here() -> SideBySide | None:
+def seen_here(state_dir: Path, transactions: Iterable[str]) -> SideBySide | None:
     """Pool and instances of this machine; None: its kernel is no multikernel kernel.
+
+    Args:
+        transactions: committed ones, that may keep old generations.
 
     Raises:
         MkupgradeError: what the kernel says cannot be read, or does not come to rest.
@@ -71,7 +75,9 @@ def seen_here() -> SideBySide | None:
     if kernel.why_not() is not None:
         return None
     now = look(kernel)
-    return SideBySide(pool=_pool(now), instances=list(_instances(now)))
+    there = {(name, it.tree.id) for name, it in now.instances.items()}
+    held = [it for it in kept(state_dir, transactions) if (it.name, it.id) in there]
+    return SideBySide(pool=_pool(now), instances=list(_instances(now)), kept=held)
 
 
 def side_by_side(kernel: Kernel, now: Snapshot) -> Capability:

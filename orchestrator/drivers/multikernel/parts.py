@@ -64,17 +64,21 @@ class Job(AnyJob[Parts]):
     def tag(self, *, undoing: bool = False) -> Tag:
         """One that was never used: attempts of reverts are counted by the kernel's own memory."""
         name = f"undo.{self.step.id}" if undoing else self.step.id
-        used = [
-            found.tag.attempt
-            for found in transactions(self.kernel)
-            if found.tag is not None
-            and (found.tag.transaction, found.tag.step) == (self.context.transaction, name)
-        ]
-        return Tag(self.context.transaction, name, max(used, default=0) + 1)
+        return next_tag(self.kernel, self.context.transaction, name)
 
 
 class Handler(AnyHandler[Job, P]):
     """Of one of its kinds."""
+
+
+def next_tag(kernel: Kernel, transaction: str, step: str) -> Tag:
+    """One that was never used."""
+    used = [
+        found.tag.attempt
+        for found in transactions(kernel)
+        if found.tag is not None and (found.tag.transaction, found.tag.step) == (transaction, step)
+    ]
+    return Tag(transaction, step, max(used, default=0) + 1)
 
 
 def named(generation: Generation) -> Named:

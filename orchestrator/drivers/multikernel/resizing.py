@@ -77,7 +77,7 @@ class _Resize(Handler[P]):
         if not moved:
             return absent(f"nothing of it is done: {has}")
         if self.whole(params, moved) and len(moved) == len(items):
-            return present(f"{_transactions(job)}, and {has}")
+            return present(f"{_transactions(job)}, and {has}", self.result(moved))
         return partial(f"done of it: {_said(moved)}; {has}")
 
     def revert(self, job: Job, params: P) -> Result:
@@ -95,6 +95,10 @@ class _Resize(Handler[P]):
     def whole(self, params: P, moved: list[Item]) -> bool:
         """Is that all that the step is to move?"""
         return True
+
+    def result(self, moved: list[Item]) -> Result:
+        """What later steps may ask for."""
+        return {}
 
     def _moved(self, seen: SeenInstance, items: list[Item]) -> list[Item]:
         has = self.has(seen)
@@ -143,7 +147,10 @@ class RemoveMemoryHandler(_Memory):
     verb = Verb.REMOVE
 
     def asked(self, job: Job, params: side_by_side.RemoveMemory) -> list[Item]:
-        return [(it.base, it.size) for it in params.pieces]
+        if params.added_by is None:
+            return [(it.base, it.size) for it in params.pieces]
+        added = job.context.results.get(params.added_by, {}).get("memory", [])
+        return [(int(base), int(size)) for base, size in reversed(added)]
 
 
 class AddMemoryHandler(_Memory):
@@ -164,7 +171,8 @@ class AddMemoryHandler(_Memory):
                 raise _no_room(params)
             return MemoryChange(params.target.name, Verb.ADD, regions)
 
-        return {"transactions": _persist(job, another, undoing=False, whole=True)}
+        made = _persist(job, another, undoing=False, whole=True)
+        return {"transactions": made, **self.result(self.asked(job, params))}
 
     def asked(self, job: Job, params: side_by_side.AddMemory) -> list[Item]:
         """By the attempt that got anything done, else by the last."""
@@ -175,6 +183,9 @@ class AddMemoryHandler(_Memory):
         seen = _seen(job, params.target)
         has = set(self.has(seen)) if seen is not None else set()
         return next((it for it in tried if has.intersection(it)), tried[0] if tried else [])
+
+    def result(self, moved: list[Item]) -> Result:
+        return {"memory": moved}
 
     def whole(self, params: side_by_side.AddMemory, moved: list[Item]) -> bool:
         return sum(it[1] for it in moved if isinstance(it, tuple)) == params.size

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from orchestrator.drivers.jobs import absent, present
-from orchestrator.drivers.multikernel import agents, living
+from orchestrator.drivers.multikernel import agents, keeping, living
 from orchestrator.drivers.multikernel.living import Boot, Patience
 from orchestrator.drivers.multikernel.parts import Handler, Job, named
 from orchestrator.drivers.multikernel.seeing import Status, look
@@ -17,7 +17,8 @@ from orchestrator.model.landing import mark_for
 from orchestrator.model.params import side_by_side
 from orchestrator.model.params.side_by_side import Generation
 from orchestrator.model.seams import Result
-from orchestrator.model.steps import Inspected, Inspection
+from orchestrator.model.steps import Inspected, Inspection, Section
+from orchestrator.system.call_errors import BusyError
 
 
 class LoadHandler(Handler[side_by_side.LoadInstance]):
@@ -44,9 +45,7 @@ class LoadHandler(Handler[side_by_side.LoadInstance]):
 
     @staticmethod
     def _line(job: Job, params: side_by_side.LoadInstance) -> str:
-        mark = mark_for(job.context.transaction, job.context.section)
-        before, dashes, init = params.cmdline.partition(" -- ")
-        return f"{before} {mark}{dashes}{init}"
+        return _marked(params.cmdline, job.context.transaction, job.context.section)
 
 
 class StartHandler(Handler[side_by_side.StartInstance]):
@@ -54,7 +53,12 @@ class StartHandler(Handler[side_by_side.StartInstance]):
 
     def perform(self, job: Job, params: side_by_side.StartInstance) -> Result:
         job.listen(params.generation)
-        living.start(job.kernel, named(params.generation), job.patience())
+        try:
+            living.start(job.kernel, named(params.generation), job.patience())
+        except BusyError:
+            # An old generation that was never halted, or was started by hand, is as wanted.
+            if _status(job, params.generation) is not Status.ACTIVE:
+                raise
         return {}
 
     def inspect(self, job: Job, params: side_by_side.StartInstance) -> Inspected:
@@ -95,7 +99,8 @@ class AwaitHandler(Handler[side_by_side.AwaitInstance]):
 
 
 class CommitHandler(Handler[side_by_side.CommitInstances]):
-    """The decision is the journal's; the host is only asked whether the new kernels run."""
+    """The decision is the journal's; the host is only asked whether the new kernels run. What is
+    kept from here on is written down first."""
 
     def perform(self, job: Job, params: side_by_side.CommitInstances) -> Result:
         for generation in params.generations:
@@ -107,6 +112,9 @@ class CommitHandler(Handler[side_by_side.CommitInstances]):
                     state="nothing was committed",
                     next_command="mkupgrade status",
                 )
+        if params.kept:
+            now = look(job.kernel)
+            keeping.remember(job.records, now, params.kept, params.keep_old_kernel)
         return {}
 
 
@@ -148,7 +156,8 @@ class UnloadHandler(Handler[side_by_side.UnloadInstance]):
             return present(f"{params.generation.name} is {status or 'gone'}")
         if params.back is not None:
             instance = named(params.generation)
-            found = living.inspect_loaded(job.kernel, instance, params.back.cmdline)
+            line = _loaded(job, params.back)
+            found = living.inspect_loaded(job.kernel, instance, line)
             if found.verdict is Inspection.UNKNOWN:
                 return found
         return absent(f"{params.generation.name} is {status}")
@@ -158,9 +167,21 @@ class UnloadHandler(Handler[side_by_side.UnloadInstance]):
         if back is None or _status(job, params.generation) is Status.LOADED:
             return {}
         initrd = Path(back.initrd) if back.initrd else None
-        boot = Boot(Path(back.image), back.image_sha256, back.cmdline, initrd)
+        boot = Boot(Path(back.image), back.image_sha256, _loaded(job, back), initrd)
         living.load(job.kernel, named(params.generation), boot, job.patience())
         return {"cmdline": boot.cmdline}
+
+
+def _loaded(job: Job, image: side_by_side.LoadedImage) -> str:
+    """The command line that it has been loaded with."""
+    if not image.ours:
+        return image.cmdline
+    return _marked(image.cmdline, job.context.transaction, Section.FORWARD)
+
+
+def _marked(line: str, transaction: str, section: Section) -> str:
+    before, dashes, init = line.partition(" -- ")
+    return f"{before} {mark_for(transaction, section)}{dashes}{init}"
 
 
 def _running(job: Job, generation: Generation) -> Inspected:

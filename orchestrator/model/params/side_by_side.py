@@ -100,6 +100,10 @@ class CommitInstances(Record):
     """From here on the old generations may go. All new ones must run still."""
 
     generations: list[Generation]
+    kept: list[Generation] = []
+    """Old ones that stay loaded, for `mkupgrade rollback`."""
+    keep_old_kernel: float = 0.0
+    """Seconds for which they do."""
 
 
 class HaltInstance(Record):
@@ -118,7 +122,9 @@ class LoadedImage(Record):
     image_sha256: str
     initrd: str | None
     cmdline: str
-    """As it was, with every mark."""
+    """As it was, with every mark; but for that of the transaction itself, if it is ours."""
+    ours: bool = False
+    """Was it loaded by this very transaction, in section forward?"""
 
 
 class UnloadInstance(Record):
@@ -170,6 +176,8 @@ class RemoveMemory(Record):
     target: Generation
     pieces: list[MemoryPiece]
     """The newest first: the kernel takes no other order."""
+    added_by: str | None = None
+    """In place of pieces: id of the step that added what is to go."""
 
 
 PARAMS: dict[Kind, type[Record]] = {

@@ -1,7 +1,7 @@
 """A plan for instances, by the strategy of the spec.
 
-Nothing before the commit is a pivot: each step can be taken back, and what was performed is
-reverted in reverse order. There is no `return` and no `recover`.
+Nothing is a pivot: before the commit each step can be taken back, and what was performed is
+reverted in reverse order. `return` and `recover` are for `mkupgrade rollback` behind it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from orchestrator.planning.problems import Problems
 from orchestrator.planning.requirements import check_requirements
 from orchestrator.planning.side_by_side import in_turn, resize_steps, steps, surge
 from orchestrator.planning.side_by_side.choices import Choice, Choices, choose
+from orchestrator.planning.side_by_side.going_back import going_back
 from orchestrator.planning.workload_steps import RESOURCE
 
 NEXT = "mkupgrade doctor"
@@ -42,8 +43,10 @@ def plan(spec: UpgradeSpec, host: HostState, intent: str) -> StepGraph:
     b = SectionBuilder(Section.FORWARD, spec.retry)
     if not choices.nothing:
         _forward(b, choices)
+    parts = (b, *going_back(choices))
+    found = [step for part in parts for step in part.steps]
     check_requirements(
-        b.steps,
+        found,
         host,
         problems,
         waived={Cap.DURABLE_STATE} if spec.host.allow_volatile_state else (),
@@ -55,8 +58,8 @@ def plan(spec: UpgradeSpec, host: HostState, intent: str) -> StepGraph:
         intent_digest=intent,
         state_dir=str(spec.host.state_dir),
         driver=host.driver,
-        steps=b.steps,
-        edges=b.edges,
+        steps=found,
+        edges=[edge for part in parts for edge in part.edges],
         limits={RESOURCE: spec.strategy.parallel},
         deadline=spec.rollback.deadline,
         automatic_rollback=spec.rollback.automatic,
@@ -90,7 +93,9 @@ def _forward(b: SectionBuilder, c: Choices) -> None:
             generations=[
                 *(it.generation for it in c.resized),
                 *(it.new for it in changed.values()),
-            ]
+            ],
+            kept=[steps.old_place(it).generation for it in _kept(c)],
+            keep_old_kernel=spec.rollback.keep_old_kernel,
         ),
         estimate=estimates.QUICK,
         reversibility=Reversibility.COMMIT,
@@ -115,15 +120,19 @@ def _change(it: Choice) -> str:
     )
 
 
-def _keeps(c: Choices) -> Sequence[str]:
-    time = c.spec.rollback.keep_old_kernel
-    if time <= 0:
+def _kept(c: Choices) -> list[Choice]:
+    """Those whose old generation stays loaded."""
+    if c.spec.rollback.keep_old_kernel <= 0:
         return []
+    return [it for it in c.changed.values() if it.old.running is not None and it.back is None]
+
+
+def _keeps(c: Choices) -> Sequence[str]:
+    time = format_duration(c.spec.rollback.keep_old_kernel)
     return [
-        f"{it.old.running.name}: halted and loaded, with its CPUs and memory, for "
-        f"{format_duration(time)} at least; the next upgrade of {name} takes it away"
-        for name, it in c.changed.items()
-        if it.old.running is not None and it.back is None
+        f"{steps.old_place(it).generation.name}: halted and loaded, with its CPUs and memory, for "
+        f"{time}, or until the next upgrade of {it.instance.name}"
+        for it in _kept(c)
     ]
 
 
@@ -140,15 +149,32 @@ def _notes(c: Choices) -> list[str]:
     if strategy.kind == "canary" and len(c.changed) > strategy.first:
         first = ", ".join(c.order.names[: strategy.first])
         notes.append(f"{first} first; the others once the checks have gone on passing")
+    if not c.nothing:
+        notes += _ways_back(c)
+    return notes
+
+
+def _ways_back(c: Choices) -> list[str]:
+    notes, rollback = [], c.spec.rollback
     replaced = [it for it in c.changed.values() if it.back is not None]
+    image = rollback.kernel.image if rollback.kernel else ""
     if replaced:
-        old = c.spec.rollback.kernel
         notes.append(
             f"way back until the commit: {count(replaced, 'old generation')} made again and "
-            f"started from {old.image if old else ''}; behind it there is none"
+            f"started from {image}"
         )
     if len(replaced) < len(c.changed):
         notes.append(
             "way back until the commit: the old generations run on; the new ones are taken away"
         )
+    if rollback.keep_old_kernel <= 0:
+        notes.append("way back behind the commit: none (rollback.keep_old_kernel is 0s)")
+    elif len(replaced) == len(c.changed) and replaced:
+        notes.append(
+            f"way back behind the commit: mkupgrade rollback, as before it, as long as {image} is "
+            "there"
+        )
+    else:
+        time = format_duration(rollback.keep_old_kernel)
+        notes.append(f"way back behind the commit: mkupgrade rollback, for {time}")
     return notes

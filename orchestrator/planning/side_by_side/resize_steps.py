@@ -43,6 +43,43 @@ def put(b: SectionBuilder, resizes: Iterable[Resize]) -> None:
             b.put(step)
 
 
+def undo(b: SectionBuilder, resizes: Iterable[Resize]) -> None:
+    """What `put` did, the other way round."""
+    resizes = list(resizes)
+    for it in reversed(resizes):
+        for step in _taking_back(b, it):
+            b.put(step)
+    for it in reversed(resizes):
+        for step in _giving_back(b, it):
+            b.put(step)
+
+
+def _taking_back(b: SectionBuilder, it: Resize) -> Iterator[Step]:
+    if it.more_memory:
+        gone = side_by_side.RemoveMemory(
+            target=it.generation, pieces=[], added_by=f"{Kind.ADD_MEMORY.value}/{it.state.name}"
+        )
+        title = f"Take {format_size(it.more_memory)} from {it.state.name}"
+        yield make(b, Kind.REMOVE_MEMORY, title, gone, items=1)
+    if it.more:
+        went = side_by_side.RemoveCpus(target=it.generation, cpus=list(reversed(it.more)))
+        title = f"Take {count(it.more, 'CPU')} from {it.state.name}"
+        yield make(b, Kind.REMOVE_CPUS, title, went, items=len(it.more))
+
+
+def _giving_back(b: SectionBuilder, it: Resize) -> Iterator[Step]:
+    if it.less:
+        added = side_by_side.AddMemory(
+            target=it.generation, size=it.less_memory, granule=it.granule
+        )
+        title = f"Give {format_size(it.less_memory)} to {it.state.name}"
+        yield make(b, Kind.ADD_MEMORY, title, added, items=1)
+    if it.fewer:
+        came = side_by_side.AddCpus(target=it.generation, cpus=it.fewer)
+        title = f"Give {count(it.fewer, 'CPU')} to {it.state.name}"
+        yield make(b, Kind.ADD_CPUS, title, came, items=len(it.fewer))
+
+
 def _giving(b: SectionBuilder, it: Resize) -> Iterator[Step]:
     if it.fewer:
         went = side_by_side.RemoveCpus(target=it.generation, cpus=list(reversed(it.fewer)))

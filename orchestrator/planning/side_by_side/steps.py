@@ -9,9 +9,16 @@ from orchestrator.model.base import Record
 from orchestrator.model.host import Artifact, Cap, InstanceState
 from orchestrator.model.kinds import Kind
 from orchestrator.model.params import in_place, side_by_side
-from orchestrator.model.params.side_by_side import Generation
+from orchestrator.model.params.side_by_side import (
+    AwaitedAgent,
+    CreateInstance,
+    Generation,
+    LoadedImage,
+    LoadInstance,
+)
 from orchestrator.model.quantities import format_size
 from orchestrator.model.spec import Check, Workload
+from orchestrator.model.spec.instances import InstanceAgent
 from orchestrator.model.spec.workloads import RestartMigrate
 from orchestrator.model.steps import Step
 from orchestrator.planning import estimates, host_steps, policies
@@ -57,16 +64,13 @@ def check_old_files(b: SectionBuilder, c: Choices) -> None:
     b.put(_check_files(b, OLD_FILES, params, image, initrd))
 
 
-def spawn(b: SectionBuilder, c: Choices, it: Choice, *, dark: bool = False) -> list[Step]:
-    """A new generation, until it answers.
-
-    Args:
-        dark: its workloads stand still meanwhile.
-    """
+def new_place(c: Choices, it: Choice) -> tuple[CreateInstance, LoadInstance]:
+    """What a new generation is made of."""
     kernel, new = it.instance.kernel, it.new
-    initrd = c.host.artifacts.get(str(kernel.initrd)) if kernel.initrd else None
-    reading = estimates.reading(it.image.size + (initrd.size if initrd else 0))
-    loaded = side_by_side.LoadInstance(
+    created = CreateInstance(
+        generation=new, cpus=it.cpus, memory_bytes=it.memory_bytes, devices=it.devices
+    )
+    loaded = LoadInstance(
         generation=new,
         image=str(kernel.image),
         image_sha256=it.image.sha256 or "",
@@ -75,23 +79,46 @@ def spawn(b: SectionBuilder, c: Choices, it: Choice, *, dark: bool = False) -> l
         release=kernel.release,
         agent=it.instance.agent is not None,
     )
-    size = f"{count(it.cpus, 'CPU')} and {format_size(it.memory_bytes)}"
-    created = side_by_side.CreateInstance(
-        generation=new, cpus=it.cpus, memory_bytes=it.memory_bytes, devices=it.devices
+    return created, loaded
+
+
+def old_place(it: Choice) -> CreateInstance:
+    """What an old generation has."""
+    state = it.old.running
+    assert state is not None  # noqa: S101 - nobody asks where there is none
+    return CreateInstance(
+        generation=generation(state),
+        cpus=state.cpus,
+        memory_bytes=state.memory_bytes,
+        devices=state.devices,
     )
-    started = side_by_side.StartInstance(generation=new)
-    agent = it.instance.agent
-    waited = side_by_side.AwaitInstance(
-        generation=new,
-        port=agent.port if agent else AGENT_PORT,
-        agent=side_by_side.AwaitedAgent(port=agent.port, release=kernel.release) if agent else None,
-    )
+
+
+def come_up(
+    b: SectionBuilder,
+    c: Choices,
+    created: CreateInstance,
+    loaded: LoadInstance,
+    *,
+    dark: bool,
+    agent: InstanceAgent | None = None,
+) -> list[Step]:
+    """A generation, until it answers.
+
+    Args:
+        dark: its workloads stand still meanwhile.
+        agent: the one in it, which says when it is ready.
+    """
+    one = created.generation
+    files = [c.host.artifacts.get(it) for it in (loaded.image, loaded.initrd) if it is not None]
+    reading = estimates.reading(sum(it.size for it in files if it is not None))
+    size = f"{count(created.cpus, 'CPU')} and {format_size(created.memory_bytes)}"
     return [
-        _step(b, Kind.CREATE_INSTANCE, new, f"Create {new.name} with {size}", created, dark=dark),
+        _step(b, Kind.CREATE_INSTANCE, one, f"Create {one.name} with {size}", created, dark=dark),
         b.make(
             Kind.LOAD_INSTANCE,
-            new.name,
-            f"Load Linux {kernel.release} into {new.name}",
+            one.name,
+            f"Load Linux {loaded.release} into {one.name}",
             loaded,
             estimate=reading,
             deadline=policies.transfer(reading),
@@ -99,11 +126,33 @@ def spawn(b: SectionBuilder, c: Choices, it: Choice, *, dark: bool = False) -> l
             resources=[LOCK],
             blackout=dark,
         ),
-        _step(b, Kind.START_INSTANCE, new, f"Start {new.name}", started, dark=dark),
+        *start_up(b, c, one, dark=dark, agent=awaited(loaded, agent)),
+    ]
+
+
+def awaited(loaded: LoadInstance, agent: InstanceAgent | None) -> AwaitedAgent | None:
+    """What an agent has to say of the kernel that was loaded."""
+    return AwaitedAgent(port=agent.port, release=loaded.release) if agent else None
+
+
+def start_up(
+    b: SectionBuilder,
+    c: Choices,
+    one: Generation,
+    *,
+    dark: bool,
+    agent: AwaitedAgent | None = None,
+) -> list[Step]:
+    """A generation that is loaded, until it answers, or its agent says that it is ready."""
+    started = side_by_side.StartInstance(generation=one)
+    port = agent.port if agent else AGENT_PORT
+    waited = side_by_side.AwaitInstance(generation=one, port=port, agent=agent)
+    return [
+        _step(b, Kind.START_INSTANCE, one, f"Start {one.name}", started, dark=dark),
         b.make(
             Kind.AWAIT_INSTANCE,
-            new.name,
-            f"Wait until {new.name} {'is ready' if agent else 'answers'}",
+            one.name,
+            f"Wait until {one.name} {'is ready' if agent else 'answers'}",
             waited,
             estimate=estimates.KEXEC_BOOT,
             deadline=c.spec.rollback.boot_deadline,
@@ -113,44 +162,27 @@ def spawn(b: SectionBuilder, c: Choices, it: Choice, *, dark: bool = False) -> l
     ]
 
 
-def give_way(b: SectionBuilder, c: Choices, it: Choice, *, dark: bool) -> list[Step]:
-    """The old generation halted, unloaded and removed before the commit, each with what makes it
-    as it was."""
-    state, back = it.old.running, it.back
-    assert state is not None and back is not None  # noqa: S101 - choices.py refuses others
-    old = _generation(state)
-    again = side_by_side.CreateInstance(
-        generation=old, cpus=state.cpus, memory_bytes=state.memory_bytes, devices=state.devices
-    )
-    alive = side_by_side.AwaitInstance(generation=old, port=AGENT_PORT)
+def give_way(
+    b: SectionBuilder, c: Choices, created: CreateInstance, image: LoadedImage, *, dark: bool
+) -> list[Step]:
+    """A generation halted, unloaded and removed, each with what makes it as it was."""
+    one = created.generation
+    alive = side_by_side.AwaitInstance(generation=one, port=AGENT_PORT)
+    halted = side_by_side.HaltInstance(generation=one, back=alive)
+    unloaded = side_by_side.UnloadInstance(generation=one, back=image)
+    removed = side_by_side.RemoveInstance(generation=one, back=created)
     boot = c.spec.rollback.boot_deadline
     return [
-        _step(
-            b,
-            Kind.HALT_INSTANCE,
-            old,
-            f"Halt {old.name}",
-            side_by_side.HaltInstance(generation=old, back=alive),
-            more=boot,
-            dark=dark,
-        ),
-        _step(
-            b,
-            Kind.UNLOAD_INSTANCE,
-            old,
-            f"Unload {old.name}",
-            side_by_side.UnloadInstance(generation=old, back=back),
-            dark=dark,
-        ),
-        _step(
-            b,
-            Kind.REMOVE_INSTANCE,
-            old,
-            f"Remove {old.name}",
-            side_by_side.RemoveInstance(generation=old, back=again),
-            dark=dark,
-        ),
+        _step(b, Kind.HALT_INSTANCE, one, f"Halt {one.name}", halted, more=boot, dark=dark),
+        _step(b, Kind.UNLOAD_INSTANCE, one, f"Unload {one.name}", unloaded, dark=dark),
+        _step(b, Kind.REMOVE_INSTANCE, one, f"Remove {one.name}", removed, dark=dark),
     ]
+
+
+def take_out(b: SectionBuilder, one: Generation) -> list[Step]:
+    """A generation halted and taken away for good."""
+    halted = side_by_side.HaltInstance(generation=one)
+    return [_step(b, Kind.HALT_INSTANCE, one, f"Halt {one.name}", halted), *_take_away(b, one)]
 
 
 def retire(b: SectionBuilder, c: Choices, it: Choice) -> list[Step]:
@@ -160,33 +192,34 @@ def retire(b: SectionBuilder, c: Choices, it: Choice) -> list[Step]:
     steps = []
     last = it.old.running if it.back is None else None
     if last is not None:
-        old = _generation(last)
+        old = generation(last)
         halted = side_by_side.HaltInstance(generation=old)
         steps.append(_step(b, Kind.HALT_INSTANCE, old, f"Halt {old.name}", halted))
     gone = list(it.old.stopped)
     if last is not None and c.spec.rollback.keep_old_kernel <= 0:
         gone.append(last)
     for state in gone:
-        steps += _take_away(b, _generation(state))
+        steps += _take_away(b, generation(state))
     return steps
 
 
 def move(b: SectionBuilder, it: Choice, w: Workload) -> Step:
     """From the old generation to the new one, both of which run."""
-    migrate, running = w.migrate, it.old.running
-    assert isinstance(migrate, RestartMigrate)  # noqa: S101 - choices.py refuses others
-    params = side_by_side.MoveWorkload(
-        workload=w.name,
-        stop=migrate.stop or [],
-        start=migrate.start or [],
-        source=running.name if running else None,
-        target=it.new.name,
-        timeout=migrate.timeout,
-    )
+    return _move(b, w, it.old.running.name if it.old.running else None, it.new.name)
+
+
+def move_back(b: SectionBuilder, it: Choice, w: Workload) -> Step:
+    """From the new generation to the old one, which runs again."""
+    return _move(b, w, it.new.name, old_place(it).generation.name)
+
+
+def _move(b: SectionBuilder, w: Workload, source: str | None, target: str) -> Step:
+    params = side_by_side.MoveWorkload(**_commands(w), source=source, target=target)
+    migrate = w.migrate
     return b.make(
         Kind.MOVE_WORKLOAD,
         w.name,
-        f"Stop {w.name} and start it in {it.new.name}",
+        f"Stop {w.name} and start it in {target}",
         params,
         estimate=2 * estimates.RESTART_BASE,
         deadline=2 * migrate.timeout + policies.SLACK,
@@ -288,5 +321,6 @@ def _take_away(b: SectionBuilder, old: Generation) -> Sequence[Step]:
     )
 
 
-def _generation(state: InstanceState) -> Generation:
+def generation(state: InstanceState) -> Generation:
+    """The one that was seen."""
     return Generation(name=state.name, id=state.id)

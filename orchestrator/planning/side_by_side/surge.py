@@ -24,7 +24,11 @@ def bring(b: SectionBuilder, c: Choices) -> None:
         (e, i.name) for i in c.spec.instances for e in i.after if {e, i.name} <= changed.keys()
     ]
     rows = {
-        name: [steps.check_files(b, c, it), *steps.spawn(b, c, it)] for name, it in changed.items()
+        name: [
+            steps.check_files(b, c, it),
+            *steps.come_up(b, c, *steps.new_place(c, it), dark=False, agent=it.instance.agent),
+        ]
+        for name, it in changed.items()
     }
     b.strands({name: Strand.of(row) for name, row in rows.items()}, dict.fromkeys(after))
     host_steps.run_hooks(b, c.spec.hooks.before)

@@ -33,9 +33,13 @@ def units(b: SectionBuilder, c: Choices, names: Iterable[str]) -> dict[str, Stra
 def _unit(b: SectionBuilder, c: Choices, it: Choice, workloads: Mapping[str, Workload]) -> Strand:
     old, new = it.old.running, it.new.name
     checked = steps.check_files(b, c, it)
-    row, stops = steps.spawn(b, c, it, dark=bool(workloads) and it.back is not None), {}
+    dark = bool(workloads) and it.back is not None
+    row, stops = (
+        steps.come_up(b, c, *steps.new_place(c, it), dark=dark, agent=it.instance.agent),
+        {},
+    )
     if old is not None and it.back is not None:
-        row = [*steps.give_way(b, c, it, dark=bool(workloads)), *row]
+        row = [*steps.give_way(b, c, steps.old_place(it), it.back, dark=dark), *row]
         stops = {name: steps.stop(b, w, old.name) for name, w in workloads.items()}
     both = old is not None and it.back is None
     begun = {

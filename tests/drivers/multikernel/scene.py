@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -186,6 +188,20 @@ class Scene:
         Args:
             last: of several transactions the last is that.
         """
+        with self._engine(driver) as (engine, journal):
+            if graph is not None:
+                return engine.run(engine.begin(graph))
+            *before, unfinished = journal.transactions()
+            assert last or not before
+            return engine.resume(unfinished.id)
+
+    def roll_back(self, driver: Any = None) -> TransactionReport:
+        """The last transaction, which is committed."""
+        with self._engine(driver) as (engine, journal):
+            return engine.rollback(journal.transactions()[-1].id, "asked for")
+
+    @contextmanager
+    def _engine(self, driver: Any) -> Iterator[tuple[Engine, Journal]]:
         identity = Identity(boot_id="boot", release="7.0.0-mk2", pid=os.getpid())
         with (
             Journal.open(self.directory, volatile=lambda _: None) as journal,
@@ -193,11 +209,7 @@ class Scene:
                 driver or self.driver(), journal, identity=lambda: identity, grace=0.5
             ) as engine,
         ):
-            if graph is not None:
-                return engine.run(engine.begin(graph))
-            *before, unfinished = journal.transactions()
-            assert last or not before
-            return engine.resume(unfinished.id)
+            yield engine, journal
 
     def states(self) -> dict[str, str]:
         return {name: it.status for name, it in self.double.world.instances.items()}

@@ -90,6 +90,49 @@ def test_three_instances_are_upgraded_by_canary_and_rolling(host: Host) -> None:
     assert host.outcome()["outcome"] == "committed"
 
 
+def surge(host: Host, kept: str) -> dict[str, Any]:
+    """Of web alone, whose old generation is kept for a time."""
+    plan = document("multikernel-surge", host.directory, checks=[])
+    plan["instances"] = [it | {"after": []} for it in plan["instances"] if it["name"] == "web"]
+    return plan | {"rollback": {"boot_deadline": "60s", "keep_old_kernel": kept}}
+
+
+def test_a_committed_surge_is_rolled_back_while_the_old_generation_is_kept(host: Host) -> None:
+    before = host.picture()
+    assert host.apply(surge(host, "1h")).code == DONE
+    assert "CPUs 8, 10, 1.0 GiB; kept for mkupgrade rollback until " in host.status()
+    done = host.mkupgrade("rollback", "--yes", "--state-dir", host.directory / "state")
+    assert done.code == DONE, done.out + done.err
+    assert host.picture() == before
+    log = (host.directory / "log").read_text().splitlines()
+    assert log[2:] == ["stop shop web-g2", "start shop web"]
+    assert host.outcome()["outcome"] == "rolled-back"
+
+
+def test_what_is_kept_past_its_time_is_given_back_and_is_no_way_back(host: Host) -> None:
+    assert host.apply(surge(host, "10ms")).code == DONE
+    assert "web     loaded  CPUs 8, 10, 1.0 GiB; kept past its time" in host.status()
+    state = ("--state-dir", host.directory / "state")
+    given = host.mkupgrade("clean-up", *state)
+    assert (given.code, given.out) == (0, "Removed: web.\n"), given.err
+    assert host.states() == {"web-g2": "active", "api": "active", "batch": "active"}
+    assert host.mkupgrade("clean-up", *state).out == "Nothing is kept past its time.\n"
+    refused = host.mkupgrade("rollback", "--yes", *state)
+    assert refused.code == 1
+    assert "there is no way back: web is gone" in refused.err
+    assert host.outcome()["outcome"] == "committed"
+
+
+def test_the_next_apply_gives_back_before_it_plans(host: Host) -> None:
+    assert host.apply(surge(host, "10ms")).code == DONE
+    kernel = {"image": str(host.directory / "vmlinux"), "release": scene.RELEASE}
+    big = {"name": "big", "kernel": kernel, "resources": {"cpus": 3, "memory": "1GiB"}}
+    done = host.apply(surge(host, "10ms") | {"instances": [big], "workloads": [], "hooks": {}})
+    assert done.code == DONE, done.out + done.err
+    assert host.states()["big-g1"] == "active"
+    assert "web" not in host.states()
+
+
 def sized(host: Host, web: tuple[int, str], batch: tuple[int, str]) -> dict[str, Any]:
     """A plan for two instances of these sizes, with the kernel that they run."""
     kernel = {"image": str(host.directory / "vmlinux"), "release": scene.RELEASE}

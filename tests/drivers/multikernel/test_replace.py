@@ -11,6 +11,7 @@ import pytest
 from orchestrator.drivers.multikernel.trees.changes import CpuChange, DeviceChange, Verb
 from orchestrator.drivers.multikernel.trees.changes import CreateInstance as Create
 from orchestrator.model.outcomes import Outcome
+from orchestrator.model.steps import Section
 from tests.drivers.multikernel.pretend import NIC
 from tests.drivers.multikernel.scene import GIB, Died, Dying, Once, Scene
 from tests.support.memory import in_memory
@@ -174,7 +175,7 @@ STEPS = [
 @pytest.mark.parametrize("step", STEPS)
 def test_dead_at_any_step_a_resume_finishes(scene: Scene, step: str, after: bool) -> None:
     graph = scene.plan(scene.replacing(workloads=[scene.workload()]))
-    assert set(STEPS) == {it.id for it in graph.steps}
+    assert set(STEPS) == {it.id for it in graph.section(Section.FORWARD)}
     with pytest.raises(Died):
         scene.run(graph, Dying(scene.driver(), step, after=after))
     assert scene.run().outcome is Outcome.COMMITTED

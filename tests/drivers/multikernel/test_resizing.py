@@ -16,7 +16,7 @@ from orchestrator.drivers.multikernel.trees.changes import CpuChange, MemoryChan
 from orchestrator.drivers.multikernel.trees.forms import MemoryRegion
 from orchestrator.model.errors import PlanError
 from orchestrator.model.outcomes import Outcome
-from orchestrator.model.steps import StepGraph
+from orchestrator.model.steps import Section, StepGraph
 from tests.drivers.multikernel.scene import GIB, Died, Dying, Once, Scene
 from tests.drivers.multikernel.test_conservation import Faulty, assert_conserved
 from tests.support.memory import in_memory
@@ -38,7 +38,7 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
 
 
 def kinds(graph: StepGraph) -> list[str]:
-    return [step.id for step in graph.steps]
+    return [step.id for step in graph.section(Section.FORWARD)]
 
 
 def size(scene: Scene, name: str) -> tuple[int, int]:
