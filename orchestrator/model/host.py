@@ -136,6 +136,8 @@ class PoolState(Record):
     """Physical ids of all members."""
     free_cpus: list[int]
     memory_bytes: int
+    chunks: list[MemoryPiece] = []
+    """Of its memory, whether free or not: what goes back to the host goes by whole ones."""
     free_memory_bytes: int
     """What new instances can get of it in all; a large one may find it in too small pieces."""
     granule: int = 128 << 20
@@ -192,6 +194,8 @@ class HostState(Record):
     kexec_loaded: bool = False
     boot: BootState = BootState.model_construct()
     cpus: int = 1
+    cpu_ids: list[int] = []
+    """Physical ids of the CPUs that are online, in Linux's order; empty: not known."""
     memory_bytes: int = 0
     memory_available_bytes: int = 0
     systemd_version: int | None = None

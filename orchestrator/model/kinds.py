@@ -38,6 +38,8 @@ class Kind(StrEnum):
     REMOVE_CPUS = "remove-cpus"
     ADD_MEMORY = "add-memory"
     REMOVE_MEMORY = "remove-memory"
+    GROW_POOL = "grow-pool"
+    SHRINK_POOL = "shrink-pool"
 
 
 ChannelName = Literal["kho", "disk"]

@@ -17,6 +17,12 @@ def check_admission(spec: UpgradeSpec, host: HostState, problems: Problems) -> N
             "strategy.kind",
             f'driver {host.driver} cannot do "{kind}" (it can: {can}): {side_by_side.reason}',
         )
+    if spec.host.pool is not None and kind == "in-place":
+        problems.add(
+            "host.pool",
+            f"strategy {kind} has no pool: only drivers that run kernels side by side set "
+            "something aside for them",
+        )
     if len(spec.instances) == 1 or (kind != "in-place" and kind in host.strategies):
         return
     names = ", ".join(i.name for i in spec.instances)

@@ -36,6 +36,8 @@ CLASSES: dict[Kind, str] = {
     Kind.REMOVE_CPUS: "kernel",
     Kind.ADD_MEMORY: "kernel",
     Kind.REMOVE_MEMORY: "kernel",
+    Kind.GROW_POOL: "kernel",
+    Kind.SHRINK_POOL: "kernel",
 }
 """Kind -> field of `Retry`."""
 

@@ -25,7 +25,7 @@ def test_verbs_that_take_a_spec(mkupgrade: Any) -> None:
     assert set(status["plan"]) == {"name", "changes_pending", "summary"}
     assert set(status["plan"]["summary"]) == {
         "kernels", "workloads_carried", "workloads_restarted", "instances",
-        "instances_resized", "workloads_moved",
+        "instances_resized", "pool_changed", "workloads_moved",
         "steps", "expected_blackout_seconds",
     }  # fmt: skip
 

@@ -33,6 +33,8 @@ class Account:
     free_memory: int
     cpus: dict[str, set[int]] = field(default_factory=dict)
     memory: dict[str, int] = field(default_factory=dict)
+    host: set[int] = field(default_factory=set)
+    """CPUs that are not the pool's."""
 
     def carry_out(self, step: Step) -> None:
         name = str((step.params.get("target") or step.params.get("generation") or {}).get("name"))
@@ -48,6 +50,20 @@ class Account:
                 self._give(name, step.params["cpus"], 0)
             case Kind.REMOVE_MEMORY:
                 self._give(name, [], sum(it["size"] for it in step.params["pieces"]))
+            case Kind.GROW_POOL:
+                joined = set(step.params["cpus"])
+                assert joined <= self.host
+                self.host -= joined
+                self.free |= joined
+                self.free_memory += step.params["memory"]
+            case Kind.SHRINK_POOL:
+                gone = set(step.params["cpus"])
+                size = sum(it["size"] for it in step.params["chunks"])
+                assert gone <= self.free
+                assert size <= self.free_memory
+                self.free -= gone
+                self.host |= gone
+                self.free_memory -= size
             case Kind.REMOVE_INSTANCE:
                 self._give(name, list(self.cpus[name]), self.memory[name])
                 del self.cpus[name], self.memory[name]
@@ -77,6 +93,7 @@ def account(host: HostState) -> Account:
         host.pool.free_memory_bytes,
         {it.name: set(it.cpus) for it in host.instances.values()},
         {it.name: it.memory_bytes for it in host.instances.values()},
+        set(host.cpu_ids),
     )
 
 
@@ -103,15 +120,26 @@ def hosts(draw: st.DrawFn) -> dict[str, Any]:
             "cmdline": f"console=mktty0 {mark}",
         }
     free = [next(cpus) for _ in range(draw(st.integers(0, 8)))]
-    left = draw(st.integers(0, 10)) * GRANULE
+    chunks = [{"base": 32 * GRANULE, "size": at - 31 * GRANULE}]
+    at += GRANULE
+    for size in draw(st.lists(st.integers(1, 4), max_size=3)):
+        chunks.append({"base": at, "size": size * GRANULE})
+        at += size * GRANULE
+    left = sum(it["size"] for it in chunks[1:])
     used = [cpu for it in instances.values() for cpu in it["cpus"]]
     pool = {
         "cpus": sorted([*used, *free]),
         "free_cpus": free,
-        "memory_bytes": at - 32 * GRANULE + left + GRANULE,
+        "memory_bytes": at - 32 * GRANULE,
+        "chunks": chunks,
         "free_memory_bytes": left,
     }
-    return {"pool": pool, "instances": instances}
+    return {
+        "pool": pool,
+        "instances": instances,
+        "cpu_ids": [0, 2, 4, 6],
+        "memory_available_bytes": 8 * GRANULE,
+    }
 
 
 SIZES = st.dictionaries(
@@ -119,7 +147,18 @@ SIZES = st.dictionaries(
 )
 
 
-def make_spec(sizes: dict[str, tuple[int, int]], kind: str = "surge") -> UpgradeSpec:
+POOLS = st.none() | st.fixed_dictionaries(
+    {},
+    optional={
+        "cpus": st.integers(3, 30),
+        "memory": st.integers(3, 40).map(lambda number: f"{number * 128}MiB"),
+    },
+)
+
+
+def make_spec(
+    sizes: dict[str, tuple[int, int]], kind: str = "surge", pool: dict[str, Any] | None = None
+) -> UpgradeSpec:
     instances = [
         {
             "name": name,
@@ -132,6 +171,7 @@ def make_spec(sizes: dict[str, tuple[int, int]], kind: str = "surge") -> Upgrade
         {
             "api_version": "mkupgrade/v1",
             "metadata": {"name": "sizes"},
+            "host": {"pool": pool},
             "instances": instances,
             "strategy": {"kind": kind},
             "rollback": {"kernel": {"image": "/boot/old"}},
@@ -170,11 +210,15 @@ def some_order(graph: StepGraph, seed: int) -> Iterator[Step]:
 
 
 @settings(max_examples=examples(300))
-@given(hosts(), SIZES, st.sampled_from(["surge", "replace", "rolling"]), st.integers(0, 2**32))
+@given(hosts(), SIZES, st.sampled_from(["surge", "replace", "rolling"]), POOLS, st.integers(0))
 def test_never_more_is_handed_out_than_there_is(
-    beside: dict[str, Any], sizes: dict[str, tuple[int, int]], kind: str, seed: int
+    beside: dict[str, Any],
+    sizes: dict[str, tuple[int, int]],
+    kind: str,
+    pool: dict[str, Any] | None,
+    seed: int,
 ) -> None:
-    host, spec = make_host(beside), make_spec(sizes, kind)
+    host, spec = make_host(beside), make_spec(sizes, kind, pool)
     try:
         graph = planning.plan(spec, host)
     except PlanError as error:
@@ -188,6 +232,14 @@ def test_never_more_is_handed_out_than_there_is(
     for name, (cpus, memory) in sizes.items():
         now = f"{name}-g2" if f"{name}-g2" in books.cpus else name
         assert (len(books.cpus[now]), books.memory[now]) == (cpus, memory * GRANULE)
+    members = len(books.free) + sum(len(it) for it in books.cpus.values())
+    size = books.free_memory + sum(books.memory.values()) + GRANULE
+    wanted = spec.host.pool
+    if wanted is not None and wanted.cpus is not None:
+        assert members == wanted.cpus
+    if wanted is not None and wanted.memory is not None:
+        assert size == wanted.memory
+    assert 0 in books.host, "the host keeps the CPU that it began with"
     if graph.is_empty:
         event("nothing to do")
         assert books == account(host)

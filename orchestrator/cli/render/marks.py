@@ -45,8 +45,10 @@ _BY_KIND = {
     Kind.REMOVE_INSTANCE: REMOVE,
     Kind.ADD_CPUS: ADD,
     Kind.ADD_MEMORY: ADD,
+    Kind.GROW_POOL: ADD,
 }
 
+_POOL = {Kind.GROW_POOL, Kind.SHRINK_POOL}
 _RESIZING = {Kind.ADD_CPUS, Kind.REMOVE_CPUS, Kind.ADD_MEMORY, Kind.REMOVE_MEMORY}
 
 
@@ -71,3 +73,8 @@ def resized(forward: Iterable[Step]) -> set[str]:
         for s in forward
         if s.kind in _RESIZING and isinstance(target := s.params.get("target"), dict)
     }
+
+
+def changes_pool(forward: Iterable[Step]) -> bool:
+    """Is what the host sets aside for instances changed?"""
+    return any(s.kind in _POOL for s in forward)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.cli.render.marks import ALL, mark_of, resized
+from orchestrator.cli.render.marks import ALL, changes_pool, mark_of, resized
 from orchestrator.cli.render.spans import count, span
 from orchestrator.cli.render.text import text
 from orchestrator.cli.terminal import speaks_unicode
@@ -28,6 +28,7 @@ def summary(graph: StepGraph) -> dict[str, Any]:
     return {
         "instances": sum(s.kind == Kind.LOAD_INSTANCE for s in forward),
         "instances_resized": len(resized(forward)),
+        "pool_changed": changes_pool(forward),
         "workloads_moved": len({s.params["workload"] for s in moved}),
         "kernels": len({s.params.get("instance") for s in forward if s.kind == Kind.LOAD_KERNEL}),
         "workloads_carried": sum(not _restarts(s) for s in restores),
@@ -44,7 +45,7 @@ def last_line(graph: StepGraph) -> str:
         return f"No changes. {_host(graph)} is as {graph.name} wants it."
     numbers = summary(graph)
     parts = []
-    beside = numbers["instances"] or numbers["instances_resized"]
+    beside = numbers["instances"] or numbers["instances_resized"] or numbers["pool_changed"]
     if numbers["kernels"] or not beside:
         parts += [
             f"{count(numbers['kernels'], 'kernel')} to change",
@@ -56,6 +57,8 @@ def last_line(graph: StepGraph) -> str:
         parts.append(f"{count(numbers['instances'], 'instance')} to change")
     if numbers["instances_resized"]:
         parts.append(f"{count(numbers['instances_resized'], 'instance')} to resize")
+    if numbers["pool_changed"]:
+        parts.append("the pool to resize")
     if numbers["workloads_moved"]:
         parts.append(f"{count(numbers['workloads_moved'], 'workload')} to move")
     parts.append(count(numbers["steps"], "step"))

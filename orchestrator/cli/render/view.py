@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from orchestrator.cli.next_command import complete
-from orchestrator.cli.render.marks import resized
+from orchestrator.cli.render.marks import changes_pool, resized
 from orchestrator.cli.render.spans import count
 from orchestrator.engine.report import Attempt, Blackout, StepReport, TransactionReport, blackout_of
 from orchestrator.model.kinds import Kind
@@ -266,6 +266,8 @@ def generations(view: View) -> str | None:
         parts.append(f"{count(len(loads), 'new generation')} (Linux {releases})")
     if sizes:
         parts.append(count(len(sizes), "new size"))
+    if changes_pool(forward):
+        parts.append("a new pool")
     return " and ".join(parts) or None
 
 

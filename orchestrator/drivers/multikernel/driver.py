@@ -14,7 +14,15 @@ from typing import Any
 from orchestrator.drivers.dispatch import dispatch
 from orchestrator.drivers.hooks import HookHandler
 from orchestrator.drivers.jobs import AnyHandler
-from orchestrator.drivers.multikernel import asking, keeping, observing, placing, resizing, running
+from orchestrator.drivers.multikernel import (
+    asking,
+    keeping,
+    observing,
+    placing,
+    pooling,
+    resizing,
+    running,
+)
 from orchestrator.drivers.multikernel.kernel import RealKernel
 from orchestrator.drivers.multikernel.parts import Job, Parts
 from orchestrator.model.host import HostState
@@ -45,6 +53,8 @@ HANDLERS: Mapping[Kind, AnyHandler[Any, Any]] = {
     Kind.REMOVE_CPUS: resizing.RemoveCpusHandler(),
     Kind.ADD_MEMORY: resizing.AddMemoryHandler(),
     Kind.REMOVE_MEMORY: resizing.RemoveMemoryHandler(),
+    Kind.GROW_POOL: pooling.GrowHandler(),
+    Kind.SHRINK_POOL: pooling.ShrinkHandler(),
 }
 
 

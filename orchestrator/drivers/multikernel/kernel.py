@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _CONSOLE = Path("/dev/mktty")
 _IMAGES = Path("/proc/kimage")
 _MEMORY = Path("/proc/iomem")
+_PROCESSORS = Path("/proc/cpuinfo")
 _MOST_PROC_BYTES = 4 << 20
 
 
@@ -79,6 +80,10 @@ class Kernel(Protocol):
 
     def memory_map(self) -> str:
         """/proc/iomem."""
+        ...
+
+    def processors(self) -> str:
+        """/proc/cpuinfo."""
         ...
 
     def no_console(self) -> str | None:
@@ -149,6 +154,9 @@ class RealKernel:
 
     def memory_map(self) -> str:
         return _text(_MEMORY)
+
+    def processors(self) -> str:
+        return _text(_PROCESSORS)
 
     def no_console(self) -> str | None:
         try:

@@ -8,6 +8,7 @@ from pathlib import Path
 from orchestrator.drivers.multikernel.keeping import kept
 from orchestrator.drivers.multikernel.kernel import Kernel, RealKernel
 from orchestrator.drivers.multikernel.probing import Feature, probe
+from orchestrator.drivers.multikernel.proc import physical_ids
 from orchestrator.drivers.multikernel.seeing import SeenInstance, Snapshot, look
 from orchestrator.model.errors import NotSupportedError
 from orchestrator.model.host import (
@@ -47,6 +48,7 @@ def observe(spec: UpgradeSpec, state_dir: Path, kernel: Kernel, driver: str) -> 
         kernel=own,
         boot=boot,
         cpus=proc.cpus(),
+        cpu_ids=physical_ids(kernel.processors()),
         memory_bytes=memory.total,
         memory_available_bytes=memory.available,
         signature_enforced=host_kernel.kexec_state().signature_enforced,
@@ -103,6 +105,7 @@ def _pool(now: Snapshot) -> PoolState | None:
         cpus=list(pool.cpus),
         free_cpus=list(pool.free_cpus),
         memory_bytes=total,
+        chunks=[MemoryPiece(base=it.base, size=it.size) for it in pool.memory],
         free_memory_bytes=free,
         granule=granule,
     )

@@ -1,6 +1,6 @@
-"""/proc/kimage and /proc/iomem of a multikernel kernel; facts 1.2.
+"""/proc/kimage, /proc/iomem and /proc/cpuinfo of a multikernel kernel; facts 1.2.
 
-Lines that are not understood are passed over: both files say more than is asked of them.
+Lines that are not understood are passed over: these files say more than is asked of them.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ _REGION = re.compile(
     r"\s*(?P<first>[0-9a-f]{1,16})-(?P<last>[0-9a-f]{1,16}) : "
     r"mk-instance-(?P<id>\d{1,10})-(?P<name>.{1,127})-region-(?P<number>\d{1,6})"
 )
+
+_APIC_ID = re.compile(r"apicid\s*: (\d{1,10})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,3 +53,10 @@ def owned_regions(iomem: str) -> list[OwnedRegion]:
             region = MemoryRegion(first, last - first + 1)
             found.append(OwnedRegion(row["name"], int(row["number"]), region))
     return found
+
+
+def physical_ids(cpuinfo: str) -> list[int]:
+    """Of the CPUs that are online, in Linux's order. Where they are not told (x86 only does):
+    nothing."""
+    rows = (_APIC_ID.fullmatch(line.strip()) for line in cpuinfo.splitlines())
+    return list(dict.fromkeys(int(row[1]) for row in rows if row))

@@ -112,7 +112,7 @@ class _Resize(Handler[P]):
             left = [item for item in items if (item in has) != (verb is Verb.ADD)]
             return self.change(params.target.name, verb, left) if left else None
 
-        return {"transactions": _persist(job, rest, undoing=undoing)}
+        return {"transactions": persist(job, rest, undoing=undoing)}
 
 
 class _Cpus(_Resize[Any]):
@@ -171,7 +171,7 @@ class AddMemoryHandler(_Memory):
                 raise _no_room(params)
             return MemoryChange(params.target.name, Verb.ADD, regions)
 
-        made = _persist(job, another, undoing=False, whole=True)
+        made = persist(job, another, undoing=False, whole=True)
         return {"transactions": made, **self.result(self.asked(job, params))}
 
     def asked(self, job: Job, params: side_by_side.AddMemory) -> list[Item]:
@@ -191,7 +191,7 @@ class AddMemoryHandler(_Memory):
         return sum(it[1] for it in moved if isinstance(it, tuple)) == params.size
 
 
-def _persist(
+def persist(
     job: Job, rest: Callable[[], Change | None], *, undoing: bool, whole: bool = False
 ) -> list[int]:
     """Ask for what is left, with longer and longer pauses; numbers of the transactions.

@@ -180,6 +180,29 @@ class RemoveMemory(Record):
     """In place of pieces: id of the step that added what is to go."""
 
 
+class GrowPool(Record):
+    """Take CPUs, or memory, of the host into the pool. Revert: give them back to the host."""
+
+    cpus: list[int] = []
+    """Physical ids."""
+    memory: int = 0
+    """Bytes, wherever the kernel finds them; with no CPUs."""
+    chunks: list[MemoryPiece] = []
+    """With memory: what the pool had before."""
+
+
+class ShrinkPool(Record):
+    """Give CPUs, or memory, of the pool back to the host. Revert: take as much again."""
+
+    cpus: list[int] = []
+    chunks: list[MemoryPiece] = []
+    """Whole ones, that nobody uses; with no CPUs."""
+    memory_before: int = 0
+    """With chunks: bytes that the pool had before."""
+    added_by: str | None = None
+    """In place of chunks: id of the step that added what is to go."""
+
+
 PARAMS: dict[Kind, type[Record]] = {
     Kind.CREATE_INSTANCE: CreateInstance,
     Kind.LOAD_INSTANCE: LoadInstance,
@@ -196,4 +219,6 @@ PARAMS: dict[Kind, type[Record]] = {
     Kind.REMOVE_CPUS: RemoveCpus,
     Kind.ADD_MEMORY: AddMemory,
     Kind.REMOVE_MEMORY: RemoveMemory,
+    Kind.GROW_POOL: GrowPool,
+    Kind.SHRINK_POOL: ShrinkPool,
 }

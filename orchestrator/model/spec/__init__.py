@@ -1,7 +1,7 @@
 """The desired state that a person writes (`plan.yaml`), one module per part of it."""
 
 from orchestrator.model.spec.checks import Check
-from orchestrator.model.spec.document import Host, Metadata, UpgradeSpec
+from orchestrator.model.spec.document import Host, Metadata, Pool, UpgradeSpec
 from orchestrator.model.spec.instances import CommandLine, Instance, Kernel, Resources
 from orchestrator.model.spec.policy import Hook, Hooks, Retry, RetryPolicy, Rollback, Soak, Strategy
 from orchestrator.model.spec.workloads import Find, Migrate, Workload
@@ -17,6 +17,7 @@ __all__ = [
     "Kernel",
     "Metadata",
     "Migrate",
+    "Pool",
     "Resources",
     "Retry",
     "RetryPolicy",

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from orchestrator.model.base import Strict, digest
+from orchestrator.model.quantities import Size
 from orchestrator.model.spec.checks import Check
 from orchestrator.model.spec.instances import Instance
 from orchestrator.model.spec.names import AbsolutePath, Label, Name
@@ -28,6 +29,15 @@ class Metadata(Strict):
     """Free text."""
 
 
+class Pool(Strict):
+    """What the host sets aside for instances; a key that is left out stays as it is."""
+
+    cpus: Annotated[int, Field(ge=1)] | None = None
+    """Number of CPUs, with those that instances have."""
+    memory: Size | None = None
+    """Memory, likewise, such as "16GiB"."""
+
+
 class Host(Strict):
     """The machine, and how kernels are run on it."""
 
@@ -38,6 +48,8 @@ class Host(Strict):
     allow_volatile_state: bool = False
     """Take a state directory that looks lost at a reset (tmpfs, an overlay on it): you know that
     it is kept, or accept that a lost one leaves workloads down and nobody to go on."""
+    pool: Pool | None = None
+    """What is set aside for instances; for drivers that place them side by side."""
 
 
 class UpgradeSpec(Strict):

@@ -20,7 +20,13 @@ from orchestrator.planning.side_by_side.generations import (
     successors,
 )
 from orchestrator.planning.side_by_side.order import Order, ordered
-from orchestrator.planning.side_by_side.resizing import Resize, resize, with_cpus
+from orchestrator.planning.side_by_side.pool import PoolChange, pool_change
+from orchestrator.planning.side_by_side.resizing import (
+    Resize,
+    check_hot_plug,
+    resize,
+    with_cpus,
+)
 from orchestrator.planning.side_by_side.ways_back import IMAGE_MARK, image_mark, ways_back
 
 CONSOLE = "console=mktty0"
@@ -61,11 +67,12 @@ class Choices:
     """Those that only get or give CPUs or memory, as they run."""
     not_resized: dict[str, str] = field(default_factory=dict)
     """Those that get a new generation for their size alone, and why."""
+    pool: PoolChange = field(default_factory=PoolChange)
 
     @property
     def nothing(self) -> bool:
         """Is there nothing to do?"""
-        return not (self.changed or self.resized)
+        return not (self.changed or self.resized) and self.pool.nothing
 
     def workloads(self) -> dict[str, dict[str, Workload]]:
         """Instance that is changed -> its workloads by name, in the spec's order."""
@@ -88,11 +95,15 @@ class _Wishes:
     resized: dict[str, Resize] = field(default_factory=dict)
     not_resized: dict[str, str] = field(default_factory=dict)
 
-    def moved(self) -> Need:
-        """What instances that run on get, less what they give."""
+    def moved(self, pool: PoolChange) -> Need:
+        """What instances that run on and the host get, less what they give."""
         return Need(
-            sum(it.more_cpus - len(it.fewer) for it in self.resized.values()),
-            sum(it.more_memory - it.less_memory for it in self.resized.values()),
+            sum(it.more_cpus - len(it.fewer) for it in self.resized.values())
+            + pool.fewer_cpus
+            - len(pool.more),
+            sum(it.more_memory - it.less_memory for it in self.resized.values())
+            + pool.less_memory
+            - pool.more_memory,
         )
 
 
@@ -117,10 +128,12 @@ def choose(spec: UpgradeSpec, host: HostState, problems: Problems) -> Choices:
     going = olds if gives_way else {}
     backs = ways_back(going, spec, host, problems)
     order = ordered(spec, needs, problems) if in_turn else Order([], [])
-    if needs or resized:
+    pool = pool_change(spec, host, problems)
+    if needs or resized or not pool.nothing:
         else_do = "choose replace" if olds and not gives_way else "grow the pool"
-        moved = wishes.moved()
+        moved = wishes.moved(pool)
         check_room(needs, going, host, problems, moved=moved, kept=kept, else_do=else_do)
+        check_hot_plug(resized.values(), host, problems)
         check_way_back(needs, going, problems)
         _check_ids(len(needs), host, problems)
     if problems.lines:
@@ -133,7 +146,10 @@ def choose(spec: UpgradeSpec, host: HostState, problems: Problems) -> Choices:
     freed = [cpu for it in resized.values() for cpu in it.fewer]
     free = iter([*sorted(host.pool.free_cpus if host.pool else ()), *freed])
     grown = list(with_cpus(resized.values(), free))
-    cpus = pick_cpus(needs, going, free)
+    left = [*free, *pool.more]
+    cpus = pick_cpus(needs, going, iter(left))
+    taken = {cpu for it in cpus.values() for cpu in it}
+    pool = pool.with_fewer([cpu for cpu in left if cpu not in taken])
     changed = {
         it.name: Choice(
             it,
@@ -149,7 +165,7 @@ def choose(spec: UpgradeSpec, host: HostState, problems: Problems) -> Choices:
         for it in spec.instances
         if it.name in needs
     }
-    return Choices(spec, host, changed, wishes.same, order, grown, wishes.not_resized)
+    return Choices(spec, host, changed, wishes.same, order, grown, wishes.not_resized, pool)
 
 
 def _wish(

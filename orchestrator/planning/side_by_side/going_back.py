@@ -2,7 +2,8 @@
 
 return   the old generations run again, with their workloads:
              one that is kept is started, and its workloads are moved back;
-             one that is gone is made again in the place of the new one
+             one that is gone is made again in the place of the new one;
+             where there was none, the new one is halted
 recover  what is left of the new generations is taken away, and sizes are as before
 
 What fails in `return` is reverted, so that workloads run on in the new generations. Where only
@@ -30,12 +31,16 @@ def going_back(c: Choices) -> tuple[SectionBuilder, SectionBuilder]:
     if c.spec.rollback.keep_old_kernel <= 0:
         return back, last
     if not c.changed:
-        resize_steps.undo(back, c.resized)
+        resize_steps.undo(back, c.resized, c.pool)
         return back, last
     _return(back, c)
-    left = {name: it.new for name, it in c.changed.items() if it.back is None}
-    last.strands({name: Strand.of(steps.take_out(last, one)) for name, one in left.items()})
-    resize_steps.undo(last, c.resized)
+    left = {name: it for name, it in c.changed.items() if it.back is None}
+    gone = {
+        name: steps.take_out(last, it.new) if it.old.running else steps.take_away(last, it.new)
+        for name, it in left.items()
+    }
+    last.strands({name: Strand.of(row) for name, row in gone.items()})
+    resize_steps.undo(last, c.resized, c.pool)
     return back, last
 
 
@@ -50,7 +55,7 @@ def _return(b: SectionBuilder, c: Choices) -> None:
         for n, it in kept.items()
     }
     own = {w.name: rows[n][-1].id for n in kept for w in theirs[n].values()}
-    rows |= {n: _stops(b, it, theirs[n]) for n, it in new.items() if theirs[n]}
+    rows |= {n: [*_stops(b, it, theirs[n]), steps.halt(b, c, it.new)] for n, it in new.items()}
     b.strands({name: Strand.of(row) for name, row in rows.items()})
     moved = {w.name: w for name in kept for w in theirs[name].values()}
     moves = {n: steps.move_back(b, c.changed[w.instance], w) for n, w in moved.items()}

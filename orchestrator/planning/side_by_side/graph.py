@@ -64,6 +64,7 @@ def plan(spec: UpgradeSpec, host: HostState, intent: str) -> StepGraph:
         deadline=spec.rollback.deadline,
         automatic_rollback=spec.rollback.automatic,
         changes=[
+            *choices.pool.changes(),
             *(it.change() for it in choices.resized),
             *(_change(it) for it in choices.changed.values()),
         ],
@@ -77,7 +78,7 @@ def plan(spec: UpgradeSpec, host: HostState, intent: str) -> StepGraph:
 def _forward(b: SectionBuilder, c: Choices) -> None:
     spec, changed = c.spec, c.changed
     host_steps.checks(b, "before", steps.checks(c, "before"), "before the upgrade")
-    resize_steps.put(b, c.resized)
+    resize_steps.put(b, c.resized, c.pool)
     if changed:
         STRATEGIES[spec.strategy.kind](b, c)
     where = "with the new generations" if changed else "with the new sizes"
@@ -108,7 +109,8 @@ def _forward(b: SectionBuilder, c: Choices) -> None:
 def _commits(c: Choices) -> str:
     news = [count(c.changed, "new generation")] if c.changed else []
     sizes = [count(c.resized, "new size")] if c.resized else []
-    return " and ".join([*news, *sizes])
+    pool = ["the new pool"] if not c.pool.nothing else []
+    return " and ".join([*news, *sizes, *pool])
 
 
 def _change(it: Choice) -> str:

@@ -1,6 +1,7 @@
 """Steps that change what instances have as they run.
 
     every instance that gives: remove-cpus, remove-memory
+    the pool:                  shrink-pool, grow-pool
     every instance that gets:  add-cpus, add-memory
 
 one after the other, before new generations are made: what some give, others get. The kernel has one
@@ -11,6 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from orchestrator.model.base import Record
+from orchestrator.model.host import MemoryPiece
 from orchestrator.model.kinds import Kind
 from orchestrator.model.params import side_by_side
 from orchestrator.model.quantities import format_size
@@ -18,6 +21,7 @@ from orchestrator.model.steps import Step
 from orchestrator.planning import estimates
 from orchestrator.planning.builder import SectionBuilder
 from orchestrator.planning.decisions import count
+from orchestrator.planning.side_by_side.pool import PoolChange
 from orchestrator.planning.side_by_side.resizing import Resize
 from orchestrator.planning.side_by_side.steps import LOCK, NEEDS
 
@@ -27,28 +31,34 @@ Moves = (
     | side_by_side.AddMemory
     | side_by_side.RemoveMemory
 )
+CPUS, MEMORY = "pool:cpus", "pool:memory"
+"""In ids of steps about the pool; no instance can be named so."""
 DEADLINE = 60.0
 ITEM_DEADLINE = 20.0
 """Seconds: the kernel waits 10 for a running instance's answer, item by item."""
 
 
-def put(b: SectionBuilder, resizes: Iterable[Resize]) -> None:
+def put(b: SectionBuilder, resizes: Iterable[Resize], pool: PoolChange) -> None:
     """All of it, behind everything so far."""
     resizes = list(resizes)
     for it in resizes:
         for step in _giving(b, it):
             b.put(step)
+    for step in _pool(b, pool):
+        b.put(step)
     for it in resizes:
         for step in _getting(b, it):
             b.put(step)
 
 
-def undo(b: SectionBuilder, resizes: Iterable[Resize]) -> None:
+def undo(b: SectionBuilder, resizes: Iterable[Resize], pool: PoolChange) -> None:
     """What `put` did, the other way round."""
     resizes = list(resizes)
     for it in reversed(resizes):
         for step in _taking_back(b, it):
             b.put(step)
+    for step in _pool_back(b, pool):
+        b.put(step)
     for it in reversed(resizes):
         for step in _giving_back(b, it):
             b.put(step)
@@ -104,11 +114,74 @@ def _getting(b: SectionBuilder, it: Resize) -> Iterator[Step]:
         yield make(b, Kind.ADD_MEMORY, title, added, items=1)
 
 
+def _pool(b: SectionBuilder, pool: PoolChange) -> Iterator[Step]:
+    if pool.fewer:
+        yield _shrink_cpus(b, pool.fewer)
+    if pool.less:
+        before = pool.before.memory_bytes if pool.before else 0
+        gone = side_by_side.ShrinkPool(chunks=pool.less, memory_before=before)
+        yield _shrink_memory(b, pool.less_memory, gone)
+    if pool.more:
+        yield _grow_cpus(b, pool.more)
+    if pool.more_memory:
+        chunks = pool.before.chunks if pool.before else []
+        yield _grow_memory(b, pool.more_memory, chunks)
+
+
+def _pool_back(b: SectionBuilder, pool: PoolChange) -> Iterator[Step]:
+    before = pool.before
+    if before is None:
+        return
+    if pool.more_memory:
+        gone = side_by_side.ShrinkPool(
+            added_by=f"{Kind.GROW_POOL.value}/{MEMORY}",
+            memory_before=before.memory_bytes + pool.more_memory,
+        )
+        yield _shrink_memory(b, pool.more_memory, gone)
+    if pool.more:
+        yield _shrink_cpus(b, pool.more)
+    if pool.less:
+        chunks = [it for it in before.chunks if it not in pool.less]
+        yield _grow_memory(b, pool.less_memory, chunks)
+    if pool.fewer:
+        yield _grow_cpus(b, pool.fewer)
+
+
+def _shrink_cpus(b: SectionBuilder, cpus: list[int]) -> Step:
+    title = f"Give {count(cpus, 'CPU')} of the pool back to the host"
+    params = side_by_side.ShrinkPool(cpus=cpus)
+    return _make(b, Kind.SHRINK_POOL, CPUS, title, params, items=len(cpus))
+
+
+def _shrink_memory(b: SectionBuilder, size: int, params: side_by_side.ShrinkPool) -> Step:
+    title = f"Give {format_size(size)} of the pool back to the host"
+    return _make(b, Kind.SHRINK_POOL, MEMORY, title, params, items=1)
+
+
+def _grow_cpus(b: SectionBuilder, cpus: list[int]) -> Step:
+    title = f"Set {count(cpus, 'CPU')} of the host aside in the pool"
+    params = side_by_side.GrowPool(cpus=cpus)
+    return _make(b, Kind.GROW_POOL, CPUS, title, params, items=len(cpus))
+
+
+def _grow_memory(b: SectionBuilder, size: int, before: list[MemoryPiece]) -> Step:
+    title = f"Set {format_size(size)} of the host aside in the pool"
+    params = side_by_side.GrowPool(memory=size, chunks=before)
+    return _make(b, Kind.GROW_POOL, MEMORY, title, params, items=1)
+
+
 def make(b: SectionBuilder, kind: Kind, title: str, params: Moves, *, items: int) -> Step:
-    """One of these steps, for so many items."""
+    """One about an instance, for so many items."""
+    return _make(b, kind, params.target.name, title, params, items=items)
+
+
+def _make(
+    b: SectionBuilder, kind: Kind, about: str, title: str, params: Record, **rest: int
+) -> Step:
+    items = rest["items"]
     return b.make(
         kind,
-        params.target.name,
+        about,
         title,
         params,
         estimate=estimates.QUICK * items,

@@ -5,13 +5,14 @@ Decided here, put into steps by `resize_steps`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from orchestrator.model.host import InstanceState, MemoryPiece
+from orchestrator.model.host import HostState, InstanceState, MemoryPiece
 from orchestrator.model.params.side_by_side import Generation
 from orchestrator.model.quantities import format_size
 from orchestrator.planning.decisions import count
+from orchestrator.planning.problems import Problems
 from orchestrator.planning.side_by_side.capacity import Need
 
 
@@ -77,6 +78,20 @@ def resize(name: str, state: InstanceState, need: Need, granule: int) -> Resize 
         )
     # The CPU that it booted on is its first, and cannot be removed.
     return Resize(name, state, need, state.cpus[need.cpus :], less, max(0, more), [], granule)
+
+
+def check_hot_plug(resizes: Collection[Resize], host: HostState, problems: Problems) -> None:
+    """A kernel knows the CPUs that were in the pool when it booted, and takes no others."""
+    known = len(host.pool.free_cpus) if host.pool else 0
+    known += sum(len(it.fewer) for it in resizes)
+    wanted = sum(it.more_cpus for it in resizes)
+    if wanted > known:
+        names = ", ".join(it.state.name for it in resizes if it.more_cpus)
+        problems.add(
+            "host.pool.cpus",
+            f"{count(range(wanted), 'CPU')} for {names}, and {known} are free: a kernel takes none "
+            "that joined the pool after it booted",
+        )
 
 
 def with_cpus(resizes: Iterable[Resize], free: Iterator[int]) -> Iterator[Resize]:

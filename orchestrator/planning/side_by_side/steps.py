@@ -167,22 +167,27 @@ def give_way(
 ) -> list[Step]:
     """A generation halted, unloaded and removed, each with what makes it as it was."""
     one = created.generation
-    alive = side_by_side.AwaitInstance(generation=one, port=AGENT_PORT)
-    halted = side_by_side.HaltInstance(generation=one, back=alive)
     unloaded = side_by_side.UnloadInstance(generation=one, back=image)
     removed = side_by_side.RemoveInstance(generation=one, back=created)
-    boot = c.spec.rollback.boot_deadline
     return [
-        _step(b, Kind.HALT_INSTANCE, one, f"Halt {one.name}", halted, more=boot, dark=dark),
+        halt(b, c, one, dark=dark),
         _step(b, Kind.UNLOAD_INSTANCE, one, f"Unload {one.name}", unloaded, dark=dark),
         _step(b, Kind.REMOVE_INSTANCE, one, f"Remove {one.name}", removed, dark=dark),
     ]
 
 
+def halt(b: SectionBuilder, c: Choices, one: Generation, *, dark: bool = False) -> Step:
+    """A generation halted, so that it can be started again."""
+    alive = side_by_side.AwaitInstance(generation=one, port=AGENT_PORT)
+    halted = side_by_side.HaltInstance(generation=one, back=alive)
+    boot = c.spec.rollback.boot_deadline
+    return _step(b, Kind.HALT_INSTANCE, one, f"Halt {one.name}", halted, more=boot, dark=dark)
+
+
 def take_out(b: SectionBuilder, one: Generation) -> list[Step]:
     """A generation halted and taken away for good."""
     halted = side_by_side.HaltInstance(generation=one)
-    return [_step(b, Kind.HALT_INSTANCE, one, f"Halt {one.name}", halted), *_take_away(b, one)]
+    return [_step(b, Kind.HALT_INSTANCE, one, f"Halt {one.name}", halted), *take_away(b, one)]
 
 
 def retire(b: SectionBuilder, c: Choices, it: Choice) -> list[Step]:
@@ -199,7 +204,7 @@ def retire(b: SectionBuilder, c: Choices, it: Choice) -> list[Step]:
     if last is not None and c.spec.rollback.keep_old_kernel <= 0:
         gone.append(last)
     for state in gone:
-        steps += _take_away(b, generation(state))
+        steps += take_away(b, generation(state))
     return steps
 
 
@@ -310,7 +315,8 @@ def _command(b: SectionBuilder, kind: Kind, w: Workload, title: str, params: Rec
     )
 
 
-def _take_away(b: SectionBuilder, old: Generation) -> Sequence[Step]:
+def take_away(b: SectionBuilder, old: Generation) -> Sequence[Step]:
+    """A generation that does not run taken away for good."""
     unloaded, removed = (
         side_by_side.UnloadInstance(generation=old),
         side_by_side.RemoveInstance(generation=old),

@@ -168,7 +168,12 @@ class Scene:
     def observe(self, spec: UpgradeSpec) -> HostState:
         """As seen; with what depends on who runs the tests."""
         host = self.driver().observe(spec)
-        return host.model_copy(update={"capabilities": host.capabilities | {Cap.ROOT: YES}})
+        return host.model_copy(
+            update={
+                "capabilities": host.capabilities | {Cap.ROOT: YES},
+                "memory_available_bytes": 12 * GIB,
+            }
+        )
 
     def plan(self, spec: UpgradeSpec | None = None) -> StepGraph:
         spec = spec or self.spec()

@@ -158,6 +158,26 @@ def test_other_sizes_are_given_and_taken_as_instances_run(host: Host) -> None:
     assert "No changes" in host.apply(plan).out
 
 
+def test_the_pool_grows_for_a_large_instance_and_shrinks_again(host: Host) -> None:
+    kernel = {"image": str(host.directory / "vmlinux"), "release": scene.RELEASE}
+    big = {"name": "big", "kernel": kernel, "resources": {"cpus": 5, "memory": "2GiB"}}
+    plan = surge(host, "0s") | {"instances": [big], "workloads": [], "hooks": {}}
+    before = host.picture()
+    plan["host"] |= {"pool": {"cpus": 10, "memory": "6GiB"}}
+    planned = host.mkupgrade("plan", written(plan, host.directory))
+    assert "pool: 8 CPUs -> 10 CPUs, 4.0 GiB -> 6.0 GiB" in planned.out, planned.err
+    assert "Plan: 1 instance to change, the pool to resize, " in planned.out
+    done = host.apply(plan)
+    assert done.code == DONE, done.out + done.err
+    assert "Committed: 1 new generation (Linux 7.1.0-mk3) and a new pool in " in done.out
+    assert "Pool     10 CPUs, 6.0 GiB; free: 0 CPUs" in host.status()
+    check = {"name": "no", "kind": "command", "run": ["false"], "within": "0s"}
+    host.begin()
+    failed = host.apply(plan | {"checks": [check]})
+    assert failed.code == ROLLED_BACK, failed.out + failed.err
+    assert host.picture() == before
+
+
 def never_gets_ready(host: Host) -> None:
     host.double.ask(state.behave, "api-g2", Spawn(boots_in=10_000, ready_in=None))
 

@@ -183,6 +183,15 @@ class Double:
             ]
         return "".join(f"{line}\n" for line in lines)
 
+    def cpuinfo(self) -> str:
+        """/proc/cpuinfo: the CPUs that the host has left; those in the pool are offline there."""
+        return "".join(
+            f"processor\t: {number}\nphysical id\t: 0\ncore id\t\t: {number}\n"
+            f"apicid\t\t: {cpu}\ninitial apicid\t: {cpu}\n\n"
+            for number, cpu in enumerate(self.world.host_cpus)
+            if cpu not in self.world.members and cpu not in self.world.offline
+        )
+
     def content(self, path: str) -> bytes:
         """Of a file, as it is at this moment."""
         self.stat(path)

@@ -99,6 +99,9 @@ class DoubleKernel:
     def memory_map(self) -> str:
         return self.double.iomem()
 
+    def processors(self) -> str:
+        return self.double.cpuinfo()
+
     def no_console(self) -> str | None:
         return None
 

@@ -14,7 +14,6 @@ import mfusepy
 
 from tests.support.multikernel.double import Double, Handle
 from tests.support.multikernel.settings import GRANULE, PAGE
-from tests.support.multikernel.world import World
 
 
 class Served:
@@ -107,17 +106,6 @@ def _inside(path: str) -> str:
     return rest
 
 
-def _cpuinfo(double: Double) -> str:
-    """The CPUs that the host has left: those in the pool are offline there."""
-    world: World = double.world
-    return "".join(
-        f"processor\t: {number}\nphysical id\t: 0\ncore id\t\t: {number}\n"
-        f"apicid\t\t: {cpu}\ninitial apicid\t: {cpu}\n\n"
-        for number, cpu in enumerate(world.host_cpus)
-        if cpu not in world.members
-    )
-
-
 def _meminfo(double: Double) -> str:
     total = double.world.memory.total() >> 10
     return f"MemTotal: {total:>15} kB\nMemFree: {total:>16} kB\nMemAvailable: {total:>11} kB\n"
@@ -126,7 +114,7 @@ def _meminfo(double: Double) -> str:
 _BESIDE = {
     "kimage": Double.kimage,
     "iomem": Double.iomem,
-    "cpuinfo": _cpuinfo,
+    "cpuinfo": Double.cpuinfo,
     "meminfo": _meminfo,
     "block_size_bytes": lambda _: f"{GRANULE:x}\n",
 }
