@@ -140,6 +140,8 @@ class PoolState(Record):
     """Of its memory, whether free or not: what goes back to the host goes by whole ones."""
     free_memory_bytes: int
     """What new instances can get of it in all; a large one may find it in too small pieces."""
+    devices: list[str] = []
+    """PCI addresses of those that no instance has."""
     granule: int = 128 << 20
     """Bytes that memory moves by, into and out of what runs."""
 

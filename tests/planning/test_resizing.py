@@ -259,7 +259,7 @@ def test_an_instance_that_runs_the_kernel_gets_a_new_one_only_with_a_reason(
         runs = SHA[:16] in beside["instances"][name]["cmdline"]
         made = any(it.id == f"create-instance/{name}-g2" for it in graph.steps)
         told = any(
-            f"instance {name} gets a new generation for its size" in it for it in graph.notes
+            f"instance {name} gets a new generation for its resources" in it for it in graph.notes
         )
         assert made == (told or not runs)
 

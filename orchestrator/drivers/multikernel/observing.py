@@ -107,6 +107,7 @@ def _pool(now: Snapshot) -> PoolState | None:
         memory_bytes=total,
         chunks=[MemoryPiece(base=it.base, size=it.size) for it in pool.memory],
         free_memory_bytes=free,
+        devices=[device.address for device in pool.pci],
         granule=granule,
     )
 

@@ -67,8 +67,9 @@ class Resources(Strict):
     """Number of CPUs."""
     memory: Size | None = None
     """Memory, such as "512MiB"."""
-    devices: list[str] = []
-    """Devices, by the driver's own names."""
+    devices: list[str] | None = None
+    """Devices, by the driver's own names (PCI addresses, such as "0000:00:05.0"); default: those
+    that the instance has."""
 
 
 class InstanceAgent(Strict):

@@ -12,6 +12,8 @@ from orchestrator.planning import cmdline
 from orchestrator.planning.artifacts import check_artifacts
 from orchestrator.planning.problems import Problems
 from orchestrator.planning.side_by_side.capacity import Need, check_room, check_way_back, pick_cpus
+from orchestrator.planning.side_by_side.devices import check_devices, differ
+from orchestrator.planning.side_by_side.devices import wanted as wanted_devices
 from orchestrator.planning.side_by_side.generations import (
     FIRST_ID,
     LAST_ID,
@@ -66,7 +68,7 @@ class Choices:
     resized: list[Resize] = field(default_factory=list)
     """Those that only get or give CPUs or memory, as they run."""
     not_resized: dict[str, str] = field(default_factory=dict)
-    """Those that get a new generation for their size alone, and why."""
+    """Those that get a new generation for their resources alone, and why."""
     pool: PoolChange = field(default_factory=PoolChange)
 
     @property
@@ -117,12 +119,13 @@ def choose(spec: UpgradeSpec, host: HostState, problems: Problems) -> Choices:
     wishes = _Wishes()
     for instance in spec.instances:
         check_artifacts(instance, host, problems)
-        _check_devices(instance, lines[instance.name], gives_way, problems)
         _wish(wishes, instance, lines[instance.name], host, problems)
     needs, resized = wishes.needs, wishes.resized
     for workload in spec.workloads:
         if workload.instance not in wishes.same and workload.instance not in resized:
             _check_workload(workload, problems)
+    devices = {i.name: wanted_devices(i, lines[i.name]) for i in spec.instances if i.name in needs}
+    check_devices(devices, lines, host, problems, gives_way=gives_way)
     kept = [it for line in lines.values() for it in line.stopped]
     olds = {name: old for name in needs if (old := lines[name].running) is not None}
     going = olds if gives_way else {}
@@ -158,7 +161,7 @@ def choose(spec: UpgradeSpec, host: HostState, problems: Problems) -> Choices:
             host.artifacts[str(it.kernel.image)],
             cpus[it.name],
             needs[it.name].memory_bytes,
-            going[it.name].devices if it.name in going else [],
+            devices[it.name],
             str(wishes.words[it.name]),
             backs.get(it.name),
         )
@@ -179,7 +182,9 @@ def _wish(
     wanted = _wanted(instance, line, image)
     if not cmdline.fits(wanted):
         problems.add(f"instances.{name}.cmdline", "leaves no room for our marks")
-    if has is not None and _runs(has, wanted):
+    if has is not None and _runs(has, wanted) and differ(instance, has):
+        wishes.not_resized[name] = "devices are given to new generations only"
+    elif has is not None and _runs(has, wanted):
         if (len(has.cpus), has.memory_bytes) == (need.cpus, need.memory_bytes):
             wishes.same.append(name)
             return
@@ -220,27 +225,6 @@ def _check_strategy(spec: UpgradeSpec, problems: Problems) -> None:
             "soak.duration",
             "canary soaks the first instances before the others are taken: it must be more than "
             "0s, or a check must be for the soak",
-        )
-
-
-def _check_devices(instance: Instance, line: Lineage, gives_way: bool, problems: Problems) -> None:
-    """A generation gets the devices of the one that it takes the place of, and no others."""
-    asked = set(instance.resources.devices) if instance.resources else set()
-    if not asked:
-        return
-    has = set(line.running.devices) if line.running else set()
-    where = f"instances.{instance.name}.resources.devices"
-    if not gives_way:
-        problems.add(
-            where,
-            "a device has one owner: giving it to a generation beside the old one is not built; "
-            "choose replace",
-        )
-    elif asked != has:
-        problems.add(
-            where,
-            f"a new generation gets the devices of the old one ({', '.join(sorted(has)) or 'none'})"
-            f", not {', '.join(sorted(asked))}: taking from the pool is not built",
         )
 
 

@@ -141,7 +141,7 @@ def _keeps(c: Choices) -> Sequence[str]:
 def _notes(c: Choices) -> list[str]:
     notes = [f"nothing to do for instance {n}: it runs what the spec asks for" for n in c.same]
     notes += [
-        f"instance {name} gets a new generation for its size: {why}"
+        f"instance {name} gets a new generation for its resources: {why}"
         for name, why in c.not_resized.items()
     ]
     strategy = c.spec.strategy

@@ -63,7 +63,10 @@ def test_a_surge_is_taken_back_and_the_new_generations_are_gone(scene: Scene) ->
     assert report.outcome is Outcome.ROLLED_BACK
     assert scene.picture() == before
     assert scene.double.world.alive(scene.double.world.instances["web"])
-    assert scene.log()[-4:] == ["stop db db-g1", "stop shop web-g2", "start shop web", "undone"]
+    *workloads, last = scene.log()[-4:]
+    assert last == "undone"
+    assert "stop db db-g1" in workloads
+    assert [it for it in workloads if "shop" in it] == ["stop shop web-g2", "start shop web"]
 
 
 @pytest.mark.parametrize("kind", ["replace", "rolling", "canary"])

@@ -77,10 +77,11 @@ def test_what_was_added_last_is_taken_first_and_never_the_cpu_of_the_boot(scene:
 def test_memory_in_one_piece_cannot_shrink_and_the_plan_says_so(scene: Scene) -> None:
     graph = scene.plan(scene.spec(instances=scene.sized(web=(2, "512MiB"))))
     assert "create-instance/web-g2" in kinds(graph)
-    (note,) = [it for it in graph.notes if "for its size" in it]
+    (note,) = [it for it in graph.notes if "for its resources" in it]
     assert note == (
-        "instance web gets a new generation for its size: memory goes by whole pieces, the newest "
-        "first and never the one with the image, and it has 1.0 GiB: 512.0 MiB is none of them"
+        "instance web gets a new generation for its resources: memory goes by whole pieces, the "
+        "newest first and never the one with the image, and it has 1.0 GiB: 512.0 MiB is none of "
+        "them"
     )
 
 
