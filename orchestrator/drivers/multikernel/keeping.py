@@ -10,7 +10,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+
+from pydantic import ValidationError
 
 from orchestrator.drivers.multikernel import changing, living
 from orchestrator.drivers.multikernel.kernel import Kernel
@@ -18,29 +19,56 @@ from orchestrator.drivers.multikernel.living import Named, Patience
 from orchestrator.drivers.multikernel.parts import next_tag
 from orchestrator.drivers.multikernel.seeing import SeenInstance, Snapshot, Status, look
 from orchestrator.drivers.multikernel.trees.changes import RemoveInstance
-from orchestrator.drivers.records import Records
+from orchestrator.drivers.records import RecordError, Records
+from orchestrator.model.base import Record
 from orchestrator.model.host import KeptGeneration
 from orchestrator.model.outcomes import Outcome
-from orchestrator.model.params.side_by_side import Generation
+from orchestrator.model.params.side_by_side import CommitInstances, Generation
 from orchestrator.model.steps import Section
 
-RECORD = "commit"
+RECORD = "commit-instances"
 _PATIENCE = 30.0
 """Seconds for one generation."""
 
 
-def remember(records: Records, now: Snapshot, kept: Iterable[Generation], seconds: float) -> None:
-    """Write down what is kept from here on, durably.
+class _Kept(Record):
+    name: str
+    id: int
+    cmdline: str | None
+
+
+class _Commit(Record):
+    """The record of a commit."""
+
+    new: list[Generation]
+    """What was committed to."""
+    kept: list[_Kept]
+    until: float
+    """Unix seconds."""
+    begun: list[str] = []
+    """Names of those that were begun to be given back: behind an unload nothing says whose an
+    instance was."""
+    gone: list[str] = []
+    """Names of those that were found gone, or given back."""
+
+    def left(self) -> list[_Kept]:
+        """What has not been given back."""
+        return [it for it in self.kept if it.name not in self.gone]
+
+
+def remember(records: Records, now: Snapshot, params: CommitInstances) -> None:
+    """Write down what is committed to and what is kept from here on, durably.
 
     Raises:
         SystemCallError
     """
-    found = [
-        {"name": it.name, "id": it.id, "cmdline": now.instances[it.name].cmdline}
-        for it in kept
+    kept = [
+        _Kept(name=it.name, id=it.id, cmdline=now.instances[it.name].cmdline)
+        for it in params.kept
         if it.name in now.instances
     ]
-    records.write(RECORD, {"kept": found, "until": time.time() + seconds})
+    until = time.time() + params.keep_old_kernel
+    _write(records, _Commit(new=params.generations, kept=kept, until=until))
 
 
 def kept(state_dir: Path, transactions: Iterable[str]) -> list[KeptGeneration]:
@@ -50,34 +78,37 @@ def kept(state_dir: Path, transactions: Iterable[str]) -> list[KeptGeneration]:
         RecordError, SystemCallError
     """
     return [
-        KeptGeneration(transaction=transaction, until=float(record["until"]), **it)
+        KeptGeneration(transaction=transaction, until=record.until, **it.model_dump())
         for transaction in transactions
-        if (record := _record(state_dir, transaction)) is not None
-        for it in _left(record)
+        if (record := _read(Records(state_dir, transaction, Section.FORWARD))) is not None
+        for it in record.left()
     ]
 
 
 def why_no_way_back(kernel: Kernel, state_dir: Path, transaction: str) -> str | None:
     """Why the old generations of a committed transaction cannot run again; None: they can, as far
-    as it depends on them.
+    as it depends on what there is.
 
     Raises:
-        NotSupportedError, MkupgradeError: it cannot be told.
+        RecordError, NotSupportedError, MkupgradeError: it cannot be told.
     """
-    record = Records(state_dir, transaction, Section.FORWARD).read(RECORD)
+    record = _read(Records(state_dir, transaction, Section.FORWARD))
     if record is None:
-        return None
+        return "nothing is written down about its commit"
     now = look(kernel)
-    for it in record.get("kept", []):
-        seen = now.instances.get(it["name"])
-        if seen is None or seen.tree.id != it["id"]:
-            when = time.strftime("%Y-%m-%d %H:%M", time.localtime(float(record["until"])))
+    for new in record.new:
+        if not _is_there(now, new.name, new.id):
+            return f"{new.name} is gone, and a later upgrade may have its place"
+    for it in record.kept:
+        if not _is_there(now, it.name, it.id):
+            when = time.strftime("%Y-%m-%d %H:%M", time.localtime(record.until))
             return (
-                f"{it['name']} is gone: it was kept until {when}, or the next upgrade of it has "
-                "taken it away"
+                f"{it.name} is gone: it was kept until {when}, or the next upgrade of it has taken "
+                "it away"
             )
-        if seen.cmdline != it["cmdline"]:
-            return f"{it['name']} has another image than the one that was kept: {seen.cmdline!r}"
+        cmdline = now.instances[it.name].cmdline
+        if cmdline != it.cmdline:
+            return f"{it.name} has another image than the one that was kept: {cmdline!r}"
     return None
 
 
@@ -100,10 +131,10 @@ def give_back(
     moment = time.time() if now is None else now
     given: list[str] = []
     for transaction in committed(over):
-        record = _record(state_dir, transaction)
-        if record is None or float(record["until"]) > moment:
-            continue
-        given += _give_back(kernel, Records(state_dir, transaction, Section.FORWARD), record)
+        records = Records(state_dir, transaction, Section.FORWARD)
+        record = _read(records)
+        if record is not None and record.until <= moment:
+            given += _give_back(kernel, records, record)
     return given
 
 
@@ -112,43 +143,51 @@ def committed(over: Iterable[tuple[str, Outcome]]) -> Iterator[str]:
     return (transaction for transaction, outcome in over if outcome is Outcome.COMMITTED)
 
 
-def _give_back(kernel: Kernel, records: Records, record: dict[str, Any]) -> list[str]:
-    given, gone = [], set(record.get("gone", []))
-    begun = set(record.get("begun", []))
-    for it in _left(record):
-        named = Named(it["name"], it["id"])
-        seen = look(kernel).instances.get(named.name)
-        if seen is not None and seen.tree.id == named.id:
-            if not _is_as_kept(seen, it, begun=named.name in begun):
+def _give_back(kernel: Kernel, records: Records, record: _Commit) -> list[str]:
+    given = []
+    for it in record.left():
+        now = look(kernel)
+        if _is_there(now, it.name, it.id):
+            if not _is_as_kept(now.instances[it.name], it, begun=it.name in record.begun):
                 continue
-            # Behind an unload nothing says any more whose it was.
-            begun.add(named.name)
-            records.write(RECORD, record | {"begun": sorted(begun)})
-            living.unload(kernel, named, _patience())
-            tag = next_tag(kernel, records.transaction_dir.name, f"give-back/{named.name}")
-            changing.apply(kernel, RemoveInstance(named.name), tag)
-            given.append(named.name)
-        gone.add(named.name)
-        records.write(RECORD, record | {"begun": sorted(begun), "gone": sorted(gone)})
+            record = record.model_copy(update={"begun": sorted({*record.begun, it.name})})
+            _write(records, record)
+            living.unload(kernel, Named(it.name, it.id), _patience())
+            tag = next_tag(kernel, records.transaction_dir.name, f"give-back/{it.name}")
+            changing.apply(kernel, RemoveInstance(it.name), tag)
+            given.append(it.name)
+        record = record.model_copy(update={"gone": sorted({*record.gone, it.name})})
+        _write(records, record)
     return given
 
 
-def _left(record: dict[str, Any]) -> list[dict[str, Any]]:
-    """What has not been given back."""
-    gone = record.get("gone", [])
-    return [it for it in record["kept"] if it["name"] not in gone]
+def _is_there(now: Snapshot, name: str, number: int) -> bool:
+    return name in now.instances and now.instances[name].tree.id == number
 
 
-def _is_as_kept(seen: SeenInstance, it: dict[str, Any], *, begun: bool) -> bool:
+def _is_as_kept(seen: SeenInstance, it: _Kept, *, begun: bool) -> bool:
     if seen.status is Status.LOADED:
-        return bool(seen.cmdline == it["cmdline"])
+        return seen.cmdline == it.cmdline
     return seen.status is Status.READY and begun
 
 
-def _record(state_dir: Path, transaction: str) -> dict[str, Any] | None:
-    """None: nothing is kept."""
-    record = Records(state_dir, transaction, Section.FORWARD).read(RECORD)
-    return record if record is not None and _left(record) else None
+def _write(records: Records, record: _Commit) -> None:
+    records.write(RECORD, record.model_dump(mode="json"))
+
+
+def _read(records: Records) -> _Commit | None:
+    """None: no instances were committed to."""
+    found = records.read(RECORD)
+    if found is None:
+        return None
+    try:
+        return _Commit.model_validate(found)
+    except ValidationError as error:
+        raise RecordError(
+            f"the record of the commit cannot be used: {error.errors()[0]['msg']}",
+            where=str(records.dir / f"{RECORD}.json"),
+            state="nothing was changed",
+        ) from None
 
 
 def _patience() -> Patience:

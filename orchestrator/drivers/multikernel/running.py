@@ -112,9 +112,7 @@ class CommitHandler(Handler[side_by_side.CommitInstances]):
                     state="nothing was committed",
                     next_command="mkupgrade status",
                 )
-        if params.kept:
-            now = look(job.kernel)
-            keeping.remember(job.records, now, params.kept, params.keep_old_kernel)
+        keeping.remember(job.records, look(job.kernel), params)
         return {}
 
 

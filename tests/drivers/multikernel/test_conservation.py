@@ -12,6 +12,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.model.outcomes import Outcome
+from orchestrator.model.steps import Section
 from tests.drivers.multikernel.scene import Dying, Once, Scene
 from tests.support.memory import in_memory
 from tests.support.multikernel.settings import Spawn
@@ -110,3 +111,39 @@ def test_any_faults_conserve_cpus_and_memory_and_leave_a_workload_in_one_place(
         if outcome is Outcome.ROLLED_BACK:
             assert now == {"shop": {"web"}, "db": {"batch"}}
             assert scene.picture() == before
+
+
+@pytest.mark.slow
+@settings(max_examples=25, deadline=None)
+@given(data=st.data(), kind=st.sampled_from(["replace", "rolling", "surge"]))
+def test_any_faults_on_the_way_back_conserve_cpus_and_memory_and_leave_a_workload_in_one_place(
+    data: st.DataObject, kind: str
+) -> None:
+    with tempfile.TemporaryDirectory() as name, in_memory(Path(name)) as directory:
+        scene = Scene.three(directory)
+        workloads = [scene.workload("shop", "web"), scene.workload("db", "batch")]
+        instances = (
+            [scene.instance(it) for it in NAMES] if kind == "surge" else scene.same_size(*NAMES)
+        )
+        graph = scene.plan(
+            scene.replacing(instances=instances, workloads=workloads, strategy={"kind": kind})
+        )
+        before = scene.picture()
+        assert scene.run(graph).outcome is Outcome.COMMITTED
+        bad = data.draw(st.dictionaries(st.sampled_from(NAMES), st.sampled_from(sorted(KERNELS))))
+        scene.double.world.spawns |= {it: KERNELS[how] for it, how in bad.items()}
+        steps = [it.id for it in graph.steps if it.section is not Section.FORWARD]
+        outcome = scene.roll_back(Faulty(scene, data.draw(troubles(steps)))).outcome
+        event(str(outcome))
+        assert_conserved(scene, before)
+        assert all(len(where) <= 1 for where in places(scene).values())
+        scene.double.world.spawns.clear()
+        scene.double.world.clock.advance(60)
+        for _ in range(3):
+            if outcome is not Outcome.ROLLBACK_INCOMPLETE:
+                break
+            outcome = scene.run(last=True).outcome
+            assert_conserved(scene, before)
+        assert outcome is Outcome.ROLLED_BACK
+        assert places(scene) == {"shop": {"web"}, "db": {"batch"}}
+        assert set(scene.states()) == set(NAMES)

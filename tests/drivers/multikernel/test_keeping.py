@@ -11,9 +11,11 @@ import pytest
 
 from orchestrator.drivers.multikernel import keeping
 from orchestrator.drivers.multikernel.changing import ChangeFailedError
+from orchestrator.drivers.records import RecordError, Records
 from orchestrator.model.outcomes import Outcome
+from orchestrator.model.steps import Section
 from tests.drivers.multikernel.pretend import VMLINUX
-from tests.drivers.multikernel.scene import Scene
+from tests.drivers.multikernel.scene import IMAGE, Scene
 from tests.support.memory import in_memory
 from tests.support.multikernel.calls import ID_SHIFT, MULTIKERNEL, NO_INITRAMFS
 from tests.support.multikernel.kernel import DoubleKernel
@@ -121,8 +123,35 @@ def test_the_next_upgrade_takes_it_away_and_says_so(scene: Scene) -> None:
     ((first, _),) = over(scene)
     assert scene.run(scene.plan(spec)).outcome is Outcome.COMMITTED
     kernel = DoubleKernel(scene.double)
-    assert "or the next upgrade of it" in str(
+    assert "web is gone: it was kept until" in str(
         keeping.why_no_way_back(kernel, scene.directory, first)
     )
     assert give_back(scene, after=8 * 24 * HOUR) == ["web-g2"]
     assert scene.states() == {"web-g3": "active"}
+
+
+def test_a_way_back_from_what_is_gone_itself_is_refused(scene: Scene) -> None:
+    """The first of two upgrades by replace: its own generation was replaced by the second."""
+    old = scene.directory / "old"
+    again = scene.sized(web=(1, "1GiB"))
+    spec = scene.replacing(instances=again, rollback={"kernel": {"image": str(old)}})
+    old.write_bytes(IMAGE)
+    other = {"append": ["quiet"]}
+    ((first, _),) = over(scene)
+    graph = scene.plan(
+        scene.replacing(instances=[again[0] | {"cmdline": other}], rollback=spec.rollback)
+    )
+    assert scene.run(graph).outcome is Outcome.COMMITTED
+    kernel = DoubleKernel(scene.double)
+    said = keeping.why_no_way_back(kernel, scene.directory, first)
+    assert said == "web-g2 is gone, and a later upgrade may have its place"
+
+
+def test_a_record_that_was_damaged_is_no_reason_to_take_anything_away(scene: Scene) -> None:
+    ((transaction, _),) = over(scene)
+    records = Records(scene.directory, transaction, Section.FORWARD)
+    records.write(keeping.RECORD, {"kept": "web"})
+    before = scene.picture()
+    with pytest.raises(RecordError, match="the record of the commit cannot be used"):
+        give_back(scene)
+    assert scene.picture() == before
