@@ -17,7 +17,7 @@ from orchestrator.drivers.multikernel import changing
 from orchestrator.drivers.multikernel.changing import ChangeFailedError
 from orchestrator.drivers.multikernel.parts import Handler, Job
 from orchestrator.drivers.multikernel.places import free, places
-from orchestrator.drivers.multikernel.seeing import SeenInstance, look
+from orchestrator.drivers.multikernel.seeing import SeenInstance, Status, look
 from orchestrator.drivers.multikernel.trees.changes import (
     Change,
     CpuChange,
@@ -161,7 +161,9 @@ class AddMemoryHandler(_Memory):
 
     def perform(self, job: Job, params: side_by_side.AddMemory) -> Result:
         """One place after the other, for one of them may be the kernel's own."""
-        _must_be_there(job, params.target)
+        seen = _must_be_there(job, params.target)
+        if seen.status is not Status.ACTIVE:
+            raise _stopped(params.target, seen.status)
         holes = free(look(job.kernel), params.granule)
         ways = itertools.cycle(places(holes, params.size, params.granule))
 
@@ -234,6 +236,16 @@ def _must_be_there(job: Job, target: Generation) -> SeenInstance:
             next_command=f"ls {ROOT / 'instances'}",
         )
     return seen
+
+
+def _stopped(target: Generation, status: Status) -> MkupgradeError:
+    """7.0-mk2 takes the place that we name for what runs only."""
+    return MkupgradeError(
+        f"{target.name} does not run any more: it is {status}",
+        where=str(ROOT / "instances" / target.name),
+        state="nothing was changed by this step",
+        next_command="mkupgrade status",
+    )
 
 
 def _no_room(params: side_by_side.AddMemory) -> MkupgradeError:

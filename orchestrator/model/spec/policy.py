@@ -65,7 +65,8 @@ class Rollback(Strict):
     panic_timeout: Duration = 10.0
     """`panic=` of the new kernel: a panic becomes a reset into the default boot entry."""
     keep_old_kernel: Duration = 604800.0
-    """How long `mkupgrade rollback` can bring the old kernel back after commit."""
+    """How long `mkupgrade rollback` can bring the old kernel back after commit; the place of an
+    instance's old generation is given back then."""
     kernel: OldKernel | None = None
     """The running kernel's own files, for the jump back; default: found on the host. Where an
     instance's old generation goes before the commit: the files it is started from again."""

@@ -114,7 +114,8 @@ def test_any_faults_conserve_cpus_and_memory_and_leave_a_workload_in_one_place(
 
 
 @pytest.mark.slow
-@settings(max_examples=25, deadline=None)
+@pytest.mark.timeout(600)
+@settings(max_examples=15, deadline=None)
 @given(data=st.data(), kind=st.sampled_from(["replace", "rolling", "surge"]))
 def test_any_faults_on_the_way_back_conserve_cpus_and_memory_and_leave_a_workload_in_one_place(
     data: st.DataObject, kind: str

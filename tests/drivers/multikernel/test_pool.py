@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import errno
+import json
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
 
 from orchestrator.drivers.multikernel.trees.changes import MemoryChange, Verb
 from orchestrator.drivers.multikernel.trees.forms import MemoryRequest
+from orchestrator.loading import load_spec
+from orchestrator.model.errors import PlanError
 from orchestrator.model.outcomes import Outcome
 from orchestrator.model.spec import UpgradeSpec
 from orchestrator.model.steps import Section, StepGraph
+from tests.drivers.multikernel.examples import document
 from tests.drivers.multikernel.pretend import Client
 from tests.drivers.multikernel.scene import GIB, Died, Dying, Scene
+from tests.drivers.multikernel.test_conservation import Faulty
+from tests.drivers.multikernel.test_resizing import sizes
 from tests.support.memory import in_memory
 from tests.support.multikernel.double import Double
 from tests.support.multikernel.settings import MK2
@@ -244,3 +253,78 @@ def test_a_pool_alone_is_taken_back_in_both_directions(scene: Scene) -> None:
         assert scene.run(scene.plan(spec(scene, wanted))).outcome is Outcome.COMMITTED
         assert scene.roll_back().outcome is Outcome.ROLLED_BACK
         assert scene.picture() == before
+
+
+def test_the_example_plan_is_planned_and_carried_out(scene: Scene) -> None:
+    plan = document("multikernel-resize", scene.directory)
+    graph = scene.plan(load_spec(json.dumps(plan), "plan.yaml"))
+    assert forward(graph)[:4] == ["remove-cpus/batch", *GROW[:2], "add-memory/web"]
+    assert scene.run(graph).outcome is Outcome.COMMITTED
+    assert pool(scene) == (10, 6)
+    assert scene.states() == {
+        "web": "active", "api": "active", "batch": "active", "reports-g1": "active",
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@settings(max_examples=15, deadline=None)
+@given(data=st.data())
+def test_any_pools_and_sizes_and_faults_conserve_what_the_machine_has(data: st.DataObject) -> None:
+    with tempfile.TemporaryDirectory() as name, in_memory(Path(name)) as directory:
+        scene = Scene.three(directory)
+        scene.up_to_date(*NAMES)
+        machine = scene.double.world.memory.total()
+        grown(scene)
+        for _ in range(2):
+            wanted = {
+                "cpus": data.draw(st.integers(8, 13)),
+                "memory": data.draw(st.sampled_from(["4GiB", "6GiB", "7GiB"])),
+            }
+            checks = [NO] if data.draw(st.booleans()) else []
+            instances = scene.sized(**data.draw(sizes()))
+            try:
+                graph = scene.plan(spec(scene, wanted, instances=instances, checks=checks))
+            except PlanError:
+                event("refused")
+                continue
+            steps = [it.id for it in graph.section(Section.FORWARD)]
+            if not steps:
+                continue
+            now = scene.picture()
+            call = st.tuples(st.sampled_from(["perform", "revert"]), st.sampled_from(steps))
+            fault = st.sampled_from(["fails in the overlay", "lock held"])
+            faults = data.draw(st.dictionaries(call, fault, max_size=3))
+            outcome = scene.run(graph, Faulty(scene, faults)).outcome
+            event(str(outcome))
+            assert_whole(scene, machine)
+            if outcome is Outcome.ROLLED_BACK:
+                assert scene.picture() == now
+            if outcome is Outcome.COMMITTED:
+                assert pool(scene) == (wanted["cpus"], int(wanted["memory"].removesuffix("GiB")))
+                if data.draw(st.booleans()):
+                    scene.double.world.faults.fail_at = {}  # what no overlay has met
+                    assert scene.roll_back().outcome is Outcome.ROLLED_BACK
+                    assert sums(scene.picture()) == sums(now)
+
+
+def assert_whole(scene: Scene, machine: int) -> None:
+    """Each CPU and byte of the machine is the host's, the pool's, or one instance's."""
+    world = scene.double.world
+    had = [cpu for it in world.instances.values() for cpu in it.cpus]
+    assert sorted([*had, *world.free_cpus()]) == sorted(world.members)
+    assert 0 not in world.members
+    assert world.memory.total() == machine
+    park = world.memory.park
+    owned = sum(region.size for it in world.instances.values() for region in it.regions)
+    free = sum(it.size for it in world.memory.free())
+    assert owned + free + (park.size if park else 0) == sum(it.size for it in world.memory.chunks)
+
+
+def sums(picture: dict[str, Any]) -> dict[str, Any]:
+    """Memory that is given back may come to another place."""
+    found = {
+        name: (it[0], it[1], len(it[2]), sum(region.size for region in it[3]))
+        for name, it in picture["instances"].items()
+    }
+    return picture | {"instances": found, "free CPUs": len(picture["free CPUs"])}
