@@ -4,6 +4,7 @@ promise that nothing of a machine's CPUs and memory is lost, or is twice."""
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ from orchestrator.model.errors import MkupgradeError
 from orchestrator.model.kinds import Kind
 from orchestrator.model.outcomes import Outcome
 from orchestrator.model.seams import StepContext
-from orchestrator.model.steps import Inspected, Inspection, Step
+from orchestrator.model.steps import Inspected, Inspection, Section, Step
 from tests.crash import instance_plans as plans
 from tests.crash.hosts import COMMIT, PARTIAL, PRESENT, Host
 from tests.crash.instance_parts import SimulatedClock, SimulatedKernel
@@ -37,6 +38,7 @@ KERNELS = (
 FAULTS = ("overlay-fails", "cpu-dropped", "lock-held", "hangs")
 """The kernel does not do what an overlay says, drops a CPU without a word, has its lock held for a
 while; the kernel in the instance hangs."""
+_MARK = re.compile(r" mkupgrade\.transaction=\S+")
 _CHECKS = frozenset({Kind.CHECK, Kind.SOAK, Kind.AWAIT_INSTANCE})
 
 
@@ -90,7 +92,9 @@ class InstanceHost(Host):
         return MultikernelDriver(Path(plans.STATE_DIR), parts=parts)
 
     def _params(self, kind: Kind) -> list[dict[str, Any]]:
-        return [s.params for s in self.graph.steps if s.kind == kind.value]
+        """Of the steps of that kind, on the way there."""
+        forward = self.graph.section(Section.FORWARD)
+        return [s.params for s in forward if s.kind == kind.value]
 
     def identity(self) -> Identity:
         return Identity(boot_id=f"boot-{self.boots}", release=self.kernel_name, pid=1)
@@ -255,7 +259,7 @@ class InstanceHost(Host):
         super()._may_decide(step)
         if step.reversibility is COMMIT:
             behind = self._behind(step.id)
-            for other in self.graph.steps:
+            for other in self.graph.section(Section.FORWARD):
                 needed = other.kind in _CHECKS and other.id not in behind
                 hold(Invariant.CHECKED, not needed or other.id in self.passed, other.id)
 
@@ -266,7 +270,7 @@ class InstanceHost(Host):
                 if self.boots == self.committed_in:
                     self._check_committed()
             case Outcome.ROLLED_BACK:
-                self._check_as_before()
+                self._check_as_before(state.section)
             case Outcome.ROLLBACK_INCOMPLETE:
                 pass
             case _:
@@ -293,9 +297,10 @@ class InstanceHost(Host):
             fits = where == {target} or target in world.spawns
             hold(Invariant.COMMITTED, fits, f"{name} runs in {sorted(where)}")
 
-    def _check_as_before(self) -> None:
-        left = [s for s in self.done if self._is_effect(self.steps[s])]
-        hold(Invariant.ROLLED_BACK, not left, f"left: {', '.join(left)}")
+    def _check_as_before(self, section: Section) -> None:
+        if section is Section.FORWARD:
+            left = [s for s in self.done if self._is_effect(self.steps[s])]
+            hold(Invariant.ROLLED_BACK, not left, f"left: {', '.join(left)}")
         if self.made_anew != "instances":
             return  # a reset took all there was
         now = self._picture()
@@ -322,7 +327,8 @@ class InstanceHost(Host):
         return sorted(cpus), sizes + free + park
 
     def _picture(self) -> dict[str, Any]:
-        """What a rollback has to bring back. Where an instance's memory lies is the kernel's."""
+        """What a rollback has to bring back. Where an instance's memory lies is the kernel's, and
+        who loaded its image is told by a mark of ours."""
         world = self.double.world
         return {
             "free CPUs": sorted(world.free_cpus()),
@@ -334,7 +340,7 @@ class InstanceHost(Host):
                     tuple(it.cpus),
                     sum(region.size for region in it.regions),
                     tuple(it.pci),
-                    it.image and (it.image.kernel, it.image.cmdline),
+                    it.image and (it.image.kernel, _MARK.sub("", it.image.cmdline)),
                 )
                 for it in world.instances.values()
             },

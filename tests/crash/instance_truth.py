@@ -9,7 +9,7 @@ from typing import Any
 from orchestrator.drivers.records import Records
 from orchestrator.model.kinds import Kind
 from orchestrator.model.landing import mark_for
-from orchestrator.model.steps import Inspection, Section, Step
+from orchestrator.model.steps import Inspection, Step
 from tests.crash.hosts import ABSENT, PARTIAL, PRESENT
 from tests.support.multikernel.world import Instance, World
 
@@ -66,7 +66,7 @@ def _of_new(kind: Kind, found: Instance, step: Step) -> Inspection:
         return PRESENT if as_planned(found, step.params) else PARTIAL
     if kind is Kind.START_INSTANCE:
         return PRESENT if found.status == "active" else ABSENT
-    mark = mark_for(TRANSACTION, Section.FORWARD)
+    mark = mark_for(TRANSACTION, step.section)
     return PRESENT if found.image is not None and mark in found.image.cmdline else ABSENT
 
 
@@ -85,7 +85,7 @@ def _recorded(
     done to workloads before the host was restarted went with their instances."""
     hook = step.params.get("hook")
     name = f"{verb}.{hook['name'] if hook else step.params['workload']}"
-    record = records.get(Records(Path("/nowhere"), TRANSACTION, Section.FORWARD)._path(name), {})
+    record = records.get(Records(Path("/nowhere"), TRANSACTION, step.section)._path(name), {})
     phase = record.get("phase")
     if phase is None or record.get("boot_id", boot_id) != boot_id:
         return ABSENT
