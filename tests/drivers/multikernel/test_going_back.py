@@ -149,6 +149,7 @@ SURGE_STEPS = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("step", SURGE_STEPS)
 def test_dead_on_the_way_back_a_resume_finishes(scene: Scene, step: str, after: bool) -> None:
@@ -170,6 +171,7 @@ REPLACE_STEPS = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("step", REPLACE_STEPS)
 def test_dead_while_it_is_made_again_a_resume_finishes(

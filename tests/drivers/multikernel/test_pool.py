@@ -182,6 +182,7 @@ def test_memory_that_the_host_has_not_in_one_piece_comes_in_several(scene: Scene
     assert len(scene.client.pool().memory) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("step", GROW + SHRINK[:2])
 def test_dead_at_any_step_a_resume_finishes(scene: Scene, step: str, after: bool) -> None:
@@ -208,6 +209,7 @@ class DyingBack(Dying):
         return done
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", GROW[:2] + SHRINK[:2])
 def test_dead_on_the_way_back_a_resume_leaves_it_as_it_was(scene: Scene, step: str) -> None:
     grown(scene)

@@ -171,6 +171,7 @@ STEPS = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("step", STEPS)
 def test_dead_at_any_step_a_resume_finishes(scene: Scene, step: str, after: bool) -> None:
@@ -196,6 +197,7 @@ class DyingBack(Dying):
         raise Died
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("step", [it for it in STEPS[2:-1] if not it.startswith("await")])
 def test_dead_on_the_way_back_a_resume_brings_the_old_generation_back(

@@ -278,6 +278,7 @@ def test_memory_in_small_pieces_is_taken_in_several(scene: Scene) -> None:
     assert size(scene, "web") == (2, 1024)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("step", STEPS)
 def test_dead_at_any_step_a_resume_finishes(scene: Scene, step: str, after: bool) -> None:
@@ -308,6 +309,7 @@ class DyingBack(Dying):
         return done
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", STEPS[:-1])
 def test_dead_on_the_way_back_a_resume_gives_everything_back(scene: Scene, step: str) -> None:
     graph, before = both_ways(scene, checks=[NO]), scene.picture()
