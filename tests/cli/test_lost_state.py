@@ -19,7 +19,7 @@ def test_an_apply_whose_state_directory_goes_away_fails_with_an_error_that_helps
     apply = mkupgrade.start("apply", mkupgrade.spec, "--yes", "--json")
     mkupgrade.wait_for(step)
     mkupgrade.state.rename(mkupgrade.directory / "away")  # at once, unlike rm -r
-    out, err = apply.communicate(timeout=30)
+    out, err = apply.communicate(timeout=90)
     assert apply.returncode == 7, (out, err)
     assert "Traceback" not in err
     error = json.loads(err.splitlines()[-1])["error"]

@@ -18,7 +18,11 @@ from tests.support.multikernel.served.session import cannot_be_served, served
 from tests.support.multikernel.settings import Spawn
 
 _LACK = cannot_be_served()
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(_LACK is not None, reason=str(_LACK))]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(_LACK is not None, reason=str(_LACK)),
+]
 
 NAMES = ("web", "api", "batch")
 NEW = {f"{name}-g2": "active" for name in NAMES}

@@ -73,7 +73,7 @@ class Server:
     def run(self, arguments: list[str], stdin: str = "") -> Ran:
         done = subprocess.run(
             arguments, cwd=_ROOT, env=self._environment, input=stdin, capture_output=True,
-            text=True, check=False, timeout=60,
+            text=True, check=False, timeout=240,
         )  # fmt: skip
         return Ran(done.returncode, done.stdout, done.stderr)
 
