@@ -65,6 +65,7 @@ def test_every_nix_file_parses(file: Path, tmp_path: Path) -> None:
     _nix(tmp_path, "nix-instantiate", "--parse", str(file))
 
 
+@pytest.mark.slow
 def test_flake_check_passes_over_a_stand_in_for_nixpkgs(tmp_path: Path) -> None:
     source = _flake_copy(tmp_path)
     # `nix flake check` would also look at the input's own outputs: nothing to find there.

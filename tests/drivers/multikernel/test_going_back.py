@@ -14,6 +14,7 @@ from orchestrator.model.steps import Section, StepGraph
 from tests.drivers.multikernel.scene import Died, Dying, Scene
 from tests.support.memory import in_memory
 from tests.support.multikernel.settings import Spawn
+from tests.support.profile import slow
 
 NAMES = ("web", "api", "batch")
 YES = {"name": "yes", "kind": "command", "run": ["true"]}
@@ -69,7 +70,7 @@ def test_a_surge_is_taken_back_and_the_new_generations_are_gone(scene: Scene) ->
     assert [it for it in workloads if "shop" in it] == ["stop shop web-g2", "start shop web"]
 
 
-@pytest.mark.parametrize("kind", ["replace", "rolling", "canary"])
+@pytest.mark.parametrize("kind", ["replace", *map(slow, ("rolling", "canary"))])
 def test_old_generations_that_are_gone_are_made_again(scene: Scene, kind: str) -> None:
     workloads = [scene.workload("shop", "web"), scene.workload("db", "batch", checks=[YES])]
     spec = scene.replacing(

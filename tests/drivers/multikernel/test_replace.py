@@ -238,6 +238,7 @@ def test_a_place_that_somebody_else_took_is_told_and_not_taken_from_him(scene: S
     assert client.instance("batch").cpus == (12, 8)
 
 
+@pytest.mark.slow
 def test_several_are_replaced_and_come_back_whatever_their_sizes(scene: Scene) -> None:
     scene.add("api", 3, (12,), GIB // 2)
     scene.add("batch", 4, (14, 16), GIB)
