@@ -41,7 +41,7 @@ test: lint oldest crash power-cuts ## Everything: fast suite, real kernels in th
 
 .PHONY: fast-test
 fast-test: environment ## The fast suite, under a minute
-	$(PY) -m pytest -n $(FAST_JOBS) --dist loadfile --ignore=tests/vm -m "not vm and not slow"
+	$(PY) -m pytest -n $(FAST_JOBS) --dist worksteal --ignore=tests/vm -m "not vm and not slow"
 
 .PHONY: crash-test
 crash-test: environment ## 500 real kills, full disks, damaged journals, whole lives of the command (a part of `make test`)

@@ -108,6 +108,7 @@ def test_completion_prints_the_shells_script(run: Any, shell: str) -> None:
     assert json.loads(run("completion", shell, "--json").stdout)["shell"] == shell
 
 
+@pytest.mark.slow
 def test_completion_knows_verbs_and_transactions(mkupgrade: Any) -> None:
     mkupgrade("apply", mkupgrade.spec, "--yes")
     known = mkupgrade.json("history")["transactions"][0]["transaction"]

@@ -53,6 +53,7 @@ def test_no_schedule_on_a_host_with_instances_breaks_a_promise() -> None:
     assert not tally.failures, told(tally.failures)
 
 
+@pytest.mark.slow
 def test_a_generation_that_comes_back_with_another_image_breaks_only_the_promise_of_resources() -> (
     None
 ):

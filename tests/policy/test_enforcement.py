@@ -77,6 +77,7 @@ def test_a_state_directory_that_the_policy_does_not_name_is_refused(
     assert nothing_happened(mkupgrade)
 
 
+@pytest.mark.slow
 def test_going_on_by_hand_is_held_to_the_policy_and_at_boot_is_not(
     mkupgrade: Command, policy: Write
 ) -> None:

@@ -18,6 +18,8 @@ from orchestrator.model.steps import Inspection
 from tests.engine.model.exploring import Exploration, random_graph
 from tests.support.profile import examples
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs/transactions.md").read_text(encoding="utf-8")
 # With fewer, rules of the document do not come up.
