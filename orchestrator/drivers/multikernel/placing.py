@@ -48,7 +48,18 @@ class RemoveHandler(Handler[side_by_side.RemoveInstance]):
             again = changing.inspect(job.kernel, _creation(params.back), job.tag(undoing=True))
             if again.verdict is Inspection.PARTIAL:
                 return partial(f"{params.generation.name} was made again in part: {again.reason}")
+            if again.verdict is Inspection.UNKNOWN and self._ours_and_short(job, params.back):
+                return partial(f"{params.generation.name} was made again in part")
         return absent(f"{params.generation.name} is there, {seen.status}")
+
+    @staticmethod
+    def _ours_and_short(job: Job, back: side_by_side.CreateInstance) -> bool:
+        """Did an attempt to make it again come before the last one, and leave less than there was?
+        The last one may have failed before it made anything."""
+        made = _creation(back)
+        attempts = changing.asked(job.kernel, job.tag(undoing=True))
+        ours = any(made in attempts[it] for it in sorted(attempts)[:-1])
+        return ours and bool(changing.compare(made, look(job.kernel)).missing)
 
     def revert(self, job: Job, params: side_by_side.RemoveInstance) -> Result:
         """What was made in part is removed and made anew: a CPU may be dropped once only."""
