@@ -59,7 +59,8 @@ class RemoveHandler(Handler[side_by_side.RemoveInstance]):
         made = _creation(back)
         attempts = changing.asked(job.kernel, job.tag(undoing=True))
         ours = any(made in attempts[it] for it in sorted(attempts)[:-1])
-        return ours and bool(changing.compare(made, look(job.kernel)).missing)
+        found = look(job.kernel).instances[back.generation.name]
+        return ours and not set(back.cpus) <= set(found.tree.cpus)
 
     def revert(self, job: Job, params: side_by_side.RemoveInstance) -> Result:
         """What was made in part is removed and made anew: a CPU may be dropped once only."""
