@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from orchestrator.drivers.jobs import absent, partial, present
-from orchestrator.drivers.multikernel import changing
-from orchestrator.drivers.multikernel.parts import Handler, Job
+from orchestrator.drivers.multikernel import changing, living
+from orchestrator.drivers.multikernel.parts import Handler, Job, named
 from orchestrator.drivers.multikernel.seeing import look
 from orchestrator.drivers.multikernel.trees.changes import CreateInstance, RemoveInstance
 from orchestrator.model.params import side_by_side
@@ -59,8 +59,7 @@ class RemoveHandler(Handler[side_by_side.RemoveInstance]):
         made = _creation(back)
         attempts = changing.asked(job.kernel, job.tag(undoing=True))
         ours = any(made in attempts[it] for it in sorted(attempts)[:-1])
-        found = look(job.kernel).instances[back.generation.name]
-        return ours and not set(back.cpus) <= set(found.tree.cpus)
+        return ours and bool(changing.compare(made, look(job.kernel)).missing)
 
     def revert(self, job: Job, params: side_by_side.RemoveInstance) -> Result:
         """What was made in part is removed and made anew: a CPU may be dropped once only."""
@@ -72,6 +71,8 @@ class RemoveHandler(Handler[side_by_side.RemoveInstance]):
             if found is Inspection.ABSENT:
                 break
             if found is Inspection.PARTIAL:
+                # The steps that were undone behind this one have loaded its image already.
+                living.unload(job.kernel, named(params.generation), job.patience())
                 removal = RemoveInstance(params.generation.name)
                 made += changing.apply(job.kernel, removal, job.tag(undoing=True))
             try:
