@@ -15,9 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from orchestrator.handover import archive
-from orchestrator.handover.frame import MAX_BODY, FrameKind, Header
-from orchestrator.handover.payload import Tick, no_tick
-from orchestrator.model.errors import ErrorClass, HandoverError
+from orchestrator.handover.frame import Header
+from orchestrator.handover.payload import Body, Tick, no_tick, packing
 
 BLOCK = 256 << 10
 """Longest block, in bytes."""
@@ -47,27 +46,20 @@ def cut(
         What `take` and `tick` raise.
     """
     cutter = _Cutter(take, tick)
-    try:
+    with packing(directory):
         archive.write(directory, cutter, steady=steady)
-    except OSError as error:
-        raise HandoverError(
-            f"state cannot be packed: {error.strerror}",
-            where=str(error.filename or directory),
-            error_class=ErrorClass.IO,
-        ) from error
     cutter.flush()
-    return Header(FrameKind.DIRECTORY, token, cutter.length, cutter.digest.hexdigest())
+    return cutter.header(token)
 
 
-class _Cutter:
+class _Cutter(Body):
     """What `archive.write` writes to. An OSError of `take` would look like one of the disk."""
 
     def __init__(self, take: TakeBlock, tick: Tick) -> None:
+        super().__init__()
         self._take = take
         self._tick = tick
         self._small = bytearray()
-        self.length = 0
-        self.digest = hashlib.sha256()
 
     def write(self, data: bytes) -> None:
         if len(data) > _SMALL:
@@ -86,9 +78,6 @@ class _Cutter:
             self._put(data)
 
     def _put(self, data: bytes) -> None:
-        if self.length + len(data) > MAX_BODY:
-            raise HandoverError(f"state of more than {MAX_BODY} bytes")
-        self.digest.update(data)
-        self.length += len(data)
+        self.count(data)
         self._take(hashlib.sha256(data).digest(), data)
         self._tick(self.length)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from orchestrator.handover import archive
@@ -39,18 +40,48 @@ def write_payload(directory: Path, fd: int, token: int, tick: Tick = no_tick) ->
         HandoverError: something in the directory cannot be carried, or no room is left.
     """
     sink = _Sink(fd, tick)
-    try:
+    with packing(directory):
         archive.write(directory, sink)
         sink.flush()
-        header = Header(FrameKind.DIRECTORY, token, sink.length, sink.digest.hexdigest())
+        header = sink.header(token)
         _pwrite_all(fd, header.pack(), 0)
+    return header
+
+
+@contextmanager
+def packing(directory: Path) -> Iterator[None]:
+    """An OSError in here becomes a HandoverError about the directory."""
+    try:
+        yield
     except OSError as error:
         raise HandoverError(
             f"state cannot be packed: {error.strerror}",
             where=str(error.filename or directory),
             error_class=ErrorClass.IO,
         ) from error
-    return header
+
+
+class Body:
+    """Length and digest of a payload's body, as it goes by."""
+
+    def __init__(self) -> None:
+        self.length = 0
+        self.digest = hashlib.sha256()
+
+    def count(self, data: bytes) -> None:
+        """Take `data` into account.
+
+        Raises:
+            HandoverError: the body is too long.
+        """
+        if self.length + len(data) > MAX_BODY:
+            raise HandoverError(f"state of more than {MAX_BODY} bytes")
+        self.digest.update(data)
+        self.length += len(data)
+
+    def header(self, token: int) -> Header:
+        """Of the frame whose body this is."""
+        return Header(FrameKind.DIRECTORY, token, self.length, self.digest.hexdigest())
 
 
 def verify_payload(fd: int, expected: Header, where: str, tick: Tick = no_tick) -> None:
@@ -121,15 +152,14 @@ def verify_directory(directory: Path, expected: Header, tick: Tick = no_tick) ->
     return (sink.length, sink.digest.hexdigest()) == (expected.length, expected.sha256)
 
 
-class _Sink:
+class _Sink(Body):
     """Counts and digests what goes by; gathers small writes. fd -1: does nothing else."""
 
     def __init__(self, fd: int, tick: Tick) -> None:
+        super().__init__()
         self._fd = fd
         self._tick = tick
         self._small = bytearray()
-        self.length = 0
-        self.digest = hashlib.sha256()
 
     def write(self, data: bytes) -> None:
         if len(self._small) + len(data) > _SMALL:
@@ -146,12 +176,10 @@ class _Sink:
     def _put(self, data: bytes) -> None:
         if not data:
             return
-        if self.length + len(data) > MAX_BODY:
-            raise HandoverError(f"state of more than {MAX_BODY} bytes")
+        at = SIZE + self.length
+        self.count(data)
         if self._fd >= 0:
-            _pwrite_all(self._fd, data, SIZE + self.length)
-        self.digest.update(data)
-        self.length += len(data)
+            _pwrite_all(self._fd, data, at)
         self._tick(self.length)
 
 
