@@ -49,8 +49,8 @@ def test_the_planner_is_compared_at_every_size() -> None:
     small, large = (int(line[0]) for line in lines)
     assert small < large
     assert float(lines[1][-1]) > 0, "the exponent of the growth"
-    assert " ".join(surge).startswith("3,202 steps of a surge, 200 instances, 2,000 workloads")
-    assert " ".join(rolling).startswith("5,603 steps of rolling, 200 instances, 2,000 workloads")
+    assert " ".join(surge).startswith("6,202 steps of a surge, 200 instances, 2,000 workloads")
+    assert " ".join(rolling).startswith("11,004 steps of rolling, 200 instances, 2,000 workloads")
 
 
 def test_the_start_of_resume_is_measured_over_a_transaction_that_stopped_half_way() -> None:

@@ -186,16 +186,22 @@ class Scene:
         return "\n".join(caught.value.details)
 
     def run(
-        self, graph: StepGraph | None = None, driver: Any = None, *, last: bool = False
+        self,
+        graph: StepGraph | None = None,
+        driver: Any = None,
+        *,
+        last: bool = False,
+        again: bool = False,
     ) -> TransactionReport:
         """Begin with `graph`, or resume what is unfinished.
 
         Args:
             last: of several transactions the last is that.
+            again: also what was rolled back before.
         """
         with self._engine(driver) as (engine, journal):
             if graph is not None:
-                return engine.run(engine.begin(graph))
+                return engine.run(engine.begin(graph, again=again))
             *before, unfinished = journal.transactions()
             assert last or not before
             return engine.resume(unfinished.id)

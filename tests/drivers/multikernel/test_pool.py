@@ -297,7 +297,7 @@ def test_any_pools_and_sizes_and_faults_conserve_what_the_machine_has(data: st.D
             call = st.tuples(st.sampled_from(["perform", "revert"]), st.sampled_from(steps))
             fault = st.sampled_from(["fails in the overlay", "lock held"])
             faults = data.draw(st.dictionaries(call, fault, max_size=3))
-            outcome = scene.run(graph, Faulty(scene, faults)).outcome
+            outcome = scene.run(graph, Faulty(scene, faults), again=True).outcome
             event(str(outcome))
             assert_whole(scene, machine)
             if outcome is Outcome.ROLLED_BACK:

@@ -367,7 +367,7 @@ def test_any_sizes_and_faults_conserve_cpus_and_memory(
             call = st.tuples(st.sampled_from(["perform", "revert"]), st.sampled_from(steps))
             fault = st.sampled_from(["fails in the overlay", "lock held"])
             faults = data.draw(st.dictionaries(call, fault, max_size=3))
-            outcome = scene.run(graph, Faulty(scene, faults)).outcome
+            outcome = scene.run(graph, Faulty(scene, faults), again=True).outcome
             event(outcome.value if outcome else "none")
             assert_conserved(scene, before)
             if outcome is Outcome.ROLLED_BACK:
