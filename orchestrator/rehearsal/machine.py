@@ -125,6 +125,8 @@ class Setup:
             layer["/etc/mkupgrade/rehearsal.json"] = LayerFile(config)
         if self.systemd:
             layer |= _systemd_files()
+        else:
+            layer["/etc/fstab"] = LayerFile(_program("fstab"))
         return {**layer, **self.files}
 
 
