@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -16,6 +15,8 @@ from tests.support import upgrades as up
 
 Boot = Callable[..., AbstractContextManager[Guest]]
 UNITS = "/etc/systemd/system"
+SELDOM = 3.0
+"""Seconds between two looks at a boot: systemctl takes a second of the processor from it."""
 COUNTER_UNIT = f"""[Unit]
 Description=A service that counts
 [Service]
@@ -45,8 +46,8 @@ def test_a_service_is_carried_over_and_stays_a_service(boot: Boot, kernels: Kern
         pid = _main_pid(guest)
         with Client(guest.forwarded(7777)) as client:
             assert up.apply(guest, plan).release == new
-            guest.wait_for(["systemctl", "is-active", "mkupgrade-resume.service"], timeout=180.0)
-            guest.wait_for(["systemctl", "is-active", "multi-user.target"], timeout=120.0)
+            for unit in ("mkupgrade-resume.service", "multi-user.target"):
+                guest.wait_for(["systemctl", "is-active", unit], timeout=180.0, interval=SELDOM)
             _wait_until_nothing_runs(guest)
             report = up.report(guest)
             assert report["outcome"] == "committed"
@@ -93,5 +94,5 @@ def _wait_until_nothing_runs(guest: Guest) -> None:
     guest.wait_for(
         ["sh", "-c", f"test $({' '.join(property_)} mkupgrade-resume.service) = exited"],
         timeout=120.0,
+        interval=SELDOM,
     )
-    assert json.loads(guest.run(["mkupgrade", "status", "--json"]).stdout)
