@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from orchestrator.checks.results import NotHeldError, shown
 from orchestrator.checks.searching import contains
@@ -12,14 +12,19 @@ from orchestrator.system import subprocesses, systemd
 _TAIL = 200
 
 
-def check_command(check: CommandCheck, timeout: float, stopped: Callable[[], bool]) -> str:
+def check_command(
+    check: CommandCheck,
+    timeout: float,
+    stopped: Callable[[], bool],
+    env: Mapping[str, str] | None = None,
+) -> str:
     """Run it; the exit status and, if asked for, the text in its output must fit.
 
     Raises:
         NotHeldError: what was seen instead.
         MkupgradeError: it could not be run, or not to its end; its process group is dead.
     """
-    done = subprocesses.run(check.run, timeout=timeout, check=False, stopped=stopped)
+    done = subprocesses.run(check.run, timeout=timeout, env=env, check=False, stopped=stopped)
     if done.returncode != check.exit_code:
         raise NotHeldError(f"{_ended(done.returncode)}, wanted {check.exit_code}{_said(done)}")
     if check.stdout_contains is not None and not contains([done.stdout], check.stdout_contains):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,11 +38,13 @@ class Checker:
         baseline: what kernel checks compare with.
         clock: time between tries; the tries themselves take real time.
         sources: where the kernel is read from.
+        env: added to the environment of commands.
     """
 
     baseline: Baseline = field(default_factory=Baseline)
     clock: Clock = field(default_factory=Clock)
     sources: Sources = field(default_factory=Sources)
+    env: Mapping[str, str] = field(default_factory=dict)
 
     def run(self, check: Check, control: Control) -> CheckResult:
         """One try, within the check's timeout and the step's deadline. Raises nothing that a
@@ -113,7 +115,7 @@ class Checker:
         if isinstance(check, HttpCheck | TcpCheck):
             return _over_the_network(check, timeout)
         if isinstance(check, CommandCheck):
-            return check_command(check, timeout, control.stopped)
+            return check_command(check, timeout, control.stopped, self.env)
         if isinstance(check, SystemdCheck):
             return check_systemd(check)
         if isinstance(check, KernelCheck):

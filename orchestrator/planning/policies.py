@@ -78,5 +78,10 @@ def checks(phase: str, checks: list[Check]) -> float:
     return round(SLACK + each, 3)
 
 
+def ready(checks: list[Check]) -> float:
+    """Seconds in which an instance that answers has passed its own checks, or failed."""
+    return round(sum(c.timeout + c.within for c in checks), 3)
+
+
 def soak(soak: Soak, checks: list[Check]) -> float:
     return round(SLACK + soak.duration + soak.interval + sum(c.timeout for c in checks), 3)

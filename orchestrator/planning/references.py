@@ -17,8 +17,9 @@ def check_references(spec: UpgradeSpec, problems: Problems) -> None:
     workloads = [w.name for w in spec.workloads]
     _names_once("instances", instances, problems)
     _names_once("workloads", workloads, problems)
-    workload_checks = [c for w in spec.workloads for c in w.checks]
-    _names_once("checks", [c.name for c in (*spec.checks, *workload_checks)], problems)
+    theirs = [c for w in spec.workloads for c in w.checks]
+    theirs += [c for i in spec.instances for c in i.ready]
+    _names_once("checks", [c.name for c in (*spec.checks, *theirs)], problems)
     known = set(instances)
     for workload in spec.workloads:
         if workload.instance not in known:

@@ -114,6 +114,11 @@ def _instance_notes(d: Decisions) -> Iterator[str]:
         )
     if d.instance.agent is not None:
         yield f"instance {d.instance.name}: no agent is asked, because it is the whole host"
+    if d.instance.ready:
+        yield (
+            f"instance {d.instance.name}: its checks `ready` are not made, because it is the whole "
+            "host: put them under checks"
+        )
 
 
 def _why_added(added: str) -> str:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 2.0
 _ASK_SECONDS = 1.0
+_MOST_STATUS_BYTES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +246,17 @@ def status_of(now: Snapshot, instance: Named) -> Status:
             next_command=f"ls {ROOT / 'instances'}",
         )
     return seen.status
+
+
+def refuse_if_not_active(kernel: Kernel, instance: Named) -> None:
+    """One file, for a look several times a second.
+
+    Raises:
+        GoneError, SystemCallError: it cannot be read. MkupgradeError: its kernel stopped.
+    """
+    said = kernel.read(f"instances/{instance.name}/status", _MOST_STATUS_BYTES)
+    if said.strip() != Status.ACTIVE.encode():
+        _refuse_if_stopped(kernel, instance)
 
 
 def _load(kernel: Kernel, instance: Named, image: int, initrd: int | None, cmdline: str) -> None:

@@ -37,13 +37,19 @@ class Job(AnyJob[Parts]):
     def kernel(self) -> Kernel:
         return self.parts.kernel
 
-    def patience(self) -> Patience:
-        """Until the attempt's deadline, or until the operator wants it to end."""
+    def patience(self, *, kept: float = 0.0) -> Patience:
+        """Until the attempt's deadline, or until the operator wants it to end.
+
+        Args:
+            kept: seconds before the deadline that are for something else; half of what there is
+                at most.
+        """
         control, began = self.context.control, self.parts.now()
         budget = control.remaining()
+        kept = min(kept, budget / 2)
 
         def remaining() -> float:
-            return min(budget - (self.parts.now() - began), control.remaining())
+            return min(budget - (self.parts.now() - began), control.remaining()) - kept
 
         def sleep(seconds: float) -> None:
             if control.stopped():

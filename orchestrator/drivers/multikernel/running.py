@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from orchestrator.checks import Checker, Clock
 from orchestrator.drivers.jobs import absent, present
 from orchestrator.drivers.multikernel import agents, keeping, living
 from orchestrator.drivers.multikernel.living import Boot, Patience
@@ -77,9 +78,9 @@ class AwaitHandler(Handler[side_by_side.AwaitInstance]):
         instance, consoles = named(params.generation), job.parts.consoles
         job.listen(params.generation)  # again, where another process had started it
         try:
-            patience = job.patience()
+            patience = job.patience(kept=params.ready_seconds)
             answer = living.wait_alive(job.kernel, instance, params.port, patience)
-            said = self._agent(job, params, patience)
+            said = self._agent(job, params, patience) | self._ready(job, params)
         except MkupgradeError as error:
             error.details = (*error.details, *consoles.last_words(instance.id))
             raise
@@ -96,6 +97,23 @@ class AwaitHandler(Handler[side_by_side.AwaitInstance]):
         said = living.wait_ready(job.kernel, instance, params.agent, key, patience)
         known = ("release", "boot_id", "tainted", "version")
         return {"agent": {name: getattr(said, name) for name in known}}
+
+    @staticmethod
+    def _ready(job: Job, params: side_by_side.AwaitInstance) -> Result:
+        """What its own checks saw, for the report."""
+        if not params.ready:
+            return {}
+        instance, patience = named(params.generation), job.patience()
+
+        def sleep(seconds: float) -> None:
+            living.refuse_if_not_active(job.kernel, instance)
+            patience.sleep(seconds)
+
+        clock = Clock(job.parts.now, sleep)
+        checker = Checker(clock=clock, env={"MKUPGRADE_INSTANCE": instance.name})
+        results = checker.require_within(params.ready, job.context.control)
+        living.refuse_if_not_active(job.kernel, instance)
+        return {"ready": [it.as_dict() for it in results]}
 
 
 class CommitHandler(Handler[side_by_side.CommitInstances]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from orchestrator.model.base import Record
 from orchestrator.model.host import MemoryPiece
 from orchestrator.model.kinds import Kind
+from orchestrator.model.spec.checks import Check
 
 
 class Generation(Record):
@@ -61,6 +62,10 @@ class AwaitInstance(Record):
     """Of vsock; a refused connection is an answer."""
     agent: AwaitedAgent | None = None
     """None: any answer will do."""
+    ready: list[Check] = []
+    """What must hold then, each within its time, before anything is moved there."""
+    ready_seconds: float = 0.0
+    """Of the step's time, what is left for them when the kernel answers late."""
 
 
 class MoveWorkload(Record):

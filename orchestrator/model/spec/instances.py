@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from orchestrator.model.base import Strict
 from orchestrator.model.quantities import Size
+from orchestrator.model.spec.checks import Check, KernelCheck, SystemdCheck
 from orchestrator.model.spec.names import AbsolutePath, Name, matching
 
 Sha256 = Annotated[
@@ -93,6 +94,10 @@ class Instance(Strict):
     """CPUs, memory and devices; for drivers that place instances side by side."""
     agent: InstanceAgent | None = None
     """The agent in it, for drivers that place instances side by side; needs kernel.initrd."""
+    ready: list[Check] = []
+    """Checks of kinds http, tcp, command and file that tell from the host when a new generation is
+    ready, each `within` its time; commands get $MKUPGRADE_INSTANCE. For drivers that place
+    instances side by side."""
     after: list[Name] = []
     """Instances that must be upgraded before this one."""
 
@@ -100,4 +105,13 @@ class Instance(Strict):
     def _key_of_the_agent(self) -> Instance:
         if self.agent is not None and self.kernel.initrd is None:
             raise ValueError("agent needs kernel.initrd: its key comes in it")
+        return self
+
+    @model_validator(mode="after")
+    def _ready_is_of_the_instance(self) -> Instance:
+        for check in self.ready:
+            if isinstance(check, SystemdCheck | KernelCheck):
+                raise ValueError(f"ready: {check.name} is of the host's own kernel ({check.kind})")
+            if check.when != type(check).model_fields["when"].default:
+                raise ValueError(f"ready: {check.name} has no `when`: it is waited for once")
         return self

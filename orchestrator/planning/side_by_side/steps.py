@@ -17,7 +17,7 @@ from orchestrator.model.params.side_by_side import (
     LoadInstance,
 )
 from orchestrator.model.quantities import format_size
-from orchestrator.model.spec import Check, Workload
+from orchestrator.model.spec import Check, Instance, Workload
 from orchestrator.model.spec.instances import InstanceAgent
 from orchestrator.model.spec.workloads import RestartMigrate
 from orchestrator.model.steps import Step
@@ -101,17 +101,19 @@ def come_up(
     loaded: LoadInstance,
     *,
     dark: bool,
-    agent: InstanceAgent | None = None,
+    of: Instance | None = None,
 ) -> list[Step]:
     """A generation, until it answers.
 
     Args:
         dark: its workloads stand still meanwhile.
-        agent: the one in it, which says when it is ready.
+        of: its instance in the spec, which says when it is ready; None: any answer will do, as of
+            an old generation.
     """
     one = created.generation
     files = [c.host.artifacts.get(it) for it in (loaded.image, loaded.initrd) if it is not None]
     reading = estimates.reading(sum(it.size for it in files if it is not None))
+    agent = of.agent if of else None
     size = f"{count(created.cpus, 'CPU')} and {format_size(created.memory_bytes)}"
     return [
         _step(b, Kind.CREATE_INSTANCE, one, f"Create {one.name} with {size}", created, dark=dark),
@@ -126,7 +128,7 @@ def come_up(
             resources=[LOCK],
             blackout=dark,
         ),
-        *start_up(b, c, one, dark=dark, agent=awaited(loaded, agent)),
+        *start_up(b, c, one, dark=dark, agent=awaited(loaded, agent), ready=of.ready if of else []),
     ]
 
 
@@ -142,20 +144,25 @@ def start_up(
     *,
     dark: bool,
     agent: AwaitedAgent | None = None,
+    ready: Sequence[Check] = (),
 ) -> list[Step]:
-    """A generation that is loaded, until it answers, or its agent says that it is ready."""
+    """A generation that is loaded, until it answers, or its agent and its checks say that it is
+    ready."""
     started = side_by_side.StartInstance(generation=one)
     port = agent.port if agent else AGENT_PORT
-    waited = side_by_side.AwaitInstance(generation=one, port=port, agent=agent)
+    more = policies.ready(list(ready))
+    waited = side_by_side.AwaitInstance(
+        generation=one, port=port, agent=agent, ready=list(ready), ready_seconds=more
+    )
     return [
         _step(b, Kind.START_INSTANCE, one, f"Start {one.name}", started, dark=dark),
         b.make(
             Kind.AWAIT_INSTANCE,
             one.name,
-            f"Wait until {one.name} {'is ready' if agent else 'answers'}",
+            f"Wait until {one.name} {'is ready' if agent or ready else 'answers'}",
             waited,
             estimate=estimates.KEXEC_BOOT,
-            deadline=c.spec.rollback.boot_deadline,
+            deadline=c.spec.rollback.boot_deadline + more,
             requires=[*NEEDS, Cap.INSTANCE_VSOCK] if agent else NEEDS,
             blackout=dark,
         ),
