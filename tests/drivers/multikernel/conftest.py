@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
+from tests.drivers.multikernel.pair import Pair
 from tests.drivers.multikernel.pretend import Client
 from tests.support.multikernel.double import Double
+from tests.support.multikernel.served import state
+from tests.support.multikernel.served.session import cannot_be_served, served
 
 
 @pytest.fixture
@@ -17,3 +22,19 @@ def double() -> Double:
 @pytest.fixture
 def client(double: Double) -> Client:
     return Client(double)
+
+
+@pytest.fixture(scope="module")
+def module_pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    if (lack := cannot_be_served()) is not None:
+        pytest.skip(lack)
+    directory = tmp_path_factory.mktemp("served")
+    with served(directory) as double:
+        yield Pair(double, directory)
+
+
+@pytest.fixture
+def pair(module_pair: Pair) -> Pair:
+    """Before anything was set aside."""
+    module_pair.double.reset(state.fresh)
+    return module_pair

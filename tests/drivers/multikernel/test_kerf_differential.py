@@ -4,8 +4,6 @@ and where it is not, the test says why."""
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,86 +17,23 @@ from orchestrator.drivers.multikernel.trees.forms import (
 )
 from orchestrator.drivers.multikernel.trees.reading import read_instance, read_pool
 from orchestrator.drivers.multikernel.trees.writing import baseline_tree, instance_tree
+from tests.drivers.multikernel.pair import (
+    CPUS,
+    CREATE,
+    GIB,
+    INIT,
+    MAKE,
+    POOL,
+    START,
+    TOP,
+    Pair,
+)
 from tests.support.multikernel.served import state
-from tests.support.multikernel.served.kerf import Kerf
-from tests.support.multikernel.served.messages import Call, Ran
-from tests.support.multikernel.served.session import Served, cannot_be_served, served
+from tests.support.multikernel.served.session import cannot_be_served
 from tests.support.multikernel.settings import GRANULE, Spawn
 
 _LACK = cannot_be_served()
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(_LACK is not None, reason=str(_LACK))]
-
-GIB = 1 << 30
-CPUS = [8, 10, 12, 14, 16, 18]
-POOL = ["pool", CPUS, 4 * GIB]
-CREATE = ["create", "web", 2, [8, 10], GIB]
-LINE = "quiet console=mktty0"
-"""kerf adds the console by itself; we give what the plan says."""
-START = ["start", "web", 2]
-TOP = 0x1_0000_0000 + 4 * GIB - GRANULE
-"""kerf puts more memory at the end of the pool."""
-
-INIT = ["init", "--cpus", "8,10,12,14,16,18", "--memory", "4GB"]
-MAKE = ["create", "web", "--id", "2", "--cpus", "8,10", "--memory", "1GB"]
-
-
-class Pair:
-    """Both clients, one after the other, each on a double that is like the other's."""
-
-    def __init__(self, double: Served, directory: Path) -> None:
-        self.double = double
-        self.kerf = Kerf(double)
-        self.image = directory / "vmlinux"
-        self.image.write_bytes(b"\x7fELF" + bytes(60) + b" vmlinux")
-        self.initrd = directory / "initrd"
-        self.initrd.write_bytes(b"070701")
-
-    def load(self, initrd: bool = False) -> tuple[list[str], list[Any]]:
-        its = ["load", "web", "-k", str(self.image), "-c", "quiet"]
-        ramdisk = str(self.initrd) if initrd else None
-        return (
-            [*its, "-i", str(self.initrd)] if initrd else its,
-            ["load", "web", 2, str(self.image), LINE, ramdisk],
-        )
-
-    def theirs(self, steps: list[Any]) -> tuple[list[bool], dict[str, Any], list[Call]]:
-        """A number is seconds that go by."""
-        went = []
-        for step in steps:
-            if isinstance(step, list):
-                went.append(self.kerf.run(*step).code == 0)
-            else:
-                self.double.ask(state.advance, step)
-        return went, self.double.ask(state.picture), self.double.calls()
-
-    def ours(self, steps: list[Any]) -> tuple[list[str], dict[str, Any], list[Call]]:
-        went: list[str] = []
-        for step in steps:
-            if isinstance(step, list):
-                went += json.loads(self.run_driver([step]).out)
-            else:
-                self.double.ask(state.advance, step)
-        return went, self.double.ask(state.picture), self.double.calls()
-
-    def run_driver(self, steps: list[Any]) -> Ran:
-        module = "tests.support.multikernel.served.driver"
-        done = self.double.run(sys.executable, "-m", module, stdin=json.dumps(steps))
-        assert done.code == 0, done.err
-        return done
-
-
-@pytest.fixture(scope="module")
-def module_pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    directory = tmp_path_factory.mktemp("served")
-    with served(directory) as double:
-        yield Pair(double, directory)
-
-
-@pytest.fixture
-def pair(module_pair: Pair) -> Pair:
-    module_pair.double.reset(state.fresh)
-    return module_pair
-
 
 UPDATES: dict[str, tuple[list[Any], list[Any]]] = {
     "create": ([], []),
@@ -127,11 +62,13 @@ def test_changes_of_both_leave_the_same(pair: Pair, name: str) -> None:
     kerf, driver = UPDATES[name]
     went, left, calls = pair.theirs([INIT, MAKE, *kerf])
     assert all(went)
+    asked = pair.asked()
     pair.double.reset(state.fresh)
     done, ours, our_calls = pair.ours([POOL, CREATE, *driver])
     assert set(done) == {"ok"}
     assert ours == left
     assert our_calls == calls == []
+    assert pair.asked() == asked
 
 
 @pytest.mark.parametrize("initrd", [False, True])

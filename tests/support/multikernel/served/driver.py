@@ -27,6 +27,7 @@ from orchestrator.drivers.multikernel.trees.changes import (
     Change,
     CpuChange,
     CreateInstance,
+    DeviceChange,
     MemoryChange,
     RemoveInstance,
     Tag,
@@ -53,8 +54,15 @@ class Driver:
         tree = baseline_tree(Baseline(tuple(cpus), (MemoryRequest(memory, 0),)))
         self._kernel.write("device_tree", tree)
 
-    def create(self, name: str, number: int, cpus: list[int], memory: int) -> None:
-        self._change(CreateInstance(name, number, tuple(cpus), memory))
+    def baseline(self, path: str) -> None:
+        """A tree out of a file."""
+        self._kernel.write("device_tree", Path(path).read_bytes())
+
+    def create(
+        self, name: str, number: int, cpus: list[int], memory: int, devices: list[str] | None = None
+    ) -> None:
+        pci = tuple(devices or ())
+        self._change(CreateInstance(name, number, tuple(cpus), memory, pci=pci))
 
     def remove(self, name: str) -> None:
         self._change(RemoveInstance(name))
@@ -62,8 +70,15 @@ class Driver:
     def cpus(self, name: str | None, verb: str, cpus: list[int]) -> None:
         self._change(CpuChange(name, Verb(verb), tuple(cpus)))
 
-    def memory(self, name: str, verb: str, base: int, size: int) -> None:
+    def memory(self, name: str | None, verb: str, base: int, size: int) -> None:
         self._change(MemoryChange(name, Verb(verb), (MemoryRegion(base, size),)))
+
+    def pool_memory(self, size: int) -> None:
+        """More of it, wherever it is."""
+        self._change(MemoryChange(None, Verb.ADD, requests=(MemoryRequest(size),)))
+
+    def devices(self, name: str | None, verb: str, pci: list[str]) -> None:
+        self._change(DeviceChange(name, Verb(verb), tuple(pci)))
 
     def load(self, name: str, number: int, image: str, cmdline: str, initrd: str | None) -> None:
         path = Path(image)

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+from orchestrator.drivers.multikernel.trees.forms import PciDevice
 from tests.support.multikernel.double import Double
 from tests.support.multikernel.settings import NEWER, Spawn
+
+DEVICES = tuple(PciDevice(f"0000:0{bus}:00.0", 0x1AF4, 0x1041) for bus in (8, 9))
 
 
 def fresh() -> Double:
     """Host CPUs 0, 2, 4 … 30, and no pool yet."""
     return Double(NEWER)
+
+
+def with_devices() -> Double:
+    """A fresh one whose machine has two network cards."""
+    return Double(NEWER, pci=DEVICES)
 
 
 def picture(double: Double) -> dict[str, Any]:
@@ -24,6 +32,8 @@ def picture(double: Double) -> dict[str, Any]:
         "members": sorted(world.members),
         "free": sorted(world.free_cpus()),
         "chunks": world.memory.chunks,
+        "pool's devices": world.free_pci(),
+        "aliases": world.aliases,
         "wrecked": world.wrecked,
         "host image": world.host_image,
     }
@@ -32,6 +42,11 @@ def picture(double: Double) -> dict[str, Any]:
 def statuses(double: Double) -> list[str]:
     """Of all transactions, in their order."""
     return [transaction.status for transaction in double.overlays.transactions.values()]
+
+
+def overlays(double: Double) -> list[bytes]:
+    """As they were written, in their order."""
+    return [transaction.dtbo for transaction in double.overlays.transactions.values()]
 
 
 def advance(double: Double, seconds: float) -> None:
