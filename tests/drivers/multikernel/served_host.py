@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +35,20 @@ class Host:
         (self.directory / "vmlinux").write_bytes(scene.IMAGE)
         (self.directory / "old").write_bytes(scene.VMLINUX)
 
-    def mkupgrade(self, *arguments: object, killed_after: float | None = None) -> Ran:
-        """Run it to its end, or kill it after so many seconds."""
+    def mkupgrade(
+        self,
+        *arguments: object,
+        killed_after: float | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> Ran:
+        """Run it to its end, or kill it after so many seconds.
+
+        Args:
+            env: added to its environment.
+        """
         argv = [sys.executable, "-m", COMMAND, *map(str, arguments)]
+        if env:
+            argv = ["env", *(f"{name}={value}" for name, value in env.items()), *argv]
         if killed_after is not None:
             argv = ["timeout", "--signal=KILL", f"{killed_after:.3f}", *argv]
         return self.double.run(*argv)

@@ -105,7 +105,7 @@ class Calls:
         known = frozenset(self._world.members)
         instance.life = Life(spawn, self._world.clock.now, known, instance.cpus[0])
         instance.status = "active"
-        self._say(instance.name, spawn.says)
+        self._say(instance.name, "" if spawn.console_lost else spawn.says)
 
     def _halt(self, number: int) -> None:
         instance = self._world.by_id(number)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections import defaultdict
 
 from tests.support.multikernel.world import World
 
@@ -48,6 +49,8 @@ class Devices:
     def __init__(self, world: World) -> None:
         self._world = world
         self._open: list[Tty] = []
+        self.typed: defaultdict[int, bytes] = defaultdict(bytes)
+        """Id of an instance -> what was written to its console."""
 
     def open_mktty(self) -> Tty:
         tty = Tty(self._world)
@@ -83,8 +86,12 @@ class Devices:
         if not self._world.alive(instance):
             raise OSError(errno.ETIMEDOUT, "silence")
         life = instance.life
-        ready = life is not None and life.past(life.spawn.ready_in, self._world.clock.now)
-        return "agent" if ready and port == AGENT_PORT else "reset"
+        now = self._world.clock.now
+        ready = life is not None and life.past(life.spawn.ready_in, now)
+        says = life.spawn.agent if life is not None else None
+        ours = life is not None and says is not None and life.past(says.answers_in, now)
+        listens = (ready and port == AGENT_PORT) or (ours and says and port == says.port)
+        return "agent" if listens else "reset"
 
 
 AGENT_PORT = 1023

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 PAGE = 4096
@@ -52,6 +52,7 @@ class AgentSays:
     """What `mkupgrade agent` in an instance answers, with the key that came in its initrd."""
 
     release: str
+    port: int = 1022
     answers_in: float = 2.0
     """Seconds from the start of the kernel."""
     ready_in: float = 3.0
@@ -72,7 +73,11 @@ class Spawn:
     """Its CPUs are parked and nobody is told."""
     says: str = ""
     """On its console, as it starts."""
+    console_lost: bool = False
+    """Whoever listens to its console when it starts hears nothing, and is not told."""
     agent: AgentSays | None = None
+    runs: Mapping[tuple[str, ...], tuple[int, bytes]] = field(default_factory=dict)
+    """Command that is run in it by kerf-init -> exit code and output; others: 0 and nothing."""
 
 
 @dataclass

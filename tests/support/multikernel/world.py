@@ -86,6 +86,8 @@ class World:
     instances: dict[str, Instance] = field(default_factory=dict)
     spawns: dict[str, Spawn] = field(default_factory=dict)
     """How the next kernel of an instance of this name behaves."""
+    commands: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
+    """Name of an instance and what was run in it by kerf-init."""
     log: list[str] = field(default_factory=list)
     """The kernel's: the only place that says why an operation failed."""
     host_image: bytes | None = b"the host's own"

@@ -116,6 +116,7 @@ _BESIDE = {
     "iomem": Double.iomem,
     "cpuinfo": Double.cpuinfo,
     "meminfo": _meminfo,
+    "mktty": lambda _: "",
     "block_size_bytes": lambda _: f"{GRANULE:x}\n",
 }
 """Named like the files of the real machine that the shim opens them for."""

@@ -12,7 +12,7 @@ from tests.support.multikernel.served.messages import Ran
 from tests.support.multikernel.served.session import Served
 
 _PINNED = Path(__file__).with_name("kerf.txt")
-_MAIN = "import sys; sys.argv[0] = 'kerf'; from kerf.cli import main; main()"
+MAIN = "import sys; sys.argv[0] = 'kerf'; from kerf.cli import main; main()"
 
 
 def installed() -> Path:
@@ -24,15 +24,16 @@ def installed() -> Path:
 class Kerf:
     def __init__(self, served: Served) -> None:
         self._served = served
-        self._packages = str(installed())
+        self.packages = str(installed())
 
-    def run(self, *arguments: str) -> Ran:
-        return self.python(_MAIN, *arguments)
+    def run(self, *arguments: str, stdin: str = "") -> Ran:
+        return self.python(MAIN, *arguments, stdin=stdin)
 
-    def python(self, program: str, *arguments: str) -> Ran:
+    def python(self, program: str, *arguments: str, stdin: str = "") -> Ran:
         """Any program with kerf's modules."""
-        path = f"PYTHONPATH={self._packages}"
-        return self._served.run("env", path, sys.executable, "-c", program, *arguments)
+        path = f"PYTHONPATH={self.packages}"
+        argv = ("env", path, sys.executable, "-c", program, *arguments)
+        return self._served.run(*argv, stdin=stdin)
 
 
 def _install(target: Path, _: Path) -> None:

@@ -26,6 +26,7 @@ from tests.support.multikernel.confined import confinement_missing
 from tests.support.multikernel.double import Double
 from tests.support.multikernel.served.face import Face, Served
 from tests.support.multikernel.served.messages import KEY, Call, Ran
+from tests.support.multikernel.served.streams import Consoles, Sockets, exactly, listen
 
 # libfuse goes to / when it serves.
 _ROOT = Path(__file__).parents[4]
@@ -57,6 +58,8 @@ class Server:
         face = self._directory / "face"
         face.mkdir()
         threading.Thread(target=self._take, args=(calls,), daemon=True).start()
+        listen(self._directory / "calls.mktty", Consoles(self._served).take)
+        listen(self._directory / "calls.vsock", Sockets(self._served, self._directory).take)
         threading.Thread(target=self._obey_all, args=(control,), daemon=True).start()
         mfusepy.FUSE(
             Face(self._served), str(face), foreground=True, nothreads=True, direct_io=True,
@@ -123,8 +126,8 @@ class Server:
         while True:
             connection, _ = calls.accept()
             with connection:
-                kind, *rest, pid, length = _REQUEST.unpack(_exactly(connection, _REQUEST.size))
-                text = _exactly(connection, length)
+                kind, *rest, pid, length = _REQUEST.unpack(exactly(connection, _REQUEST.size))
+                text = exactly(connection, length)
                 try:
                     answer = self._answer(kind, rest, pid, text)
                 except OSError as error:
@@ -162,16 +165,6 @@ class Server:
 def _content(pid: int, fd: int) -> bytes | None:
     """What a descriptor of another process is of; None: -1."""
     return None if fd == 0xFFFFFFFF else Path(f"/proc/{pid}/fd/{fd}").read_bytes()
-
-
-def _exactly(connection: socket.socket, length: int) -> bytes:
-    data = b""
-    while len(data) < length:
-        piece = connection.recv(length - len(data))
-        if not piece:
-            raise EOFError
-        data += piece
-    return data
 
 
 def _mount(*arguments: str) -> None:

@@ -24,7 +24,18 @@
 #define MULTIKERNEL_MAGIC 0x6d6b6673
 #define KEXEC_MULTIKERNEL 0x10
 
+#define MKTTY "/dev/mktty"
+#define MOST_FDS 4096
+
 enum { KEXEC = 1, REBOOT = 2, VSOCK = 3 };
+
+/* Of descriptors that stand for a device or a socket of such a kernel: guarded by nothing, as a
+ * descriptor is used by one thread at a time until it is connected. */
+enum { OTHER = 0, CONSOLE_OPEN, CONSOLE_PICKED };
+static unsigned char consoles[MOST_FDS];
+static unsigned int bound_ports[MOST_FDS];
+
+#define OURS(fd) ((fd) >= 0 && (fd) < MOST_FDS)
 
 struct request {
     uint64_t kind, arguments[5], pid, text_length;
@@ -50,23 +61,32 @@ static ssize_t send_some(int fd, void *data, size_t length)
     return send(fd, data, length, MSG_NOSIGNAL);
 }
 
-/* The double's answer, or EPERM when there is none. */
-static long routed(struct request *request, const char *text)
+/* A connection to one of the double's sockets, or -1 with errno. */
+static int connected(int fd, const char *suffix)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     const char *path = getenv("MKDOUBLE_SOCKET");
+    if (!path) {
+        errno = EPERM;
+        return -1;
+    }
+    snprintf(address.sun_path, sizeof address.sun_path, "%s%s", path, suffix);
+    return NEXT(connect)(fd, (struct sockaddr *)&address, sizeof address);
+}
+
+/* The double's answer, or EPERM when there is none. */
+static long routed(struct request *request, const char *text)
+{
     int64_t answer = -EPERM;
-    int fd = path ? NEXT(socket)(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0) : -1;
+    int fd = NEXT(socket)(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
     if (fd >= 0) {
-        snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
         request->pid = (uint64_t)getpid();
-        if (NEXT(connect)(fd, (struct sockaddr *)&address, sizeof address) ||
-            all(send_some, fd, request, sizeof *request) ||
+        if (connected(fd, "") || all(send_some, fd, request, sizeof *request) ||
             all(send_some, fd, (void *)text, request->text_length) ||
-            all(read, fd, &answer, sizeof answer))
+            all(NEXT(read), fd, &answer, sizeof answer))
             answer = -EPERM;
-        close(fd);
+        NEXT(close)(fd);
     }
     if (answer < 0) {
         errno = (int)-answer;
@@ -137,10 +157,15 @@ SAYS_MAGIC(statfs64, const char *, statfs64)
 SAYS_MAGIC(fstatfs, int, statfs)
 SAYS_MAGIC(fstatfs64, int, statfs64)
 
+static int is_console(const char *path)
+{
+    return path && !strcmp(path, MKTTY);
+}
+
 static const char *faced(const char *path, char *room, size_t size)
 {
     static const char *const ours[] = {"/proc/kimage", "/proc/iomem", "/proc/cpuinfo",
-                                       "/proc/meminfo",
+                                       "/proc/meminfo", MKTTY,
                                        "/sys/devices/system/memory/block_size_bytes"};
     const char *face = getenv("MKDOUBLE_FACE");
     for (size_t i = 0; face && path && i < sizeof ours / sizeof *ours; i++)
@@ -151,6 +176,67 @@ static const char *faced(const char *path, char *room, size_t size)
     return path;
 }
 
+/* The device: a connection of its own for each open(2). */
+static int open_console(int flags)
+{
+    int fd = NEXT(socket)(AF_UNIX, SOCK_STREAM | (flags & O_CLOEXEC ? SOCK_CLOEXEC : 0), 0);
+    if (fd < 0)
+        return -1;
+    if (!OURS(fd) || connected(fd, ".mktty")) {
+        NEXT(close)(fd);
+        errno = ENOENT;
+        return -1;
+    }
+    if (flags & O_NONBLOCK)
+        fcntl(fd, F_SETFL, O_NONBLOCK);
+    consoles[fd] = CONSOLE_OPEN;
+    return fd;
+}
+
+/* The first write picks the instance; it is answered before anything that the instance says. */
+static ssize_t pick(int fd, const void *data, size_t length)
+{
+    int64_t answer = -EIO;
+    int flags = fcntl(fd, F_GETFL);
+    uint64_t size = length;
+    fcntl(fd, F_SETFL, flags & ~O_NONBLOCK);
+    if (all(send_some, fd, &size, sizeof size) || all(send_some, fd, (void *)data, length) ||
+        all(NEXT(read), fd, &answer, sizeof answer))
+        answer = -EIO;
+    fcntl(fd, F_SETFL, flags);
+    if (answer < 0) {
+        errno = (int)-answer;
+        return -1;
+    }
+    consoles[fd] = CONSOLE_PICKED;
+    return (ssize_t)length;
+}
+
+ssize_t write(int fd, const void *data, size_t length)
+{
+    if (OURS(fd) && consoles[fd] == CONSOLE_OPEN)
+        return pick(fd, data, length);
+    return NEXT(write)(fd, data, length);
+}
+
+ssize_t read(int fd, void *data, size_t length)
+{
+    if (OURS(fd) && consoles[fd] == CONSOLE_OPEN) {
+        errno = ENOTCONN;
+        return -1;
+    }
+    return NEXT(read)(fd, data, length);
+}
+
+int close(int fd)
+{
+    if (OURS(fd)) {
+        consoles[fd] = OTHER;
+        bound_ports[fd] = 0;
+    }
+    return NEXT(close)(fd);
+}
+
 #define OPENS(name)                                                                                \
     int name(const char *path, int flags, ...)                                                     \
     {                                                                                              \
@@ -159,6 +245,8 @@ static const char *faced(const char *path, char *room, size_t size)
         va_start(list, flags);                                                                     \
         mode_t mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(list, mode_t) : 0;                    \
         va_end(list);                                                                              \
+        if (is_console(path))                                                                      \
+            return open_console(flags);                                                            \
         return NEXT(name)(faced(path, room, sizeof room), flags, mode);                            \
     }
 OPENS(open)
@@ -168,7 +256,10 @@ OPENS(open64)
     int name(const char *restrict path, struct kind *restrict result)                              \
     {                                                                                              \
         char room[4096];                                                                           \
-        return NEXT(name)(faced(path, room, sizeof room), result);                                 \
+        int failed = NEXT(name)(faced(path, room, sizeof room), result);                           \
+        if (!failed && is_console(path))                                                           \
+            result->st_mode = (result->st_mode & ~S_IFMT) | S_IFCHR;                               \
+        return failed;                                                                             \
     }
 LOOKS(stat, stat)
 LOOKS(stat64, stat64)
@@ -186,11 +277,27 @@ int setsockopt(int fd, int level, int option, const void *value, socklen_t lengt
     return (int)routed(&request, "");
 }
 
+int bind(int fd, const struct sockaddr *address, socklen_t length)
+{
+    if (address->sa_family != AF_VSOCK)
+        return NEXT(bind)(fd, address, length);
+    if (OURS(fd))
+        bound_ports[fd] = ((const struct sockaddr_vm *)address)->svm_port;
+    return 0;
+}
+
+/* The double says what becomes of it; data goes over a socket of its own, which begins with who
+ * is wanted and who asks. */
 int connect(int fd, const struct sockaddr *address, socklen_t length)
 {
     if (address->sa_family != AF_VSOCK)
         return NEXT(connect)(fd, address, length);
     const struct sockaddr_vm *to = (const struct sockaddr_vm *)address;
     struct request request = {VSOCK, {1, to->svm_cid, to->svm_port, 0, 0}, 0, 0};
-    return (int)routed(&request, "");
+    uint64_t head[] = {to->svm_cid, to->svm_port, OURS(fd) ? bound_ports[fd] : 0};
+    if (routed(&request, "") < 0)
+        return -1;
+    if (connected(fd, ".vsock"))
+        return -1;
+    return all(send_some, fd, head, sizeof head);
 }
