@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import shutil
-import subprocess
 import time
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from orchestrator.drivers.multikernel.images import KEY_FILE, keyed_initrd
 from orchestrator.rehearsal.accelerator import accelerator
 from orchestrator.rehearsal.kernels import KernelPair
 from orchestrator.rehearsal.qemu import Hardware, Qemu
+from tests.support.initrds import NoStaticProgramsError, archive, static_program
 
 INIT = f"""
 #include <fcntl.h>
@@ -41,28 +40,17 @@ int main(void)
 """
 
 
-def entry(name: bytes, mode: int, data: bytes) -> bytes:
-    """A file in a cpio archive of form newc."""
-    numbers = [1, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(name) + 1, 0]
-    head = b"070701" + b"".join(b"%08x" % number for number in numbers) + name + b"\0"
-    return head + bytes(-len(head) % 4) + data + bytes(-len(data) % 4)
-
-
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
 def test_the_kernel_finds_the_key_behind_any_initrd(
     kernels: KernelPair, tmp_path: Path, packed: bool
 ) -> None:
-    if shutil.which("cc") is None:
-        pytest.skip("needs a C compiler")
-    (tmp_path / "init.c").write_text(INIT, encoding="ascii")
-    command = ["cc", "-static", "-o", "init", "init.c"]
-    made = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    if made.returncode:
-        pytest.skip(f"no static programs can be made: {made.stderr[-200:]}")
-    archive = entry(b"init", 0o100755, (tmp_path / "init").read_bytes())
-    archive += entry(b"TRAILER!!!", 0, b"")
+    try:
+        init = static_program(INIT, tmp_path)
+    except NoStaticProgramsError as error:
+        pytest.skip(str(error))
+    files = archive({"init": (0o755, init)})
     base = tmp_path / "base"
-    base.write_bytes(gzip.compress(archive) if packed else archive)
+    base.write_bytes(gzip.compress(files) if packed else files)
     key = new_key("t-20260901-ab12cd")
     with keyed_initrd(base, key) as fd:
         (tmp_path / "initrd").write_bytes(Path(f"/proc/self/fd/{fd}").read_bytes())
