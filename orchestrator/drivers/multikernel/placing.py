@@ -7,9 +7,11 @@ from orchestrator.drivers.multikernel import changing, living
 from orchestrator.drivers.multikernel.parts import Handler, Job, named
 from orchestrator.drivers.multikernel.seeing import look
 from orchestrator.drivers.multikernel.trees.changes import CreateInstance, RemoveInstance
+from orchestrator.model.errors import ErrorClass, MkupgradeError
 from orchestrator.model.params import side_by_side
 from orchestrator.model.seams import Result
 from orchestrator.model.steps import Inspected, Inspection
+from orchestrator.system.multikernel_errors import ROOT
 
 _TRIES = 3
 """Of making an old generation again, which may fail in part."""
@@ -37,6 +39,8 @@ class RemoveHandler(Handler[side_by_side.RemoveInstance]):
     def perform(self, job: Job, params: side_by_side.RemoveInstance) -> Result:
         if self.inspect(job, params).verdict is Inspection.PRESENT:
             return {"transactions": []}
+        if params.back is not None:
+            _refuse_if_changed(job, params.back)
         removal = RemoveInstance(params.generation.name)
         return {"transactions": changing.apply(job.kernel, removal, job.tag())}
 
@@ -82,6 +86,33 @@ class RemoveHandler(Handler[side_by_side.RemoveInstance]):
                 if not tries_left:
                     raise
         return {"transactions": made}
+
+
+def _refuse_if_changed(job: Job, planned: side_by_side.CreateInstance) -> None:
+    """What somebody else gave to it, or took from it, since the plan was made could not be brought
+    back: it would be made again as it was planned with.
+
+    Raises:
+        MkupgradeError: says what differs.
+    """
+    name, has = planned.generation.name, look(job.kernel).instances[planned.generation.name].tree
+    pairs = {
+        "CPUs": (sorted(has.cpus), sorted(planned.cpus)),
+        "bytes of memory": (has.memory_bytes, planned.memory_bytes),
+        "devices": (sorted(it.address for it in has.pci), sorted(planned.devices)),
+    }
+    differ = tuple(
+        f"{what}: {now}, planned with {then}" for what, (now, then) in pairs.items() if now != then
+    )
+    if differ:
+        raise MkupgradeError(
+            f"somebody else has changed {name} since the plan was made",
+            where=str(ROOT / "instances" / name),
+            state="it was not removed",
+            next_command="mkupgrade plan",
+            details=differ,
+            error_class=ErrorClass.INVALID,
+        )
 
 
 def _creation(params: side_by_side.CreateInstance) -> CreateInstance:

@@ -238,6 +238,19 @@ def test_a_place_that_somebody_else_took_is_told_and_not_taken_from_him(scene: S
     assert client.instance("batch").cpus == (12, 8)
 
 
+def test_what_somebody_else_changed_meanwhile_is_not_removed_and_stays(scene: Scene) -> None:
+    """It could not be made again as he left it."""
+    client = scene.client
+    graph = scene.plan(scene.replacing())
+    taken = CpuChange("web", Verb.ADD, (12,))
+    driver = Acting(scene.driver(), "perform", "halt-instance/web", lambda: client.change(taken))
+    report = scene.run(graph, driver)
+    assert report.outcome is Outcome.ROLLED_BACK
+    assert "somebody else has changed web" in report.reason
+    assert scene.states() == {"web": "active"}
+    assert client.instance("web").cpus == (8, 10, 12)
+
+
 @pytest.mark.slow
 def test_several_are_replaced_and_come_back_whatever_their_sizes(scene: Scene) -> None:
     scene.add("api", 3, (12,), GIB // 2)
