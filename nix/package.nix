@@ -75,7 +75,7 @@ python3Packages.buildPythonApplication {
   disabledTestMarks = [ "vm" ];
 
   postInstall = ''
-    install -Dm444 -t $out/lib/systemd/system orchestrator/drivers/live_update/*.service orchestrator/agent/*.service
+    install -Dm444 -t $out/lib/systemd/system orchestrator/drivers/live_update/*.service orchestrator/drivers/multikernel/*.service orchestrator/drivers/multikernel/*.timer orchestrator/agent/*.service
     substituteInPlace $out/lib/systemd/system/*.service --replace-fail 'ExecStart=mkupgrade' "ExecStart=$out/bin/mkupgrade"
   '';
 

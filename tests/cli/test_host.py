@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.system import guard, resume_unit, systemd
+from orchestrator.system import clean_up_unit, guard, resume_unit, systemd
 from orchestrator.system.guard import GuardPaths, objections
 
 MACHINE = "0123456789abcdef0123456789abcdef"
@@ -60,7 +60,13 @@ def test_both_speak_json(run: Any, machine: GuardPaths) -> None:
     permit = str(machine.permit)
     said = [json.loads(run("host", verb, "--json").stdout) for verb in ("permit", "forbid")]
     assert said == [
-        {"permitted": True, "permit": permit, "resumes_at_boot": False, "unit": None},
+        {
+            "permitted": True,
+            "permit": permit,
+            "resumes_at_boot": False,
+            "unit": None,
+            "cleans_up": False,
+        },
         {"permitted": False, "permit": permit, "removed": True},
     ]
 
@@ -81,6 +87,19 @@ def test_permit_has_systemd_go_on_after_a_restart(
     ((state_dir, program),) = calls
     assert state_dir == Path("/srv/state")
     assert Path(program[0]).is_absolute()
+
+
+def test_permit_has_a_timer_give_back_what_is_kept_where_the_kernel_has_instances(
+    run: Any, machine: GuardPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    monkeypatch.setattr(systemd, "is_running", lambda: True)
+    monkeypatch.setattr(resume_unit, "set_up", lambda *_: None)
+    monkeypatch.setattr(clean_up_unit, "wanted", lambda: True)
+    monkeypatch.setattr(clean_up_unit, "set_up", lambda state, _: calls.append(state))
+    said = run("host", "permit", "--state-dir", "/srv/state")
+    assert f"{clean_up_unit.TIMER} gives back what is kept past its time" in said.stdout
+    assert calls == [Path("/srv/state")]
 
 
 def test_without_systemd_permit_says_what_is_left_to_do(run: Any, machine: GuardPaths) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.model.errors import MkupgradeError
-from orchestrator.system import resume_unit, systemd
+from orchestrator.system import resume_unit, systemd, units
 
 STATE = Path("/var/lib/mkupgrade")
 SCRIPT = ["/usr/local/bin/mkupgrade"]
@@ -39,7 +39,7 @@ class Systemd:
 @pytest.fixture
 def pretend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Systemd:
     made = Systemd()
-    monkeypatch.setattr(resume_unit, "DIRECTORY", tmp_path)
+    monkeypatch.setattr(units, "DIRECTORY", tmp_path)
     monkeypatch.setattr(systemd, "is_running", lambda: True)
     for name in ("properties", "reload", "enable"):
         monkeypatch.setattr(systemd, name, getattr(made, name))

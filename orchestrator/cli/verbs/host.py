@@ -34,16 +34,26 @@ def permit(call: Call, state_dir: Path) -> None:
 
     Writes /etc/mkupgrade/host.permit with the id of the machine, owned by root, and has systemd
     start mkupgrade-resume.service at every boot, which goes on with what a restart interrupted.
+    Where the kernel can have instances beside it, mkupgrade-clean-up.timer is started, too: it
+    gives back what is kept past its time.
     """
-    from orchestrator.system import guard, resume_unit, systemd
+    from orchestrator.system import clean_up_unit, guard, resume_unit, systemd
 
     path = guard.permit_host()
     written = resume_unit.set_up(state_dir.absolute(), _program())
-    at_boot = systemd.is_running()
+    at_boot, timed = systemd.is_running(), clean_up_unit.wanted()
+    if timed:
+        clean_up_unit.set_up(state_dir.absolute(), _program())
     if call.json:
         unit = str(written) if written else None
         call.out_json(
-            {"permitted": True, "permit": str(path), "resumes_at_boot": at_boot, "unit": unit}
+            {
+                "permitted": True,
+                "permit": str(path),
+                "resumes_at_boot": at_boot,
+                "unit": unit,
+                "cleans_up": timed,
+            }
         )
         return
     done = styled("permitted", sys.stdout, fg="green", bold=True)
@@ -51,6 +61,8 @@ def permit(call: Call, state_dir: Path) -> None:
     if at_boot:
         where = f" ({clean(written)})" if written else ""
         call.out(f"{resume_unit.NAME} goes on after a restart{where}")
+        if timed:
+            call.out(f"{clean_up_unit.TIMER} gives back what is kept past its time")
     else:
         call.out("systemd does not run here: let your init run `mkupgrade resume --boot` at boot")
 
@@ -72,7 +84,7 @@ def _program() -> list[str]:
 def forbid(call: Call) -> None:
     """Take the permission back. A transaction that is under way cannot jump any more.
 
-    mkupgrade-resume.service stays: workloads must come back whatever this machine restarts into.
+    The units stay: workloads must come back whatever this machine restarts into.
     """
     from orchestrator.system.guard import REAL, forbid_host
 

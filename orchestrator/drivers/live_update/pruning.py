@@ -1,10 +1,7 @@
 """What is left of transactions that are over: kept for a while, then removed.
 
-    STATE_DIR/transactions/<id>     records, tools' logs; state, where a clean-up failed
-    STATE_DIR/handover/<id>         payloads, where a clean-up failed
-
-Only what the journal knows to have ended well is touched. One that is unfinished, unknown or not
-wholly rolled back may go on, and what the journal does not know may be all that is left of it.
+STATE_DIR/transactions/<id>     records, tools' logs; state, where a clean-up failed
+STATE_DIR/handover/<id>         payloads, where a clean-up failed
 """
 
 from __future__ import annotations
@@ -14,14 +11,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from orchestrator.drivers.leftovers import ended_well, whole_ones
 from orchestrator.drivers.live_update.closing import COMMIT, STATE_TREES
 from orchestrator.drivers.records import Records, drop_tree, transaction_dir
 from orchestrator.model.errors import MkupgradeError
 from orchestrator.model.outcomes import Outcome
 from orchestrator.model.steps import Section
-
-KEPT = 20
-"""Transactions, besides those whose old kernel is still kept, of which records stay."""
 
 
 def prune(state_dir: Path, over: Sequence[tuple[str, Outcome]]) -> list[str]:
@@ -50,10 +45,8 @@ def prune(state_dir: Path, over: Sequence[tuple[str, Outcome]]) -> list[str]:
 
 def _doomed(state_dir: Path, over: Sequence[tuple[str, Outcome]]) -> list[tuple[str, bool]]:
     """The transactions of which something may go, and whether all of it may."""
-    ended_well = [t for t, outcome in over if outcome in {Outcome.COMMITTED, Outcome.ROLLED_BACK}]
-    committed = [t for t, outcome in over if outcome is Outcome.COMMITTED]
-    stay = {*ended_well[-KEPT:], *committed[-1:]}
-    return [(t, t not in stay and not _old_kernel_kept(state_dir, t)) for t in ended_well[:-1]]
+    whole = whole_ones(over, lambda t: _old_kernel_kept(state_dir, t))
+    return [(t, t in whole) for t in ended_well(over)[:-1]]
 
 
 def _old_kernel_kept(state_dir: Path, transaction: str) -> bool:

@@ -20,6 +20,7 @@ from orchestrator.drivers.multikernel import (
     observing,
     placing,
     pooling,
+    pruning,
     resizing,
     running,
 )
@@ -94,8 +95,10 @@ class MultikernelDriver:
         return handler.revert(job, params)
 
     def prune(self, over: Sequence[tuple[str, Outcome]]) -> list[str]:
-        """Give back what is kept past its time; see `keeping.give_back`."""
-        return keeping.give_back(self._parts.kernel, self._state_dir, over)
+        """Give back what is kept past its time, then drop what is left of generations that are
+        gone for good; see `keeping.give_back` and `pruning.prune`."""
+        given = keeping.give_back(self._parts.kernel, self._state_dir, over)
+        return [*given, *pruning.prune(self._parts.kernel, self._state_dir, over)]
 
     def expired(self, over: Sequence[tuple[str, Outcome]]) -> bool:
         """Is anything kept past its time?"""

@@ -21,6 +21,7 @@ from orchestrator.drivers.multikernel.seeing import SeenInstance, Snapshot, Stat
 from orchestrator.drivers.multikernel.trees.changes import RemoveInstance
 from orchestrator.drivers.records import RecordError, Records
 from orchestrator.model.base import Record
+from orchestrator.model.errors import MkupgradeError
 from orchestrator.model.host import KeptGeneration
 from orchestrator.model.outcomes import Outcome
 from orchestrator.model.params.side_by_side import CommitInstances, Generation
@@ -83,6 +84,16 @@ def kept(state_dir: Path, transactions: Iterable[str]) -> list[KeptGeneration]:
         if (record := _read(Records(state_dir, transaction, Section.FORWARD))) is not None
         for it in record.left()
     ]
+
+
+def needed(state_dir: Path, transaction: str) -> bool:
+    """May a transaction still be rolled back, or has it something to give back? A record that
+    cannot be read says nothing against it."""
+    try:
+        record = _read(Records(state_dir, transaction, Section.FORWARD))
+    except MkupgradeError:
+        return True
+    return record is not None and (record.until > time.time() or bool(record.left()))
 
 
 def why_no_way_back(kernel: Kernel, state_dir: Path, transaction: str) -> str | None:

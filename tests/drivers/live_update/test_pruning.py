@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.drivers.leftovers import KEPT
 from orchestrator.drivers.live_update.closing import COMMIT
-from orchestrator.drivers.live_update.pruning import KEPT, prune
+from orchestrator.drivers.live_update.pruning import prune
 from orchestrator.drivers.records import Records
 from orchestrator.model.outcomes import Outcome
 from orchestrator.model.steps import Section

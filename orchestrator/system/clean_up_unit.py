@@ -1,0 +1,50 @@
+"""mkupgrade-clean-up.timer: has old generations of instances given back once their time is over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from orchestrator.system import files, systemd, units
+from orchestrator.system.multikernel_errors import ROOT
+
+SERVICE = "mkupgrade-clean-up.service"
+TIMER = "mkupgrade-clean-up.timer"
+_START_SECONDS = 30.0
+
+
+def wanted() -> bool:
+    """Can this kernel have instances at all, and is there a systemd to keep the time?"""
+    return systemd.is_running() and ROOT.is_dir()
+
+
+def set_up(state_dir: Path, program: Sequence[str]) -> list[Path]:
+    """Have the timer look after this state directory, from now on and behind every boot.
+
+    Args:
+        program: how to call mkupgrade, an absolute path first.
+
+    Returns:
+        The unit files that were written; none: those that are there needed no change.
+
+    Raises:
+        MkupgradeError: a path cannot stand in a unit. SystemCallError: it cannot be written.
+        NotSupportedError: systemd does not run here. ToolError: systemctl failed.
+    """
+    written = []
+    found = systemd.properties(SERVICE, "LoadState", "RequiresMountsFor")
+    fits = str(state_dir) in found.get("RequiresMountsFor", "").split()
+    if found.get("LoadState") != "loaded" or not fits:
+        for name in (SERVICE, TIMER):
+            path = units.DIRECTORY / name
+            files.write_durably(path, unit_text(name, state_dir, program).encode(), mode=0o644)
+            written.append(path)
+        systemd.reload()
+    systemd.enable(TIMER)
+    systemd.start(TIMER, _START_SECONDS)
+    return written
+
+
+def unit_text(name: str, state_dir: Path, program: Sequence[str]) -> str:
+    """One of the two, for this state directory and this way to call mkupgrade."""
+    return units.fitted(name, units.shipped("multikernel", name), "clean-up", state_dir, program)
