@@ -140,7 +140,9 @@ def test_on_an_ordinary_kernel_the_same_test_says_in_words_what_is_missing(
     with host(image, instance_initrd) as machine:
         with pytest.raises(whole.NoPoolError, match="was built without CONFIG_MULTIKERNEL"):
             whole.make_pool(machine)
-        found = machine.run("python3", str(HERE / "pool.py"), "4", "2432").out
+        found = machine.run(
+            "python3", str(HERE / "pool.py"), str(whole.POOL_CPUS), str(whole.POOL_MIB)
+        ).out
         assert '"cpus": [2, 3, 4, 5]' in found
         assert machine.guest.get(str(HERE / "kernel")) == image.read_bytes()
         assert "one runs at a time" in _told(machine)

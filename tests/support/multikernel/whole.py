@@ -15,9 +15,10 @@ from tests.drivers.multikernel.examples import document
 from tests.support.multikernel.served.messages import Ran
 
 POOL_CPUS = 4
-POOL_MIB = 2432
-"""Four generations of 512 MiB, a granule for the pool's own park area, and two to spare."""
-_SIZE = {"cpus": 1, "memory": "512MiB"}
+POOL_MIB = 1792
+"""Four generations of 384 MiB, a granule for the pool's own park area, and one to spare. It is to
+be had in one piece, so it is no more than needed."""
+_SIZE = {"cpus": 1, "memory": "384MiB"}
 POOL_PROGRAM = Path(__file__).parents[2] / "vm/guest/pool.py"
 
 
