@@ -15,7 +15,6 @@ import yaml
 from tests.drivers.multikernel import scene
 from tests.drivers.multikernel.examples import ROOT, document
 from tests.drivers.multikernel.served_host import Host
-from tests.drivers.multikernel.test_served_streams import commands
 from tests.support.multikernel.served import state
 from tests.support.multikernel.served.kerf import MAIN, installed
 from tests.support.multikernel.served.session import cannot_be_served, served
@@ -146,7 +145,7 @@ def test_the_examples_own_commands_reach_into_the_instances(host: Host) -> None:
     path = f"{kerf.parent}:{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = host.apply(plan, env={"PATH": path})
     assert done.code == DONE, done.out + done.err
-    assert host.double.ask(commands) == [
+    assert host.double.ask(state.commands) == [
         ("web", ("systemctl", "stop", "shop")),
         ("web-g2", ("systemctl", "start", "shop")),
     ]

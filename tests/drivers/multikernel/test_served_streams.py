@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from tests.drivers.multikernel.pair import INIT, MAKE, Pair
-from tests.support.multikernel.double import Double
 from tests.support.multikernel.served import state
 from tests.support.multikernel.served.kerf import MAIN
 from tests.support.multikernel.settings import Spawn
@@ -19,7 +18,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 DEVICE = """
 import errno, os, select, sys
 from tests.support.multikernel.served.session import connect
-from tests.drivers.multikernel import test_served_streams as here
 from tests.support.multikernel.served import state
 double = connect(os.environ["MKDOUBLE_CONTROL"])
 fd = os.open("/dev/mktty", os.O_RDWR | os.O_NONBLOCK)
@@ -31,25 +29,13 @@ def tried(call):
 said = [tried(lambda: os.read(fd, 10))]
 said += [tried(lambda: os.write(fd, b)) for b in (b"x\\n", b"0\\n", b"9\\n", b"2\\n")]
 said.append(tried(lambda: os.read(fd, 10)))
-double.ask(here.say, "web", "hello")
+double.ask(state.say, "web", "hello")
 said.append(bool(select.select([fd], [], [], 20)[0]))
 said.append(os.read(fd, 10).decode())
 said.append(os.write(fd, b"date\\n"))
 os.close(fd)
 print(said)
 """
-
-
-def say(double: Double, name: str, text: str) -> None:
-    double.devices.say(name, text)
-
-
-def typed(double: Double, number: int) -> bytes:
-    return double.devices.typed[number]
-
-
-def commands(double: Double) -> list[tuple[str, tuple[str, ...]]]:
-    return double.world.commands
 
 
 @pytest.fixture
@@ -69,13 +55,13 @@ def test_the_device_picks_an_instance_by_the_first_write_and_reads_nothing_befor
     done = running.double.run("env", f"PYTHONPATH={Path.cwd()}", sys.executable, "-c", DEVICE)
     expected: list[Any] = ["ENOTCONN", "EINVAL", "EINVAL", "ENODEV", 2, "EAGAIN", True, "hello", 5]
     assert done.out.strip() == str(expected), done.err
-    assert running.double.ask(typed, 2) == b"date\n"
+    assert running.double.ask(state.typed, 2) == b"date\n"
 
 
 CONSOLE = """
-import os, pty, sys
+import os, pty, select, sys
 from tests.support.multikernel.served.session import connect
-from tests.drivers.multikernel import test_served_streams as here
+from tests.support.multikernel.served import state
 double = connect(os.environ["MKDOUBLE_CONTROL"])
 pid, fd = pty.fork()
 if pid == 0:
@@ -88,8 +74,9 @@ def until(text, seen=b""):
 until(b"to detach")
 seen = b""
 while b"hello" not in seen:
-    double.ask(here.say, "web", "hello")
-    seen += os.read(fd, 1000)
+    double.ask(state.say, "web", "hello")  # until it listens, nobody hears it
+    if select.select([fd], [], [], 0.1)[0]:
+        seen += os.read(fd, 1000)
 os.write(fd, b"ls")
 os.write(fd, bytes([0x1d]) + b".")
 until(b"Disconnected", seen)
@@ -101,7 +88,7 @@ def test_kerf_attaches_to_a_console_and_detaches(running: Pair) -> None:
     argv = (sys.executable, "-c", CONSOLE, running.kerf.packages, MAIN)
     done = running.double.run("env", f"PYTHONPATH={Path.cwd()}", *argv)
     assert done.out.strip() == "0", done.err
-    assert running.double.ask(typed, 2) == b"ls"
+    assert running.double.ask(state.typed, 2) == b"ls"
 
 
 def test_kerf_runs_commands_in_an_instance(running: Pair) -> None:
@@ -112,7 +99,7 @@ def test_kerf_runs_commands_in_an_instance(running: Pair) -> None:
     text = "0123456789abcde\n" * 20_000
     back = running.kerf.run("exec", "-i", "web", "cat", stdin=text)
     assert (back.code, back.out == text) == (0, True), back.err
-    ran = running.double.ask(commands)
+    ran = running.double.ask(state.commands)
     assert ran == [("web", ("uname", "-r")), ("web", ("false",)), ("web", ("cat",))]
 
 

@@ -69,3 +69,18 @@ def fail_overlay(double: Double, code: int) -> None:
 
 def file(double: Double, path: str) -> bytes:
     return double.read(path)
+
+
+def say(double: Double, name: str, text: str) -> None:
+    """The kernel in an instance, on its console."""
+    double.devices.say(name, text)
+
+
+def typed(double: Double, number: int) -> bytes:
+    """What was written to the console of the instance with this id."""
+    return double.devices.typed[number]
+
+
+def commands(double: Double) -> list[tuple[str, tuple[str, ...]]]:
+    """Instance and what was run in it by kerf-init, in their order."""
+    return double.world.commands
