@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
-
 from orchestrator.agent.keys import Key, new_key, parse_key
 from orchestrator.drivers.multikernel.parts import Job
-from orchestrator.drivers.records import RecordError, Records
+from orchestrator.drivers.records import RecordError
 from orchestrator.model.params.side_by_side import Generation
-
-_STEM = "agent."
 
 
 def new_key_for(job: Job, generation: Generation) -> Key:
@@ -48,16 +44,5 @@ def forget_key(job: Job, generation: Generation) -> None:
     job.records.drop(_record(generation))
 
 
-def forget_keys_of_gone(records: Records, there: Container[str]) -> None:
-    """Of generations that are not there any more: their names are never used again.
-
-    Args:
-        there: names of all instances.
-    """
-    for path in records.dir.glob(f"{_STEM}*.json"):
-        if path.stem.removeprefix(_STEM) not in there:
-            records.drop(path.stem)
-
-
 def _record(generation: Generation) -> str:
-    return f"{_STEM}{generation.name}"
+    return f"agent.{generation.name}"

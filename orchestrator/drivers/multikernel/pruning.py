@@ -7,17 +7,20 @@ STATE_DIR/transactions/<id>                               records, logs of conso
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from orchestrator.drivers.leftovers import ended_well, whole_ones
-from orchestrator.drivers.multikernel import agents, keeping
+from orchestrator.drivers.multikernel import keeping
 from orchestrator.drivers.multikernel.kernel import Kernel
 from orchestrator.drivers.multikernel.seeing import look
 from orchestrator.drivers.records import Records, drop_tree, transaction_dir
 from orchestrator.model.outcomes import Outcome
 from orchestrator.model.steps import Section
+
+_KEY = "agent."
+"""How the record of an agent's key begins (`agents`)."""
 
 
 def prune(kernel: Kernel, state_dir: Path, over: Sequence[tuple[str, Outcome]]) -> list[str]:
@@ -47,5 +50,12 @@ def prune(kernel: Kernel, state_dir: Path, over: Sequence[tuple[str, Outcome]]) 
                 pruned.append(transaction)
                 continue
             for section in Section:
-                agents.forget_keys_of_gone(Records(state_dir, transaction, section), there)
+                _forget_keys(Records(state_dir, transaction, section), there)
     return pruned
+
+
+def _forget_keys(records: Records, there: Container[str]) -> None:
+    """Of agents in generations that are not there any more: their names are never used again."""
+    for path in records.dir.glob(f"{_KEY}*.json"):
+        if path.stem.removeprefix(_KEY) not in there:
+            records.drop(path.stem)

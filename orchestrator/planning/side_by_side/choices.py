@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from orchestrator.model.host import Artifact, HostState, InstanceState
 from orchestrator.model.params.side_by_side import Generation, LoadedImage
-from orchestrator.model.spec import CommandLine, Instance, UpgradeSpec
+from orchestrator.model.spec import Check, CommandLine, Instance, UpgradeSpec
 from orchestrator.model.spec.workloads import RestartMigrate, Workload
 from orchestrator.planning import cmdline
 from orchestrator.planning.artifacts import check_artifacts
@@ -75,6 +75,12 @@ class Choices:
     def nothing(self) -> bool:
         """Is there nothing to do?"""
         return not (self.changed or self.resized) and self.pool.nothing
+
+    def ready(self, one: Generation) -> list[Check]:
+        """What a new generation must pass before anything is moved to it; none: an old one."""
+        return next(
+            (it.instance.ready for it in self.changed.values() if it.new.name == one.name), []
+        )
 
     def workloads(self) -> dict[str, dict[str, Workload]]:
         """Instance that is changed -> its workloads by name, in the spec's order."""

@@ -17,7 +17,7 @@ from orchestrator.model.params.side_by_side import (
     LoadInstance,
 )
 from orchestrator.model.quantities import format_size
-from orchestrator.model.spec import Check, Instance, Workload
+from orchestrator.model.spec import Check, Workload
 from orchestrator.model.spec.instances import InstanceAgent
 from orchestrator.model.spec.workloads import RestartMigrate
 from orchestrator.model.steps import Step
@@ -101,19 +101,17 @@ def come_up(
     loaded: LoadInstance,
     *,
     dark: bool,
-    of: Instance | None = None,
+    agent: InstanceAgent | None = None,
 ) -> list[Step]:
     """A generation, until it answers.
 
     Args:
         dark: its workloads stand still meanwhile.
-        of: its instance in the spec, which says when it is ready; None: any answer will do, as of
-            an old generation.
+        agent: the one in it, which says when it is ready.
     """
     one = created.generation
     files = [c.host.artifacts.get(it) for it in (loaded.image, loaded.initrd) if it is not None]
     reading = estimates.reading(sum(it.size for it in files if it is not None))
-    agent = of.agent if of else None
     size = f"{count(created.cpus, 'CPU')} and {format_size(created.memory_bytes)}"
     return [
         _step(b, Kind.CREATE_INSTANCE, one, f"Create {one.name} with {size}", created, dark=dark),
@@ -128,7 +126,7 @@ def come_up(
             resources=[LOCK],
             blackout=dark,
         ),
-        *start_up(b, c, one, dark=dark, agent=awaited(loaded, agent), ready=of.ready if of else []),
+        *start_up(b, c, one, dark=dark, agent=awaited(loaded, agent)),
     ]
 
 
@@ -144,15 +142,15 @@ def start_up(
     *,
     dark: bool,
     agent: AwaitedAgent | None = None,
-    ready: Sequence[Check] = (),
 ) -> list[Step]:
-    """A generation that is loaded, until it answers, or its agent and its checks say that it is
-    ready."""
+    """A generation that is loaded, until it answers, or its agent and the checks of a new one say
+    that it is ready."""
+    ready = c.ready(one)
+    more = policies.ready(ready)
     started = side_by_side.StartInstance(generation=one)
     port = agent.port if agent else AGENT_PORT
-    more = policies.ready(list(ready))
     waited = side_by_side.AwaitInstance(
-        generation=one, port=port, agent=agent, ready=list(ready), ready_seconds=more
+        generation=one, port=port, agent=agent, ready=ready, ready_seconds=more
     )
     return [
         _step(b, Kind.START_INSTANCE, one, f"Start {one.name}", started, dark=dark),

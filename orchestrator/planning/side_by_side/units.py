@@ -35,7 +35,7 @@ def _unit(b: SectionBuilder, c: Choices, it: Choice, workloads: Mapping[str, Wor
     checked = steps.check_files(b, c, it)
     dark = bool(workloads) and it.back is not None
     row, stops = (
-        steps.come_up(b, c, *steps.new_place(c, it), dark=dark, of=it.instance),
+        steps.come_up(b, c, *steps.new_place(c, it), dark=dark, agent=it.instance.agent),
         {},
     )
     if old is not None and it.back is not None:
