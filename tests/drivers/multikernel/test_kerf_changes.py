@@ -259,16 +259,23 @@ DEVICES: dict[str, tuple[Steps, Steps]] = {
 }
 
 
+NAMED = {
+    "pci_0000_08_00_0": state.DEVICES[0],
+    "pci_0000_09_00_0": PciDevice(SECOND, 0x1AF4, 0x1041, "enp9s0"),
+}
+
+
+def pool_with(path: Path, *devices: str) -> Path:
+    """A baseline with these, by the names of their nodes."""
+    pci = {name: NAMED[name] for name in devices}
+    path.write_bytes(baseline_tree(Baseline(tuple(CPUS), (MemoryRequest(4 * GIB, 0),), pci)))
+    return path
+
+
 @pytest.fixture
 def baseline(tmp_path: Path) -> Path:
     """Of a pool with both devices, the second with a name of its own."""
-    path = tmp_path / "pool.dtb"
-    named = {
-        "pci_0000_08_00_0": state.DEVICES[0],
-        "pci_0000_09_00_0": PciDevice(SECOND, 0x1AF4, 0x1041, "enp9s0"),
-    }
-    path.write_bytes(baseline_tree(Baseline(tuple(CPUS), (MemoryRequest(4 * GIB, 0),), named)))
-    return path
+    return pool_with(tmp_path / "pool.dtb", *NAMED)
 
 
 @pytest.mark.parametrize("name", DEVICES)
@@ -284,6 +291,27 @@ def test_devices_go_the_same_ways(pair: Pair, baseline: Path, name: str) -> None
     assert set(done) == {"ok"}
     assert ours == left
     assert pair.asked() == asked
+
+
+def test_devices_of_the_pool_go_back_and_come_again_the_same_way(
+    pair: Pair, baseline: Path, tmp_path: Path
+) -> None:
+    """kerf is told the whole pool that is wanted each time, by trees of ours."""
+    fewer = pool_with(tmp_path / "fewer.dtb", "pci_0000_09_00_0")
+    pair.double.reset(state.with_devices)
+    steps = [["init", "--input", str(path)] for path in (baseline, fewer, baseline)]
+    went, left, _ = pair.theirs(steps)
+    assert all(went)
+    asked = pair.asked()
+    pair.double.reset(state.with_devices)
+    done, ours, _ = pair.ours(
+        [["baseline", str(baseline)], ["devices", None, "remove", [FIRST]],
+         ["devices", None, "add", [FIRST]]]
+    )  # fmt: skip
+    assert set(done) == {"ok"}
+    assert ours == left
+    assert pair.asked() == asked
+    assert len(asked) == 2
 
 
 def test_a_device_that_another_instance_has_is_refused_to_both(pair: Pair, baseline: Path) -> None:
