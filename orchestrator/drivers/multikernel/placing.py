@@ -10,7 +10,7 @@ from orchestrator.drivers.multikernel.trees.changes import CreateInstance, Remov
 from orchestrator.model.errors import ErrorClass, MkupgradeError
 from orchestrator.model.params import side_by_side
 from orchestrator.model.seams import Result
-from orchestrator.model.steps import Inspected, Inspection
+from orchestrator.model.steps import Inspected, Inspection, Section
 from orchestrator.system.multikernel_errors import ROOT
 
 _TRIES = 3
@@ -39,7 +39,7 @@ class RemoveHandler(Handler[side_by_side.RemoveInstance]):
     def perform(self, job: Job, params: side_by_side.RemoveInstance) -> Result:
         if self.inspect(job, params).verdict is Inspection.PRESENT:
             return {"transactions": []}
-        if params.back is not None:
+        if params.back is not None and job.context.section is Section.FORWARD:
             _refuse_if_changed(job, params.back)
         removal = RemoveInstance(params.generation.name)
         return {"transactions": changing.apply(job.kernel, removal, job.tag())}
@@ -90,7 +90,8 @@ class RemoveHandler(Handler[side_by_side.RemoveInstance]):
 
 def _refuse_if_changed(job: Job, planned: side_by_side.CreateInstance) -> None:
     """What somebody else gave to it, or took from it, since the plan was made could not be brought
-    back: it would be made again as it was planned with.
+    back: it would be made again as it was planned with. On the way back behind a commit it goes all
+    the same: what is wanted then is the old generation.
 
     Raises:
         MkupgradeError: says what differs.

@@ -251,6 +251,21 @@ def test_what_somebody_else_changed_meanwhile_is_not_removed_and_stays(scene: Sc
     assert client.instance("web").cpus == (8, 10, 12)
 
 
+def test_a_change_behind_the_commit_is_no_reason_not_to_go_back(scene: Scene) -> None:
+    before = scene.picture()
+    rollback = {
+        "kernel": {"image": str(scene.directory / "old")},
+        "boot_deadline": "60s",
+        "keep_old_kernel": "1h",
+    }
+    assert scene.run(scene.plan(scene.replacing(rollback=rollback))).outcome is Outcome.COMMITTED
+    assert scene.client.change(CpuChange("web-g2", Verb.ADD, (12,))) == "applied"
+    assert scene.roll_back().outcome is Outcome.ROLLED_BACK
+    web = scene.picture()["instances"]["web"]
+    assert web[:5] == before["instances"]["web"][:5]
+    assert 12 in scene.picture()["free CPUs"]
+
+
 @pytest.mark.slow
 def test_several_are_replaced_and_come_back_whatever_their_sizes(scene: Scene) -> None:
     scene.add("api", 3, (12,), GIB // 2)
