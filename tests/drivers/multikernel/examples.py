@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 def document(name: str, directory: Path, **rest: Any) -> dict[str, Any]:
     """`plans/NAME.yaml` as a document: kernels and state in `directory`, hooks that do nothing,
-    workloads that write into `log` what they are told, and no checks of them.
+    workloads that write into `log` what they are told, and no checks of them and of instances.
 
     Args:
         rest: keys that replace those of the plan.
@@ -26,6 +26,8 @@ def document(name: str, directory: Path, **rest: Any) -> dict[str, Any]:
     }.items():
         text = text.replace(there, here)
     found: dict[str, Any] = yaml.safe_load(text)
+    for instance in found["instances"]:
+        instance.pop("ready", None)
     for workload in found.get("workloads", []):
         workload.pop("checks", None)
         for verb in ("stop", "start"):

@@ -131,7 +131,8 @@ def test_an_agent_that_does_not_say_so_is_an_upgrade_that_did_not_happen(
 
 
 def test_the_examples_own_commands_reach_into_the_instances(host: Host) -> None:
-    """`kerf exec` of the real kerf, as `plans/multikernel-surge.yaml` has it."""
+    """`kerf exec` of the real kerf, as `plans/multikernel-surge.yaml` has it: to see whether the
+    new generation is ready, until its init answers, and to move the workload."""
     kerf = host.directory / "bin/kerf"
     kerf.parent.mkdir(exist_ok=True)
     (host.directory / "bin/main.py").write_text(MAIN)
@@ -142,10 +143,14 @@ def test_the_examples_own_commands_reach_into_the_instances(host: Host) -> None:
     plan = document("multikernel-surge", host.directory, checks=[])
     example = yaml.safe_load((ROOT / "plans/multikernel-surge.yaml").read_text(encoding="utf-8"))
     plan["workloads"] = example["workloads"]
+    for instance, its in zip(plan["instances"], example["instances"], strict=True):
+        instance["ready"] = its.get("ready", [])
+    host.double.ask(state.behave, "web-g2", Spawn(ready_in=20))
     path = f"{kerf.parent}:{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = host.apply(plan, env={"PATH": path})
     assert done.code == DONE, done.out + done.err
     assert host.double.ask(state.commands) == [
+        ("web-g2", ("systemctl", "is-system-running")),
         ("web", ("systemctl", "stop", "shop")),
         ("web-g2", ("systemctl", "start", "shop")),
     ]
