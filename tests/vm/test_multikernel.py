@@ -118,7 +118,7 @@ def test_a_real_multikernel_host_is_upgraded_and_brought_back(instance_initrd: b
     assert (why := why_qemu_cannot_start(kernel)) is None, why
     files = whole.Files(
         str(HERE / "kernel"), facts.release, str(HERE / "initrd"),
-        ("console=mktty0", "rdinit=/init", "panic=-1"),
+        ("console=mktty0", "rdinit=/init", "panic=-1"), UP,
     )  # fmt: skip
     with host(kernel, instance_initrd, Path(initrd) if initrd else None) as machine:
         try:

@@ -15,7 +15,9 @@ from tests.support.multikernel import whole
 from tests.support.multikernel.served import state
 from tests.support.multikernel.served.messages import Ran
 from tests.support.multikernel.served.session import Served, cannot_be_served, served
+from tests.support.multikernel.settings import Spawn
 
+UP = "this instance is up"
 _LACK = cannot_be_served()
 pytestmark = [
     pytest.mark.slow,
@@ -53,12 +55,23 @@ def test_the_steps_that_a_real_kernel_is_tried_with_hold_on_the_double(machine: 
     machine.put(machine.directory / "initrd", b"070701")
     files = whole.Files(
         str(machine.directory / "mk"), scene.RELEASE, str(machine.directory / "initrd"),
-        ("console=mktty0", "rdinit=/init"),
+        ("console=mktty0", "rdinit=/init"), UP,
     )  # fmt: skip
+    for name in ("web-g1", "web-g2", "db-g1", "batch-g1"):
+        machine.double.ask(state.behave, name, Spawn(says=f"Linux version\n{UP}\n"))
     assert whole.make_pool(machine) == [24, 26, 28, 30]
     found = whole.upgrade(machine, files)
     whole.assert_whole(found)
     assert set(found.answers.values()) <= {"reset", "accepted"}
+
+
+def test_an_instance_that_does_not_say_that_it_is_up_fails_the_steps(machine: Here) -> None:
+    machine.put(machine.directory / "mk", scene.IMAGE)
+    files = whole.Files(str(machine.directory / "mk"), scene.RELEASE, None, (), UP, "2s")
+    whole.make_pool(machine)
+    machine.double.ask(state.behave, "web-g1", Spawn(says="Kernel panic\n"))
+    with pytest.raises(AssertionError, match="web-is-up"):
+        whole.upgrade(machine, files)
 
 
 def test_a_pool_that_is_there_already_is_told_as_the_kernel_refuses_it(machine: Here) -> None:

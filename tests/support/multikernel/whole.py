@@ -48,6 +48,10 @@ class Files:
     release: str
     initrd: str | None
     cmdline: tuple[str, ...]
+    up: str
+    """What the init in it says on its console."""
+    within: str = "60s"
+    """Once its kernel answers."""
 
 
 @dataclass(frozen=True)
@@ -135,12 +139,25 @@ def _plan(machine: Machine, files: Files, which: str, only: str | None = None) -
     line = {"inherit": False, "append": [*files.cmdline, f"upgrade={which}"]}
     named = [it for it in plan["instances"] if only in (None, it["name"])]
     there = {it["name"] for it in named}
+    ready = _said_on_the_console(machine, files)
     plan["instances"] = [
         it | {"kernel": kernel, "cmdline": line, "resources": _SIZE}
+        | {"ready": [check | {"name": f"{it['name']}-is-up"} for check in ready]}
         | {"after": [name for name in it.get("after", []) if name in there]}
         for it in named
     ]  # fmt: skip
     return plan
+
+
+def _said_on_the_console(machine: Machine, files: Files) -> list[dict[str, Any]]:
+    """A check that an instance's init came up, where there are consoles: by the log that the
+    driver keeps of them while it waits."""
+    look = "import os, sys; sys.exit(not os.path.exists('/dev/mktty'))"
+    if machine.run(machine.python, "-c", look).code != 0:
+        return []
+    script = 'grep -q "$0" "$1"/transactions/*/forward/console."$MKUPGRADE_INSTANCE".log'
+    run = ["sh", "-c", script, files.up, str(machine.directory / "state")]
+    return [{"kind": "command", "run": run, "within": files.within}]
 
 
 def _applied(machine: Machine, plan: dict[str, Any]) -> dict[str, Any]:
