@@ -49,7 +49,8 @@ def surge(host: Host, **instance: Any) -> dict[str, Any]:
     plan = document("multikernel-surge", host.directory, checks=[], workloads=[])
     (web,) = [it for it in plan["instances"] if it["name"] == "web"]
     plan["instances"] = [web | {"after": []} | instance]
-    return plan | {"rollback": {"boot_deadline": "5s"}}
+    # Of ours, whose seconds a busy machine makes long.
+    return plan | {"rollback": {"boot_deadline": "10s"}}
 
 
 def logs(host: Host) -> dict[str, str]:
