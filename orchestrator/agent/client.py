@@ -16,6 +16,7 @@ from orchestrator.agent.status import Status
 from orchestrator.agent.transport import Address
 from orchestrator.agent.wire import DIGESTS, Type
 from orchestrator.handover.frame import Header
+from orchestrator.handover.parcel import Parcel
 from orchestrator.handover.stream import OpenPeer, Peer
 from orchestrator.model.errors import DeadlineError
 from orchestrator.model.seams import Control
@@ -25,6 +26,9 @@ _CONNECT_SECONDS = 10.0
 _FRAME_SECONDS = 30.0
 _COUNT = struct.Struct("<Q")
 
+About = tuple[str, str]
+"""A transaction, and one of its workloads."""
+
 
 class AgentClient:
     """Implements `orchestrator.handover.stream.Peer`. After an error of the connection it is of
@@ -32,11 +36,20 @@ class AgentClient:
 
     Args:
         remaining: seconds that are left for everything.
+        transaction, workload: whose handovers are meant by a section; see `Parcel`.
     """
 
-    def __init__(self, link: Link, remaining: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        link: Link,
+        remaining: Callable[[], float],
+        transaction: str,
+        workload: str | None = None,
+    ) -> None:
         self._link = link
         self._remaining = remaining
+        self._transaction = transaction
+        self._workload = workload
 
     def status(self) -> Status:
         """That it lives, and in which kernel."""
@@ -44,7 +57,7 @@ class AgentClient:
 
     def begin(self, section: Section) -> None:
         """See `Peer`."""
-        self._ask(Type.BEGIN, messages.section_body(section), Type.BEGUN)
+        self._ask(Type.BEGIN, self._named(section), Type.BEGUN)
 
     def lacking(self, digests: Sequence[bytes]) -> list[bool]:
         """See `Peer`."""
@@ -80,12 +93,25 @@ class AgentClient:
 
     def inspect(self, section: Section) -> tuple[Inspected, bytes]:
         """See `Peer`."""
-        body = self._ask(Type.INSPECT, messages.section_body(section), Type.INSPECTED)
+        body = self._ask(Type.INSPECT, self._named(section), Type.INSPECTED)
         return messages.parse_inspected(body, self._link.where)
 
     def discard(self, section: Section) -> None:
         """See `Peer`."""
-        self._ask(Type.DISCARD, messages.section_body(section), Type.DISCARDED)
+        self._ask(Type.DISCARD, self._named(section), Type.DISCARDED)
+
+    def fetch(self, section: Section, token: int, offset: int) -> bytes:
+        """See `Peer`."""
+        parcel = Parcel(self._transaction, section, self._workload)
+        return self._ask(Type.FETCH, messages.fetch_body(parcel, token, offset), Type.FETCHED)
+
+    def work(self, request: bytes) -> bytes:
+        """Have a piece of work done there, with a workload, and wait for its end.
+
+        Raises:
+            RefusedError: that agent does no work, or the work did not come to an end.
+        """
+        return self._ask(Type.WORK, request, Type.WORKED)
 
     def close(self) -> None:
         """Again is fine."""
@@ -101,6 +127,9 @@ class AgentClient:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _named(self, section: Section) -> bytes:
+        return messages.parcel_body(Parcel(self._transaction, section, self._workload))
 
     def _send_recipe(self, digests: Sequence[bytes]) -> None:
         for part in _parts(digests):
@@ -121,8 +150,14 @@ class AgentClient:
         return answer
 
 
-def open_agent(address: Address, key: Key, remaining: Callable[[], float]) -> AgentClient:
+def open_agent(
+    address: Address, key: Key, remaining: Callable[[], float], about: About | None = None
+) -> AgentClient:
     """Connect, and prove both ends.
+
+    Args:
+        about: whose handover alone it is about; None: that of all workloads that travel together,
+            in the transaction of the key.
 
     Raises:
         ConnectionLostError: nobody answers, or hangs up. NotProvenError: somebody else answers.
@@ -130,10 +165,16 @@ def open_agent(address: Address, key: Key, remaining: Callable[[], float]) -> Ag
     """
     seconds = max(0.01, min(_CONNECT_SECONDS, remaining()))
     stream = transport.connect(address, seconds)
-    return over(stream, key, str(address), remaining)
+    return over(stream, key, str(address), remaining, about)
 
 
-def over(stream: Stream, key: Key, where: str, remaining: Callable[[], float]) -> AgentClient:
+def over(
+    stream: Stream,
+    key: Key,
+    where: str,
+    remaining: Callable[[], float],
+    about: About | None = None,
+) -> AgentClient:
     """The same over a stream that is connected; it is closed if that fails."""
     seconds = max(0.01, min(_CONNECT_SECONDS, remaining()))
     try:
@@ -141,7 +182,7 @@ def over(stream: Stream, key: Key, where: str, remaining: Callable[[], float]) -
     except BaseException:
         stream.close()
         raise
-    return AgentClient(link, remaining)
+    return AgentClient(link, remaining, *(about or (key.transaction, None)))
 
 
 def opener(address: Address, key: Key) -> OpenPeer:

@@ -17,6 +17,8 @@ from orchestrator.agent.pool import MOST_BLOCKS
 from orchestrator.agent.status import Status
 from orchestrator.agent.store import Store
 from orchestrator.agent.wire import Type
+from orchestrator.agent.work import Work
+from orchestrator.handover.parcel import Parcel
 from orchestrator.handover.stream import DIGEST
 from orchestrator.model.errors import ErrorClass, HandoverError, MkupgradeError
 
@@ -32,12 +34,16 @@ class Conversation:
     Args:
         status: asked for each time that the client asks.
         tell: of what was taken whole, and of what was refused.
+        work: does what is asked for with workloads; None: this agent does nothing of the kind.
     """
 
-    def __init__(self, store: Store, status: Callable[[], Status], tell: Tell) -> None:
+    def __init__(
+        self, store: Store, status: Callable[[], Status], tell: Tell, work: Work | None = None
+    ) -> None:
         self._store = store
         self._status = status
         self._tell = tell
+        self._work = work
         self._recipe: list[bytes] = []
         self._wrong: MkupgradeError | None = None
 
@@ -77,6 +83,8 @@ class Conversation:
             Type.FINISH: self._finish,
             Type.INSPECT: self._inspect,
             Type.DISCARD: self._discard,
+            Type.FETCH: self._fetch,
+            Type.WORK: self._do,
         }.get(kind)
         if question is None:
             raise ProtocolError(f"a client that sends {kind.name}")
@@ -108,9 +116,9 @@ class Conversation:
         return Type.STATUS, self._status().encode()
 
     def _begin(self, body: bytes) -> tuple[Type, bytes]:
-        section = messages.parse_section(body)
+        parcel = self._parcel(body)
         self._recipe = []
-        self._store.begin(self, section)
+        self._store.begin(self, parcel)
         return Type.BEGUN, b""
 
     def _have(self, body: bytes) -> tuple[Type, bytes]:
@@ -153,12 +161,30 @@ class Conversation:
         return Type.FINISHED, b""
 
     def _inspect(self, body: bytes) -> tuple[Type, bytes]:
-        found, manifest = self._store.inspect(messages.parse_section(body))
+        found, manifest = self._store.inspect(self._parcel(body))
         digest = hashlib.sha256(manifest.encode()).hexdigest() if manifest is not None else ""
         return Type.INSPECTED, messages.inspected_body(found, digest)
 
     def _discard(self, body: bytes) -> tuple[Type, bytes]:
-        section = messages.parse_section(body)
-        self._store.discard(section)
-        self._tell("discarded", {"section": section.value})
+        parcel = self._parcel(body)
+        self._store.discard(parcel)
+        self._tell("discarded", {"handover": parcel.text()})
         return Type.DISCARDED, b""
+
+    def _fetch(self, body: bytes) -> tuple[Type, bytes]:
+        wanted = messages.parse_fetch(body, self._store.transaction)
+        return Type.FETCHED, self._store.fetch(*wanted)
+
+    def _do(self, body: bytes) -> tuple[Type, bytes]:
+        if self._work is None:
+            raise RefusedError(
+                "this agent takes state and does nothing with workloads",
+                next_command="systemctl enable --now mkupgrade-agent-work.service",
+            )
+        self._tell("working", {"bytes": len(body)})
+        answer = self._work(body)
+        self._tell("worked", {"bytes": len(answer)})
+        return Type.WORKED, answer
+
+    def _parcel(self, body: bytes) -> Parcel:
+        return messages.parse_own_parcel(body, self._store.transaction)

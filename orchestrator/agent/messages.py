@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import struct
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orchestrator.agent.errors import ProtocolError, RefusedError
 from orchestrator.agent.wire import DIGESTS
+from orchestrator.handover.parcel import Parcel, parse_parcel
 from orchestrator.handover.stream import DIGEST
-from orchestrator.model.errors import ErrorClass, MkupgradeError
-from orchestrator.model.steps import Inspected, Inspection, Section
+from orchestrator.model.errors import ErrorClass, HandoverError, MkupgradeError
+from orchestrator.model.steps import Inspected, Inspection
 
 _Text = Annotated[str, Field(max_length=2000)]
-_SECTIONS = {Section.FORWARD.value.encode(): Section.FORWARD, b"return": Section.RETURN}
+_PLACE = struct.Struct("<IQ")
 
 
 class _Said(BaseModel):
@@ -35,17 +37,36 @@ class _Inspected(_Said):
     manifest: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
 
 
-def section_body(section: Section) -> bytes:
+def parcel_body(parcel: Parcel) -> bytes:
     """Body of BEGIN, INSPECT and DISCARD."""
-    return section.value.encode()
+    return parcel.text().encode()
 
 
-def parse_section(body: bytes) -> Section:
-    """Raises: ProtocolError."""
-    found = _SECTIONS.get(body)
-    if found is None:
-        raise ProtocolError(f"no section that carries state: {body!r}")
-    return found
+def parse_own_parcel(body: bytes, transaction: str) -> Parcel:
+    """
+    Args:
+        transaction: of a parcel that names none.
+
+    Raises:
+        ProtocolError
+    """
+    try:
+        return parse_parcel(body.decode("ascii", "replace"), transaction)
+    except HandoverError as error:
+        raise ProtocolError(error.what) from error
+
+
+def fetch_body(parcel: Parcel, token: int, offset: int) -> bytes:
+    """Body of FETCH."""
+    return _PLACE.pack(token, offset) + parcel_body(parcel)
+
+
+def parse_fetch(body: bytes, transaction: str) -> tuple[Parcel, int, int]:
+    """Parcel, token and offset. Raises: ProtocolError."""
+    if len(body) < _PLACE.size:
+        raise ProtocolError(f"FETCH of {len(body)} bytes")
+    token, offset = _PLACE.unpack(body[: _PLACE.size])
+    return parse_own_parcel(body[_PLACE.size :], transaction), token, offset
 
 
 def parse_digests(body: bytes) -> list[bytes]:

@@ -17,6 +17,7 @@ from orchestrator.agent.keys import Key
 from orchestrator.agent.link import Stream, accept
 from orchestrator.agent.status import Status, status
 from orchestrator.agent.store import Store
+from orchestrator.agent.work import Work
 from orchestrator.handover.stream import ConnectionLostError
 from orchestrator.model.errors import MkupgradeError
 
@@ -46,6 +47,7 @@ class Agent:
     Args:
         ready_files: it is not ready before they are there.
         tell: hears of what happens, from any thread.
+        work: does what is asked for with workloads; None: nothing of the kind is done.
 
     Raises:
         MkupgradeError: the directory cannot be used.
@@ -58,8 +60,11 @@ class Agent:
         limits: Limits,
         tell: Tell,
         ready_files: tuple[Path, ...] = (),
+        *,
+        work: Work | None = None,
     ) -> None:
         self._key = key
+        self._work = work
         self._limits = limits
         self._tell = tell
         self._ready_files = ready_files
@@ -69,7 +74,8 @@ class Agent:
 
     def status(self) -> Status:
         """As it would be answered now."""
-        return status(self._key.transaction, self._store.directory, self._ready_files)
+        works = self._work is not None
+        return status(self._key.transaction, self._store.directory, self._ready_files, works=works)
 
     def serve(self, listener: socket.socket, stop: Event) -> None:
         """Until `stop` is set; then all connections are ended."""
@@ -149,7 +155,8 @@ class Agent:
             return
         self._tell("connected", {"peer": where})
         try:
-            Conversation(self._store, self.status, self._tell).hold(link, limits.idle_seconds)
+            conversation = Conversation(self._store, self.status, self._tell, self._work)
+            conversation.hold(link, limits.idle_seconds)
         except ConnectionLostError as error:
             self._tell("disconnected", {"peer": where, "why": error.what})
         except MkupgradeError as error:

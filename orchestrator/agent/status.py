@@ -33,6 +33,8 @@ class Status(BaseModel):
     """/proc/sys/kernel/tainted."""
     ready: bool
     """It can take state, and what it was told to wait for is there."""
+    works: bool = False
+    """It checkpoints and restores workloads, too (WORK)."""
     problems: Annotated[list[_Text], Field(max_length=32)] = []
     """Why it is not ready."""
 
@@ -51,12 +53,15 @@ class Status(BaseModel):
             raise ProtocolError("the agent's status cannot be read", where=where) from error
 
 
-def status(transaction: str, directory: Path, ready_files: tuple[Path, ...]) -> Status:
+def status(
+    transaction: str, directory: Path, ready_files: tuple[Path, ...], *, works: bool = False
+) -> Status:
     """Of this kernel, now.
 
     Args:
         directory: where state is taken.
         ready_files: it is not ready before all of them are there.
+        works: as told.
     """
     problems = []
     try:
@@ -74,5 +79,6 @@ def status(transaction: str, directory: Path, ready_files: tuple[Path, ...]) -> 
         boot_id=proc.boot_id(),
         tainted=proc.tainted(),
         ready=not problems,
+        works=works,
         problems=[problem[:256] for problem in problems],
     )

@@ -27,7 +27,7 @@ from orchestrator.handover.stream import BLOCK, DIGEST
 
 MAGIC = b"MKAG"
 MAJOR = 1
-MINOR = 0
+MINOR = 1
 HEADER = 16
 PROOF = 32
 NONCE = 32
@@ -36,6 +36,11 @@ _LAYOUT = struct.Struct("<4sBBHII")
 DIGESTS = 4096
 """Digests in one frame at most."""
 _TEXT = 64 << 10
+_NAMES = 128
+PIECE = 1 << 20
+"""Bytes of a handover in one FETCHED at most."""
+WORK = 1 << 20
+"""Bytes of a request for work at most: its workload's commands are in it."""
 
 
 class Type(IntEnum):
@@ -55,6 +60,8 @@ class Type(IntEnum):
     INSPECT = 24
     DISCARD = 25
     DRAFT = 26
+    FETCH = 27
+    WORK = 28
     WELCOME = 128
     STATUS = 129
     BEGUN = 130
@@ -65,6 +72,8 @@ class Type(IntEnum):
     INSPECTED = 135
     DISCARDED = 136
     DRAFTED = 137
+    FETCHED = 138
+    WORKED = 139
     ERROR = 255
 
 
@@ -72,19 +81,23 @@ _MOST = {
     Type.HELLO: NONCE,
     Type.CHALLENGE: NONCE + PROOF,
     Type.PROOF: PROOF,
-    Type.BEGIN: 16,
+    Type.BEGIN: _NAMES,
     Type.HAVE: DIGESTS * DIGEST,
     Type.BLOCK: DIGEST + BLOCK,
     Type.RECIPE: DIGESTS * DIGEST,
     Type.PAYLOAD: frame.SIZE,
     Type.DRAFT: frame.SIZE,
     Type.FINISH: frame.SIZE + MAX_BYTES,
-    Type.INSPECT: 16,
-    Type.DISCARD: 16,
+    Type.INSPECT: _NAMES,
+    Type.DISCARD: _NAMES,
+    Type.FETCH: 12 + _NAMES,
+    Type.WORK: WORK,
     Type.STATUS: _TEXT,
     Type.LACKING: DIGESTS // 8,
     Type.FLUSHED: 8,
     Type.INSPECTED: _TEXT,
+    Type.FETCHED: PIECE,
+    Type.WORKED: _TEXT,
     Type.ERROR: _TEXT,
 }
 

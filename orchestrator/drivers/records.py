@@ -19,12 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.model.base import read_json
-from orchestrator.model.errors import JournalError, SystemCallError
+from orchestrator.model.errors import JournalError, MkupgradeError, SystemCallError
 from orchestrator.model.steps import Section
 from orchestrator.system import files
 
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _LIMIT = 32 << 20
+_LOG_LIMIT = 4 << 20
+"""Bytes; a tool's longer log is not kept."""
 
 
 class RecordError(JournalError):
@@ -33,12 +35,11 @@ class RecordError(JournalError):
     code = "record"
 
 
-class Records:
-    """The records of one section of one transaction."""
+class Shelf:
+    """Records in one directory, which is made when the first is written."""
 
-    def __init__(self, state_dir: Path, transaction: str, section: Section) -> None:
-        self.transaction_dir = transaction_dir(state_dir, transaction)
-        self.dir = self.transaction_dir / section.value
+    def __init__(self, directory: Path) -> None:
+        self.dir = directory
 
     def write(self, name: str, fields: dict[str, Any]) -> None:
         """Keep `fields` under `name`, durably, in the place of what was there.
@@ -75,16 +76,28 @@ class Records:
             self._prune()
 
     def _prune(self) -> None:
-        """A section, and a transaction, of which nothing is left leaves no directory either."""
+        """Of which nothing is left, it leaves no directory either."""
+        with suppress(OSError):
+            self.dir.rmdir()
+
+    def _path(self, name: str) -> Path:
+        return self.dir / f"{_safe(name)}.json"
+
+
+class Records(Shelf):
+    """The records of one section of one transaction."""
+
+    def __init__(self, state_dir: Path, transaction: str, section: Section) -> None:
+        self.transaction_dir = transaction_dir(state_dir, transaction)
+        super().__init__(self.transaction_dir / section.value)
+
+    def _prune(self) -> None:
         with suppress(OSError):
             if not any((self.dir / "work").iterdir()):
                 (self.dir / "work").rmdir()
         with suppress(OSError):
             self.dir.rmdir()
             self.transaction_dir.rmdir()
-
-    def _path(self, name: str) -> Path:
-        return self.dir / f"{_safe(name)}.json"
 
 
 def transaction_dir(state_dir: Path, transaction: str) -> Path:
@@ -106,6 +119,23 @@ def drop_tree(path: Path) -> None:
         return
     with suppress(FileNotFoundError):
         shutil.rmtree(path)
+
+
+def keep_log(error: MkupgradeError, workdir: Path, kept: Path) -> None:
+    """Have the log that an error points at outlive the state it lies in, which is removed.
+
+    Args:
+        workdir: with that state; an error that points elsewhere stays as it is.
+        kept: where it is kept, and where the error points to then.
+    """
+    if error.where is None or not Path(error.where).is_relative_to(workdir):
+        return
+    log, error.where, error.next_command = Path(error.where), None, None
+    with suppress(MkupgradeError):  # a full disk may be what the error is about
+        text = files.read_regular(log, _LOG_LIMIT)
+        make_private_directories(kept.parent)
+        files.write_durably(kept, text)
+        error.where, error.next_command = str(kept), f"less {kept}"
 
 
 def _parsed(path: Path, data: bytes) -> dict[str, Any]:

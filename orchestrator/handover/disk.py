@@ -4,8 +4,10 @@
     STATE_DIR/handover/<transaction>/<section>/manifest           written last, by rename
 
 Every file is synced before the manifest is: a manifest that is there names nothing that is not.
-`<section>.received` holds what came through memory and was not on disk yet, `<section>.incoming`
-what comes over a stream, until it is complete.
+The handover of one workload alone, between two kernels that run, lies one level deeper, in
+`<transaction>/of/<workload>/<section>`: several are under way at once. `<section>.received` holds
+what came through memory and was not on disk yet, `<section>.incoming` what comes over a stream,
+until it is complete.
 """
 
 from __future__ import annotations
@@ -40,6 +42,8 @@ from orchestrator.system import files
 
 _COPY = 1 << 20
 
+Part = Literal["sent", "received", "incoming"]
+
 
 class DiskChannel:
     """One handover on disk."""
@@ -51,17 +55,21 @@ class DiskChannel:
         state_dir: Path,
         transaction: str,
         section: Section,
-        part: Literal["sent", "received", "incoming"] = "sent",
+        part: Part = "sent",
+        workload: str | None = None,
     ) -> None:
         """
         Args:
             section: in which the state is (or was) taken: FORWARD or RETURN.
             part: "received": the durable copy of what came through KHO; "incoming": what comes over
                 a stream.
+            workload: whose handover alone this is; None: it is of all that travel together.
         """
         self.transaction = transaction
         self.section = section
-        self._above = (state_dir, state_dir / "handover", state_dir / "handover" / transaction)
+        root = state_dir / "handover" / transaction
+        own = () if workload is None else (root / "of", root / "of" / workload)
+        self._above: tuple[Path, ...] = (state_dir, root.parent, root, *own)
         suffix = "" if part == "sent" else f".{part}"
         self.dir = self._above[-1] / f"{section.value}{suffix}"
 
@@ -175,6 +183,15 @@ class DiskChannel:
         check_belongs(manifest, self.transaction, self.section)
         return manifest
 
+    def piece(self, token: int, offset: int, size: int) -> bytes:
+        """Of a payload's frame, as it is on disk; empty: it has ended.
+
+        Raises:
+            SystemCallError: it is not there.
+        """
+        with files.open_regular(self._path(token)) as file:
+            return os.pread(file.fileno(), size, offset)
+
     def holds(self, manifest: Manifest) -> bool:
         """Are all payloads of `manifest` here already, with the same digests? Their content is
         not read again (that would be blackout): they were synced before the manifest was."""
@@ -221,7 +238,7 @@ class DiskChannel:
             files.sync_directory(self.dir)
             shutil.rmtree(self.dir)
             files.sync_directory(self.dir.parent)
-            for above in (self._above[-1], self._above[-2]):
+            for above in reversed(self._above[1:]):
                 if any(above.iterdir()):
                     break
                 above.rmdir()

@@ -1,7 +1,9 @@
 """The channel to another kernel that runs: blocks over a connection, to the agent there.
 
 The source sends (`precopy`, `send`); the agent lays the very frames of the disk channel into the
-target's state directory, and there `receive` finds them. What the agent has is asked for before
+target's state directory, and there `receive` finds them. A host between two such kernels fetches
+what the one has on disk (`fetch`) and passes it on to the other (`pass_on`), frames and manifest
+byte by byte as they are. What the agent has is asked for before
 anything is sent, so that a second look at the same directories sends what has changed, and a
 connection that was cut goes on where it was. The manifest is last, and before it nothing is
 believed: until then the target has blocks, and the source has everything.
@@ -11,20 +13,22 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 from orchestrator.handover.blocks import BLOCK, DIGEST, cut
-from orchestrator.handover.channels import Head, Item, Received
+from orchestrator.handover.channels import Head, Item, NothingSentError, Received
 from orchestrator.handover.disk import DiskChannel
 from orchestrator.handover.frame import SIZE, Header
 from orchestrator.handover.manifest import MAX_BYTES, Manifest
+from orchestrator.handover.payload import Tick
 from orchestrator.handover.transfer import (
     build_manifest,
     check_belongs,
+    header_of,
     packed_size,
     ticker,
     with_payload,
@@ -108,6 +112,11 @@ class Peer(Protocol):
 
     def discard(self, section: Section) -> None:
         """Nothing of the section is left there, blocks included."""
+        ...
+
+    def fetch(self, section: Section, token: int, offset: int) -> bytes:
+        """A piece of a frame of the handover that is complete there, from this byte on: 0 the
+        manifest's, else a payload's. Empty: it has ended."""
         ...
 
 
@@ -194,6 +203,34 @@ class StreamChannel:
             with suppress(MkupgradeError):
                 self.discard()
             raise
+
+    def fetch(self, into: DiskChannel, incoming: DiskChannel, control: Control) -> Manifest:
+        """Make what is complete at the agent durable here, held to every digest.
+
+        Args:
+            into: where it is to be; what is there, and is the same already, is left as it is.
+            incoming: where it comes in until it is complete.
+
+        Raises:
+            HandoverError: it is not complete there, or came damaged; there is nothing in `into`.
+        """
+        return self._again(lambda peer: self._fetch(peer, into, incoming, control), control)
+
+    def pass_on(self, place: DiskChannel, control: Control) -> Manifest:
+        """Send a handover that is on disk here, as it is; see `send`."""
+        manifest = place.manifest()
+        if manifest is None:
+            raise NothingSentError("no state is on disk here", where=str(place.dir))
+        frame = manifest.encode()
+        digest = hashlib.sha256(frame).digest()
+
+        def call(peer: Peer) -> Manifest:
+            if peer.inspect(self.section)[1] != digest:
+                self._pass_all(peer, place, manifest, control)
+                peer.finish(frame)
+            return manifest
+
+        return self._again(call, control)
 
     def inspect_sent(self) -> Inspected:
         """See `Channel.inspect_sent`. UNKNOWN: the agent cannot be asked."""
@@ -306,9 +343,72 @@ class StreamChannel:
         peer.finish(manifest.encode())
         return manifest
 
+    def _fetch(
+        self, peer: Peer, into: DiskChannel, incoming: DiskChannel, control: Control
+    ) -> Manifest:
+        frame = b"".join(_pieces(peer, self.section, 0, SIZE + MAX_BYTES))
+        manifest = Manifest.decode(frame, "manifest")
+        check_belongs(manifest, self.transaction, self.section)
+        there = into.inspect_sent()
+        if there.verdict is Inspection.PRESENT and into.manifest() == manifest:
+            return manifest
+        incoming.begin()
+        for workload in manifest.workloads:
+            if workload.payload is None:
+                continue
+            header = header_of(workload.payload)
+            files.require_free(incoming.dir, header.length + SIZE)
+            tick = ticker(control, f"Fetch the state of {workload.name}", header.length)
+            incoming.put(header, _body(peer, self.section, header, tick))
+        incoming.complete(manifest, into)
+        return manifest
+
+    def _pass_all(
+        self, peer: Peer, place: DiskChannel, manifest: Manifest, control: Control
+    ) -> None:
+        peer.begin(self.section)
+        for workload in manifest.workloads:
+            if workload.payload is None:
+                continue
+            header = header_of(workload.payload)
+            window = _Window(peer, self._count)
+            tick = ticker(control, f"Send the state of {workload.name}", header.length)
+            for offset in range(0, header.length, BLOCK):
+                piece = place.piece(header.token, SIZE + offset, BLOCK)
+                window.take(hashlib.sha256(piece).digest(), piece)
+                tick(offset)
+            window.ask()
+            peer.flush()
+            peer.payload(header, window.digests)
+
     def _count(self, looked_at: int, sent: int) -> None:
         now = self.traffic
         self.traffic = replace(now, looked_at=now.looked_at + looked_at, sent=now.sent + sent)
+
+
+def _pieces(peer: Peer, section: Section, token: int, most: int) -> Iterator[bytes]:
+    """A frame, piece by piece, to its end.
+
+    Raises:
+        HandoverError: it does not end.
+    """
+    offset = 0
+    while piece := peer.fetch(section, token, offset):
+        offset += len(piece)
+        if offset > most:
+            raise HandoverError(f"frame {token} does not end", where="stream")
+        yield piece
+
+
+def _body(peer: Peer, section: Section, header: Header, tick: Tick) -> Iterator[tuple[int, bytes]]:
+    """(offset, content) of a payload's body. Its header is made anew, and what the agent has in
+    the place of it is passed over."""
+    offset = -SIZE
+    for piece in _pieces(peer, section, header.token, header.length + SIZE):
+        if offset + len(piece) > 0:
+            yield max(0, offset), piece[max(0, -offset) :]
+        offset += len(piece)
+        tick(max(0, offset))
 
 
 class _Window:

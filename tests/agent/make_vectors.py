@@ -23,6 +23,7 @@ KEY = Key("t-20260901-ab12cd", bytes(range(32)))
 CLIENT_NONCE = b"\xc1" * 32
 SERVER_NONCE = b"\x5e" * 32
 BLOCK = b"block\n"
+PARCEL = b"forward t-20260901-ab12cd counter"
 
 
 def frames() -> dict[str, str]:
@@ -47,6 +48,10 @@ def frames() -> dict[str, str]:
     client.send(Type.BLOCK, hashlib.sha256(BLOCK).digest() + BLOCK)
     client.send(Type.FLUSH)
     agent.send(Type.FLUSHED, (1).to_bytes(8, "little"))
+    client.send(Type.FETCH, (1).to_bytes(4, "little") + bytes(8) + PARCEL)
+    agent.send(Type.FETCHED, BLOCK)
+    client.send(Type.WORK, b'{"seconds": 5}')
+    agent.send(Type.WORKED, b"{}")
     names = {
         "HELLO": to_server.written[0],
         "CHALLENGE": to_client.written[0],
@@ -57,6 +62,10 @@ def frames() -> dict[str, str]:
         "BLOCK": to_server.written[3],
         "FLUSH": to_server.written[4],
         "FLUSHED": to_client.written[3],
+        "FETCH": to_server.written[5],
+        "FETCHED": to_client.written[4],
+        "WORK": to_server.written[6],
+        "WORKED": to_client.written[5],
     }
     return {name: frame.hex() for name, frame in names.items()}
 

@@ -26,9 +26,10 @@ def test_the_same_frames_are_written() -> None:
 
 def test_headers_have_the_documented_offsets() -> None:
     kinds = {"HELLO": 1, "CHALLENGE": 2, "PROOF": 3, "BEGIN": 17, "BLOCK": 19, "FLUSHED": 132}
+    kinds |= {"FETCH": 27, "WORK": 28, "FETCHED": 138, "WORKED": 139}
     for name, kind in kinds.items():
         magic, major, minor, found, length, reserved = struct.unpack_from("<4sBBHII", FRAMES[name])
-        assert (magic, major, minor, found, reserved) == (b"MKAG", 1, 0, kind, 0)
+        assert (magic, major, minor, found, reserved) == (b"MKAG", 1, 1, kind, 0)
         proof = 0 if name in {"HELLO", "CHALLENGE", "PROOF"} else 32
         assert len(FRAMES[name]) == 16 + length + proof
 
@@ -49,7 +50,10 @@ def test_proofs_are_what_the_page_says() -> None:
         "client": mac(own, b"from client to server\0" + transcript),
         "server": mac(own, b"from server to client\0" + transcript),
     }
-    sent = {"client": ("BEGIN", "BLOCK", "FLUSH"), "server": ("WELCOME", "BEGUN", "FLUSHED")}
+    sent = {
+        "client": ("BEGIN", "BLOCK", "FLUSH", "FETCH", "WORK"),
+        "server": ("WELCOME", "BEGUN", "FLUSHED", "FETCHED", "WORKED"),
+    }
     for side, names in sent.items():
         for number, name in enumerate(names):
             frame = FRAMES[name]

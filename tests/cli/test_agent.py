@@ -24,6 +24,7 @@ from tests.cli.conftest import Run
 TRANSACTION = "20261123-140307-k3xw"
 ROOT = Path(__file__).parents[2]
 UNIT = "mkupgrade-agent.service"
+WORK_UNIT = "mkupgrade-agent-work.service"
 
 needs_reserved_ports = pytest.mark.skipif(
     os.geteuid() != 0, reason="asking from a port below 1024 needs root"
@@ -135,13 +136,14 @@ def test_an_agent_with_another_key_is_told_apart_from_none(
     assert json.loads(asked.stderr)["error"]["code"] == "agent-key"
 
 
-def unit() -> str:
-    return (resources.files("orchestrator") / "agent" / UNIT).read_text(encoding="utf-8")
+def unit(name: str = UNIT) -> str:
+    return (resources.files("orchestrator") / "agent" / name).read_text(encoding="utf-8")
 
 
-def test_the_unit_calls_the_command_as_it_is(run: Run) -> None:
+@pytest.mark.parametrize("name", [UNIT, WORK_UNIT])
+def test_the_units_call_the_command_as_it_is(run: Run, name: str) -> None:
     """Its options exist, and what it listens at is an address."""
-    line = next(li for li in unit().splitlines() if li.startswith("ExecStart="))
+    line = next(li for li in unit(name).splitlines() if li.startswith("ExecStart="))
     words = line.removeprefix("ExecStart=").split()
     assert words[:2] == ["mkupgrade", "agent"]
     shown = run("agent", "--help").output
@@ -149,6 +151,18 @@ def test_the_unit_calls_the_command_as_it_is(run: Run) -> None:
     from orchestrator.agent.transport import parse_listen
 
     assert parse_listen(words[words.index("--listen") + 1]).port < 1024
+
+
+def test_the_unit_that_works_gives_workloads_nothing_that_they_had_not() -> None:
+    """What is restored keeps its parents' sandbox; the key and the directory are as in the other
+    one."""
+    lines = set(unit(WORK_UNIT).splitlines())
+    sandbox = ("CapabilityBoundingSet", "NoNewPrivileges", "Protect", "Private", "Restrict",
+               "SystemCall", "MemoryMax", "TasksMax", "Limit", "LockPersonality")  # fmt: skip
+    assert not [line for line in lines if line.startswith(sandbox)]
+    assert {"KillMode=process", f"Conflicts={UNIT}"} <= lines
+    same = ("LoadCredential", "StateDirectory", "UMask", "ConditionPathExists")
+    assert {li for li in unit().splitlines() if li.startswith(same)} <= lines
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")

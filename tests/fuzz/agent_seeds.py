@@ -55,6 +55,10 @@ def _whole() -> list[tuple[Type, bytes]]:
         (Type.PAYLOAD, (VECTORS / "payload-000001").read_bytes()[:SIZE]),
         (Type.FINISH, manifest.encode()),
         (Type.INSPECT, b"forward"),
+        (Type.FETCH, bytes(12) + b"forward"),
+        (Type.FETCH, b"\1" + bytes(11) + b"forward"),
+        (Type.BEGIN, b"return t-20260901-ab12cd counter"),
+        (Type.WORK, b'{"seconds": 5}'),
         (Type.DISCARD, b"forward"),
     ]
 
@@ -88,6 +92,19 @@ def answers() -> list[bytes]:
     )
     inspected = b'{"verdict":"present","reason":"r","manifest":"' + b"ab" * 32 + b'"}'
     return [status, inspected, b'{"what":"w","where":null,"error_class":"io"}', b"\x05"]
+
+
+def work() -> list[bytes]:
+    """A request, and answers."""
+    workload = (
+        b'{"name":"shop","instance":"web","find":{"cmdline":"shop"},"migrate":{"method":"criu"}}'
+    )
+    request = (
+        b'{"verb":"take","transaction":"t-1","section":"forward","plan_digest":"' + b"ab" * 32
+        + b'","workload":' + workload + b',"seconds":5}'
+    )  # fmt: skip
+    look = b'{"result":{"running":true,"pids":[7],"taken":"absent","brought":"present"}}'
+    return [request, look, b'{"error":{"what":"w","class":"io","details":["d"]}}']
 
 
 @cache

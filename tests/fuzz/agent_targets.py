@@ -13,6 +13,7 @@ from orchestrator.agent.pool import Pool
 from orchestrator.agent.status import Status, status
 from orchestrator.agent.store import Store
 from orchestrator.agent.wire import HEADER, Header, most
+from orchestrator.drivers.carrying.requests import read_answer, read_look, read_request
 from orchestrator.model.errors import MkupgradeError
 from tests.fuzz import agent_seeds as seeds
 from tests.fuzz.target import target
@@ -81,7 +82,18 @@ def _answers(data: bytes, _: Path) -> None:
     with suppress(MkupgradeError):
         messages.parse_digests(data)
     with suppress(MkupgradeError):
-        messages.parse_section(data)
+        messages.parse_own_parcel(data, TRANSACTION)
+    with suppress(MkupgradeError):
+        messages.parse_fetch(data, TRANSACTION)
+
+
+@target("agent-work", seeds.work, tokens=(b'"verb":"take"', b'"error":', b'"class":'))
+def _work(data: bytes, _: Path) -> None:
+    """The same bytes as a request to the worker, as its answer, and as what it saw."""
+    with suppress(MkupgradeError):
+        assert read_request(data).parcel.text().isascii()
+    with suppress(MkupgradeError):
+        read_look(read_answer(data, "fuzz"), "fuzz")
 
 
 @target("agent-key", lambda: [seeds.KEY.encode()])

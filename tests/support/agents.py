@@ -10,10 +10,11 @@ from pathlib import Path
 from queue import Empty, Queue
 from threading import Thread
 
-from orchestrator.agent.client import AgentClient, over
+from orchestrator.agent.client import About, AgentClient, over
 from orchestrator.agent.keys import Key
 from orchestrator.agent.link import Link, Stream, accept, connect
 from orchestrator.agent.server import Agent, Limits
+from orchestrator.agent.work import Work
 from orchestrator.handover.stream import Peer
 from orchestrator.model.seams import Control
 
@@ -64,8 +65,11 @@ class Wire:
 class Local:
     """An agent that is reached by socket pairs, each served by a thread of its own."""
 
-    def __init__(self, key: Key, directory: Path, limits: Limits | None = None) -> None:
+    def __init__(
+        self, key: Key, directory: Path, limits: Limits | None = None, work: Work | None = None
+    ) -> None:
         self.key = key
+        self.work = work
         self.directory = directory
         self.limits = limits or Limits()
         self.told: list[tuple[str, dict[str, object]]] = []
@@ -77,9 +81,10 @@ class Local:
         self.agent = self._made()
 
     def _made(self) -> Agent:
-        return Agent(
-            self.key, self.directory, self.limits, lambda what, rest: self.told.append((what, rest))
-        )
+        def tell(what: str, rest: dict[str, object]) -> None:
+            self.told.append((what, rest))
+
+        return Agent(self.key, self.directory, self.limits, tell, work=self.work)
 
     def restart(self) -> None:
         """As after SIGKILL: what is on disk is all that is left."""
@@ -108,9 +113,14 @@ class Local:
             assert not thread.is_alive()
         self._threads.clear()
 
+    def open(self, remaining: Callable[[], float], about: About | None = None) -> AgentClient:
+        return over(self.stream(), self.key, "agent", remaining, about)
+
     @contextmanager
-    def client(self, remaining: Callable[[], float] = lambda: 60.0) -> Iterator[AgentClient]:
-        with over(self.stream(), self.key, "agent", remaining) as client:
+    def client(
+        self, remaining: Callable[[], float] = lambda: 60.0, about: About | None = None
+    ) -> Iterator[AgentClient]:
+        with self.open(remaining, about) as client:
             yield client
 
     @contextmanager

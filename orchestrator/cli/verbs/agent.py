@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _ASK_SECONDS = 10.0
 _MOST = "64GiB"
+_WORKER = "orchestrator.drivers.carrying.worker"
 
 
 @verb(
@@ -66,6 +68,11 @@ _MOST = "64GiB"
     show_default=True,
     help="With --listen: bytes of state that are taken.",
 )
+@click.option(
+    "--work",
+    is_flag=True,
+    help="With --listen: also checkpoint and restore workloads here, for whoever has the key.",
+)
 def agent(
     call: Call,
     *,
@@ -76,12 +83,15 @@ def agent(
     receive: Path | None,
     ready_file: tuple[Path, ...],
     most: str,
+    work: bool,
 ) -> ExitCode:
     """Take one transaction's state from another running kernel; or ask, or make a key.
 
     Runs in the kernel that state moves to. Whoever connects must come from a port of root's and
     prove the transaction's key; what arrives is laid where `mkupgrade` reads state from disk. With
-    --ask the exit code is 0 if it is ready, and 6 if it lives and is not.
+    --work it also checkpoints and restores workloads for the host, as plans of the multikernel
+    driver need it: it runs commands as root for whoever has the key. With --ask the exit code is 0
+    if it is ready, and 6 if it lives and is not.
     """
     chosen = [name for name in (listen, ask, new_key) if name is not None]
     if len(chosen) != 1:
@@ -95,7 +105,7 @@ def agent(
         return _ask(call, ask, key)
     if listen is None or receive is None:
         raise click.UsageError("--listen needs --receive DIR")
-    return _listen(call, listen, key, receive, ready_files=ready_file, most=most)
+    return _listen(call, listen, key, receive, ready_files=ready_file, most=most, work=work)
 
 
 def _make_key(call: Call, transaction: str, path: Path) -> ExitCode:
@@ -126,6 +136,7 @@ def _ask(call: Call, address: str, key: Key) -> ExitCode:
         call.out(f"Tainted  {status.tainted}")
         call.out(f"Agent    mkupgrade {clean(status.version)}, {clean(status.transaction)}")
         call.out(f"State    {clean(ready)}")
+        call.out(f"Work     {'checkpoints and restores workloads' if status.works else 'none'}")
     return ExitCode.DONE if status.ready else ExitCode.WAITING
 
 
@@ -137,9 +148,11 @@ def _listen(
     *,
     ready_files: tuple[Path, ...],
     most: str,
+    work: bool,
 ) -> ExitCode:
     from orchestrator.agent import transport
     from orchestrator.agent.server import Agent, Limits
+    from orchestrator.agent.work import in_a_child
     from orchestrator.model.quantities import parse_size
     from orchestrator.system import systemd
 
@@ -157,7 +170,8 @@ def _listen(
             else:
                 call.note(clean(f"{what}: " + ", ".join(f"{k} {v}" for k, v in rest.items())))
 
-    taker = Agent(key, directory, limits, tell, ready_files)
+    worker = in_a_child([sys.executable, "-P", "-m", _WORKER, str(directory)]) if work else None
+    taker = Agent(key, directory, limits, tell, ready_files, work=worker)
     with _stopping() as stop, closing(transport.listen(where, limits.connections)) as listener:
         tell("listening", {"at": str(where), "transaction": key.transaction})
         systemd.notify("READY=1")

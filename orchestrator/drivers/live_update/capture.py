@@ -16,19 +16,16 @@ from typing import Any
 
 from orchestrator.drivers.jobs import absent, partial, present, unknown
 from orchestrator.drivers.live_update.job import Handler, Job
-from orchestrator.drivers.records import Records, drop_tree, make_private_directories
+from orchestrator.drivers.records import Records, drop_tree, keep_log, make_private_directories
 from orchestrator.handover.channels import Channel, Head, Item
 from orchestrator.model.errors import HandoverError, MkupgradeError, NotSupportedError
 from orchestrator.model.params.in_place import Checkpoint, Preserve
 from orchestrator.model.seams import Result
 from orchestrator.model.spec import Workload
 from orchestrator.model.steps import Inspected, Inspection, Section
-from orchestrator.system import files
 
 RETRIEVED = "retrieved"
 """Record: what arrived, in which boot."""
-_LOG_LIMIT = 4 << 20
-"""Bytes; a tool's longer log is not kept."""
 
 
 class CheckpointHandler(Handler[Checkpoint]):
@@ -51,7 +48,7 @@ class CheckpointHandler(Handler[Checkpoint]):
         try:
             meta = job.parts.workloads.checkpoint(params.workload, workdir, job.context.control)
         except MkupgradeError as error:
-            _keep_log(job, workdir, error)
+            keep_log(error, workdir, job.records.dir / "logs" / f"{workdir.parent.name}.log")
             raise
         job.records.write(_name(params.workload.name), {**record, "meta": meta})
         return {"taken": record["taken"], "seconds": round(time.monotonic() - started, 3)}
@@ -213,19 +210,6 @@ def _started_after_reset(
     except NotSupportedError as error:
         return {"note": f"{workload.name} is left to what starts it at boot: {why}; {error.what}"}
     return {**started, "text": f"{workload.name} started anew: {why}"}
-
-
-def _keep_log(job: Job, workdir: Path, error: MkupgradeError) -> None:
-    """The log that an error points at outlives the state it lies in, which is removed."""
-    if error.where is None or not Path(error.where).is_relative_to(workdir):
-        return
-    log, kept = Path(error.where), job.records.dir / "logs" / f"{workdir.parent.name}.log"
-    error.where = error.next_command = None
-    with suppress(MkupgradeError):  # a full disk may be what the error is about
-        text = files.read_regular(log, _LOG_LIMIT)
-        make_private_directories(kept.parent)
-        files.write_durably(kept, text)
-        error.where, error.next_command = str(kept), f"less {kept}"
 
 
 def _left_over(job: Job, workload: Workload) -> dict[str, Any] | None:

@@ -1,0 +1,159 @@
+"""What the host asks of the worker in an instance, and what it is told. Both ends parse what comes
+as hostile; fields of a newer minor version are passed over."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from orchestrator.handover.manifest import TransactionId
+from orchestrator.handover.parcel import Parcel
+from orchestrator.model.errors import (
+    ErrorClass,
+    HandoverError,
+    MkupgradeError,
+    WorkloadError,
+)
+from orchestrator.model.spec.workloads import Workload
+from orchestrator.model.steps import Inspection, Section
+
+_Text = Annotated[str, Field(max_length=4000)]
+_Digest = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
+
+
+class Verb(StrEnum):
+    LOOK = "look"
+    """What became of it? Changes nothing."""
+    TAKE = "take"
+    """Checkpoint it, and lay its state ready to be fetched. It does not run afterwards."""
+    BRING = "bring"
+    """Restore it from what has arrived."""
+    AGAIN = "again"
+    """Make it run again from what `take` left, which goes then."""
+    END = "end"
+    """Stop what was restored here, and drop what there is of it."""
+    DROP = "drop"
+    """Remove what is kept of it; it runs on, or does not, as before."""
+
+
+class _Said(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True)
+
+
+class Request(_Said):
+    """One piece of work, about one workload and one of its handovers."""
+
+    verb: Verb
+    transaction: TransactionId
+    section: Section
+    plan_digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    workload: Workload
+    seconds: Annotated[float, Field(gt=0)]
+    outrun: bool = False
+    """With bring and again: it ran on elsewhere since this state was taken."""
+
+    @property
+    def parcel(self) -> Parcel:
+        return Parcel(self.transaction, self.section, self.workload.name)
+
+
+class Look(_Said):
+    """What became of a workload, as far as this kernel knows."""
+
+    running: bool | None
+    """None: it cannot be told."""
+    reason: _Text = ""
+    pids: Annotated[list[int], Field(max_length=1 << 16)] = []
+    taken: Inspection
+    """PRESENT: its state was taken here and is whole, and it does not run since."""
+    brought: Inspection
+    """PRESENT: it was restored here, in this boot, and runs."""
+    manifest: _Digest = ""
+    """SHA-256 of the manifest's frame of the handover that is complete here."""
+
+
+def read_request(data: bytes) -> Request:
+    """
+    Raises:
+        HandoverError: it is none.
+    """
+    try:
+        request = Request.model_validate_json(data)
+    except (ValidationError, RecursionError) as error:
+        details = _lines(error)
+        raise HandoverError("a request that cannot be read", details=details) from error
+    if request.section is Section.RECOVER:
+        raise HandoverError("state is taken in section forward or return")
+    return request
+
+
+def done(result: dict[str, Any]) -> bytes:
+    """The answer where it went well."""
+    return json.dumps({"result": result}).encode()
+
+
+def failed(error: MkupgradeError) -> bytes:
+    """The answer where it did not."""
+    said = error.as_dict()
+    said["details"] = [line[:500] for line in said["details"][:20]]
+    return json.dumps(
+        {"error": {k: v[:2000] if isinstance(v, str) else v for k, v in said.items()}}
+    ).encode()
+
+
+def read_answer(data: bytes, where: str) -> dict[str, Any]:
+    """The result.
+
+    Args:
+        where: the instance, for errors.
+
+    Raises:
+        WorkloadError: what went wrong there. HandoverError: this is no answer.
+    """
+    try:
+        answer = _Answer.model_validate_json(data)
+    except (ValidationError, RecursionError) as error:
+        raise HandoverError(f"what {where} answers cannot be read", where=where) from error
+    wrong = answer.error
+    if wrong is None:
+        return answer.result
+    raise WorkloadError(
+        wrong.what,
+        where=f"{where} ({wrong.where})" if wrong.where else where,
+        state=wrong.state,
+        details=tuple(wrong.details),
+        error_class=wrong.error_class,
+    )
+
+
+def read_look(result: dict[str, Any], where: str) -> Look:
+    """Raises: HandoverError."""
+    try:
+        return Look.model_validate(result)
+    except ValidationError as error:
+        raise HandoverError(
+            f"what {where} says of a workload cannot be read", where=where
+        ) from error
+
+
+class _Error(_Said):
+    what: _Text
+    where: _Text | None = None
+    state: _Text | None = None
+    details: list[_Text] = []
+    error_class: Annotated[ErrorClass, Field(alias="class")] = ErrorClass.FAILED
+
+
+class _Answer(_Said):
+    result: dict[str, Any] = {}
+    error: _Error | None = None
+
+
+def _lines(error: Exception) -> tuple[str, ...]:
+    if not isinstance(error, ValidationError):
+        return ()
+    found = error.errors(include_url=False, include_input=False)[:10]
+    return tuple(f"{'.'.join(map(str, it['loc']))}: {it['msg']}"[:300] for it in found)

@@ -1,0 +1,334 @@
+"""Runs in an instance, started by its agent: one piece of work with one workload.
+
+    python -m orchestrator.drivers.carrying.worker DIR     request on stdin, answer on stdout
+
+    DIR/work/<transaction>/<workload>/<section>/state/       what a checkpoint left
+                                                arrived/     what has come, unpacked
+                                                taken.json, brought.json
+    DIR/work/<workload>.lock                                 held while it is worked on
+    DIR/handover/<transaction>/of/<workload>/<section>/      the handover, taken here or come here
+
+Every piece of work may be asked for again: after a cut connection, or a death of either end, what
+is there decides what is left to do.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from orchestrator.agent.wire import WORK
+from orchestrator.drivers.carrying.requests import Look, Request, Verb, done, failed, read_request
+from orchestrator.drivers.jobs import absent, unknown
+from orchestrator.drivers.records import Shelf, drop_tree, keep_log, make_private_directories
+from orchestrator.handover.channels import Head, Item
+from orchestrator.handover.manifest import Manifest
+from orchestrator.model.errors import ErrorClass, HandoverError, MkupgradeError, WorkloadError
+from orchestrator.model.seams import Control, Result
+from orchestrator.model.steps import Inspected, Inspection
+from orchestrator.system import proc
+from orchestrator.workloads.facade import Workloads
+
+_PAUSE = 0.1
+TAKEN, BROUGHT = "taken", "brought"
+"""Records: of a checkpoint that began, and of a restore that began or ended."""
+
+
+class Limited:
+    """A `Control` that has so many seconds; whoever waits for the answer sees no progress."""
+
+    def __init__(self, seconds: float) -> None:
+        self._end = time.monotonic() + seconds
+
+    def remaining(self) -> float:
+        return self._end - time.monotonic()
+
+    def stopped(self) -> bool:
+        return False
+
+    def progress(self, text: str, fraction: float | None = None) -> None:
+        """Nobody listens."""
+
+
+class Worker:
+    """Does one request.
+
+    Args:
+        directory: the agent's state directory.
+    """
+
+    def __init__(
+        self, request: Request, directory: Path, workloads: Workloads, control: Control
+    ) -> None:
+        self._request = request
+        self._workload = request.workload
+        self._directory = directory
+        self._workloads = workloads
+        self._control = control
+        parcel = request.parcel
+        self._root = directory / "work" / parcel.transaction / self._workload.name
+        self._place = self._root / parcel.section.value
+        self._workdir = self._place / "state"
+        self._records = Shelf(self._place)
+        self._channel = parcel.channel(directory)
+
+    def do(self) -> Result:
+        """Raises: MkupgradeError."""
+        calls = {
+            Verb.LOOK: self.look,
+            Verb.TAKE: self.take,
+            Verb.BRING: self.bring,
+            Verb.AGAIN: self.again,
+            Verb.END: self.end,
+            Verb.DROP: self.drop,
+        }
+        with self._alone():
+            return calls[self._request.verb]()
+
+    def look(self) -> Result:
+        running, reason, pids = self._running()
+        manifest = self._manifest()
+        return Look(
+            running=running,
+            reason=reason,
+            pids=pids,
+            taken=self._taken().verdict,
+            brought=self._brought().verdict,
+            manifest=_digest(manifest) if manifest else "",
+        ).model_dump(mode="json")
+
+    def take(self) -> Result:
+        found = self._taken()
+        whole = found.verdict is Inspection.PRESENT
+        meta = found.result if whole else self._checkpoint()
+        manifest = self._manifest()
+        if manifest is None or not self._is_of(manifest, meta):
+            manifest = self._pack(meta)
+        size = sum(it.payload.length for it in manifest.workloads if it.payload)
+        return {
+            "manifest": _digest(manifest),
+            "taken": manifest.created.isoformat(timespec="seconds"),
+            "bytes": size,
+        }
+
+    def bring(self) -> Result:
+        manifest = self._channel.manifest()
+        if manifest is None:
+            raise HandoverError("no state of it has arrived here", where=self._workload.name)
+        digest, record = _digest(manifest), self._records.read(BROUGHT)
+        mine = record is not None and record.get("boot_id") == proc.boot_id()
+        if mine and record is not None and record.get("manifest") == digest:
+            there = self._brought()
+            if there.verdict is Inspection.PRESENT and record.get("phase") == "ended":
+                return {"pids": there.result.get("pids", []), "notes": ["it ran already"]}
+        running, reason, _ = self._running()
+        if running is not False and not mine:
+            raise WorkloadError(
+                f"it is not restored: {reason}, and not from this state",
+                where=self._workload.name,
+                state="nothing was changed here",
+                error_class=ErrorClass.REFUSED,
+            )
+        directory = self._unpacked(manifest)
+        meta = manifest.workload(self._workload.name).meta
+        if self._request.outrun:
+            meta = {**meta, "outrun": True}
+        note = {"boot_id": proc.boot_id(), "manifest": digest, "meta": meta}
+        self._records.write(BROUGHT, {**note, "phase": "began"})
+        restored = self._workloads.restore(self._workload, directory, meta, self._control)
+        self._records.write(BROUGHT, {**note, "phase": "ended"})
+        return {
+            **restored,
+            "taken": manifest.created.isoformat(timespec="seconds"),
+            "from": manifest.source.release,
+        }
+
+    def again(self) -> Result:
+        record = self._records.read(TAKEN)
+        running, _, pids = self._running()
+        if record is None or self._workloads.begun(self._workdir) is None:
+            if running:
+                self._forget()
+                return {"pids": pids, "how": "ran-on"}
+            raise WorkloadError(
+                f"no state of {self._workload.name} is kept here", where=self._workload.name
+            )
+        older = self._request.outrun or record.get("boot_id") != proc.boot_id()
+        if not older:
+            result = self._workloads.undo_checkpoint(self._workload, self._workdir, self._control)
+        elif running:
+            result = {"pids": pids}
+        else:
+            result = self._again_from_older()
+        self._forget()
+        return {**result, "how": "again", "taken": record["taken"]}
+
+    def end(self) -> Result:
+        record = self._records.read(BROUGHT)
+        result: Result = {}
+        if record is not None and record.get("boot_id") == proc.boot_id():
+            result = self._workloads.stop(self._workload, record["meta"], self._control)
+        self._forget()
+        return result
+
+    def drop(self) -> Result:
+        self._forget()
+        return {}
+
+    def _again_from_older(self) -> Result:
+        """What it holds open, and what its peers know, may have changed since: as behind a jump."""
+        found = self._taken()
+        if found.verdict is not Inspection.PRESENT:
+            raise WorkloadError(
+                f"its state is not whole: {found.reason}", where=self._workload.name
+            )
+        meta = {**found.result, **({"outrun": True} if self._request.outrun else {})}
+        return self._workloads.restore(self._workload, self._workdir, meta, self._control)
+
+    def _checkpoint(self) -> Result:
+        running, reason, _ = self._running()
+        if not running:
+            raise WorkloadError(
+                f"there is no state to take: {reason}",
+                where=self._workload.name,
+                state="nothing was changed",
+                error_class=ErrorClass.REFUSED,
+            )
+        self._channel.discard()
+        make_private_directories(self._place)
+        boot = {"boot_id": proc.boot_id(), "taken": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+        self._records.write(TAKEN, boot)
+        try:
+            return self._workloads.checkpoint(self._workload, self._workdir, self._control)
+        except MkupgradeError as error:
+            logs = self._directory / "work" / "logs" / f"{self._workload.name}.log"
+            keep_log(error, self._workdir, logs)
+            raise
+
+    def _pack(self, meta: Result) -> Manifest:
+        head = Head(
+            transaction=self._request.transaction,
+            plan_digest=self._request.plan_digest,
+            section=self._request.section,
+            source_release=proc.release(),
+            source_boot_id=proc.boot_id(),
+        )
+        method = self._workload.migrate.method
+        item = Item(self._workload.name, method, meta, self._workdir)
+        return self._channel.send(head, [item], self._control)
+
+    def _is_of(self, manifest: Manifest, meta: Result) -> bool:
+        """Is it whole, and of this very checkpoint?"""
+        carried = manifest.workload(self._workload.name)
+        if carried.meta != meta:
+            return False
+        return self._channel.inspect_sent().verdict is Inspection.PRESENT
+
+    def _unpacked(self, manifest: Manifest) -> Path | None:
+        destination = self._place / "arrived"
+        make_private_directories(self._place)
+        marker = destination / "manifest"
+        if marker.is_file() and marker.read_bytes() != manifest.encode():
+            drop_tree(destination)
+        received = self._channel.receive(destination, self._control)
+        return received.directories.get(self._workload.name)
+
+    def _manifest(self) -> Manifest | None:
+        """Of the handover that is complete here; one that cannot be read is as good as none."""
+        try:
+            return self._channel.manifest()
+        except HandoverError:
+            return None
+
+    def _running(self) -> tuple[bool | None, str, list[int]]:
+        state = self._workloads.find(self._workload)
+        if state.pids:
+            return True, f"{self._workload.name} runs as pid {state.pids[0]}", list(state.pids)
+        reason = state.error or f"not running: {self._workload.name}"
+        return (False if reason.startswith("not running") else None), reason, []
+
+    def _taken(self) -> Inspected:
+        try:
+            if self._workloads.begun(self._workdir) is None:
+                return absent("no checkpoint was begun here")
+            return self._workloads.inspect_checkpoint(self._workload, self._workdir)
+        except MkupgradeError as error:
+            return unknown(str(error))
+
+    def _brought(self) -> Inspected:
+        record = self._records.read(BROUGHT)
+        if record is None or record.get("boot_id") != proc.boot_id():
+            return absent("it was not restored here in this boot")
+        try:
+            return self._workloads.inspect_restore(self._workload, record["meta"])
+        except MkupgradeError as error:
+            return unknown(str(error))
+
+    def _forget(self) -> None:
+        self._channel.discard()
+        drop_tree(self._place)
+        for above in (self._root, self._root.parent):
+            if above.is_dir() and not any(above.iterdir()):
+                above.rmdir()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Nobody else works on this workload: not for a connection that was cut, either."""
+        make_private_directories(self._directory / "work")
+        path = self._directory / "work" / f"{self._workload.name}.lock"
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            while not _locked(fd):
+                if self._control.remaining() <= _PAUSE:
+                    raise WorkloadError(
+                        "an earlier piece of work with it has not ended",
+                        where=self._workload.name,
+                        error_class=ErrorClass.BUSY,
+                    )
+                time.sleep(_PAUSE)
+            yield
+        finally:
+            os.close(fd)
+
+
+def answer(data: bytes, directory: Path, workloads: Workloads) -> bytes:
+    """Do what a request asks for. Never raises for what may go wrong with it."""
+    try:
+        request = read_request(data)
+        return done(Worker(request, directory, workloads, Limited(request.seconds)).do())
+    except MkupgradeError as error:
+        return failed(error)
+    except OSError as error:
+        what = f"work could not be done: {error.strerror or error}"
+        where = str(error.filename) if error.filename is not None else None
+        return failed(WorkloadError(what, where=where, error_class=ErrorClass.IO))
+
+
+def main(arguments: list[str]) -> int:
+    (directory,) = arguments
+    request = sys.stdin.buffer.read(WORK + 1)
+    sys.stdout.buffer.write(answer(request, Path(directory), Workloads()))
+    sys.stdout.buffer.flush()
+    return 0
+
+
+def _locked(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _digest(manifest: Manifest) -> str:
+    return hashlib.sha256(manifest.encode()).hexdigest()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
