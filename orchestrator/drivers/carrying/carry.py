@@ -1,0 +1,342 @@
+"""A workload from one running instance to another, by the host between them.
+
+    take     the source checkpoints it, and the host fetches its state onto its own disk
+    bring    the host passes the state on, and the target restores it
+
+The source keeps its copy, so that from the checkpoint on the state is durable in at least one
+place, and from the fetch on in two. Taking it back is the same the other way round, with the state
+that it has by then. Where that cannot be had (the target is dead, or refuses), the source starts it
+again from what it kept, and the result says which state that is.
+
+Records say what was begun, before it is begun; what is there, the agents and the host's kernel say.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from orchestrator.drivers.carrying.ends import Cargo, End
+from orchestrator.drivers.carrying.requests import Look, Verb
+from orchestrator.drivers.jobs import absent, partial, present, unknown
+from orchestrator.drivers.records import Shelf
+from orchestrator.handover.manifest import Manifest
+from orchestrator.handover.parcel import Parcel
+from orchestrator.handover.stream import ConnectionLostError
+from orchestrator.model.errors import ErrorClass, HandoverError, MkupgradeError, WorkloadError
+from orchestrator.model.seams import Control, Result
+from orchestrator.model.steps import Inspected, Inspection
+
+_ASKED = ("asked", "ended")
+"""Phases in which the target may have restored it."""
+
+
+class Carrier:
+    """Of one workload, for one step.
+
+    Args:
+        state_dir: of the host.
+        records: of the section; `take.WORKLOAD` and `bring.WORKLOAD` are ours.
+    """
+
+    def __init__(self, state_dir: Path, records: Shelf, cargo: Cargo, control: Control) -> None:
+        self._state_dir = state_dir
+        self._records = records
+        self._cargo = cargo
+        self._control = control
+        self._there = cargo.parcel
+        self._back = cargo.parcel.back()
+        self._name = cargo.workload.name
+        self._took, self._brought = f"take.{self._name}", f"bring.{self._name}"
+
+    def carry(self, source: End, target: End) -> Result:
+        """Both halves. Before the workload is touched both ends are asked whether they can."""
+        self._make_room(target)
+        taken = self.take(source)
+        brought = self.bring(target)
+        return {**taken, **brought}
+
+    def take(self, source: End) -> Result:
+        """The source half: it stands still afterwards, and its state is on the host's disk."""
+        record = self._records.read(self._took)
+        if record is None:
+            source.require_work(self._cargo, self._control)
+            self._require_running(source)
+            for parcel in (self._there, self._back):
+                parcel.channel(self._state_dir).discard()
+                source.work(Verb.DROP, self._cargo, parcel, self._control)
+            self._records.write(self._took, {"phase": "began"})
+        self._control.progress(f"Checkpoint {self._name} in {source.name}")
+        taken = source.work(Verb.TAKE, self._cargo, self._there, self._control)
+        source.fetch(self._cargo, self._there, self._state_dir, self._control)
+        self._records.write(self._took, {"phase": "ended"})
+        return {key: taken[key] for key in ("taken", "bytes") if key in taken}
+
+    def bring(self, target: End) -> Result:
+        """The target half: what is on the host's disk runs there."""
+        self._make_room(target)
+        took = self._records.read(self._took) or {}
+        parcel = self._newest(took)
+        target.pass_on(self._cargo, parcel, self._state_dir, self._control)
+        note = {"section": parcel.section.value}
+        self._records.write(self._brought, {**note, "phase": "asked"})
+        self._control.progress(f"Restore {self._name} in {target.name}")
+        outrun = "lost" in took
+        restored = target.work(Verb.BRING, self._cargo, parcel, self._control, outrun=outrun)
+        self._records.write(self._brought, {**note, "phase": "ended"})
+        text = f"{self._name} runs on in {target.name}"
+        return {"text": text, **{k: restored[k] for k in ("pids", "notes") if k in restored}}
+
+    def inspect_take(self, source: End) -> Inspected:
+        """Of a step that is the source half alone."""
+        if self._records.read(self._took) is None:
+            return absent(f"{self._name} was not asked for its state")
+        kept = self._manifest(self._there) is not None
+        if not source.runs():
+            where = "its state is on the host's disk" if kept else "its state is not here"
+            found = f"{source.name} does not run, and {where}"
+            return present(found) if kept else partial(found)
+        look = self._look(source, self._there)
+        if isinstance(look, MkupgradeError):
+            ended = (self._records.read(self._took) or {}).get("phase") == "ended"
+            return unknown(str(look)) if ended else partial(str(look))
+        if look.running is None:
+            return unknown(look.reason)
+        if kept and not look.running:
+            return present(f"it does not run in {source.name}, and its state is here")
+        return partial(f"{source.name}: {look.reason}; its state is asked for")
+
+    def inspect_bring(self, target: End) -> Inspected:
+        """Of a step that is the target half alone."""
+        record = self._records.read(self._brought)
+        if record is None:
+            return absent(f"nothing of {self._name} was sent")
+        if not target.runs():
+            return partial(f"{target.name} does not run")
+        look = self._look(target, self._sent(record))
+        if isinstance(look, MkupgradeError):
+            return unknown(str(look)) if record["phase"] == "ended" else partial(str(look))
+        if look.running is None:
+            return unknown(look.reason)
+        if look.running and look.brought is Inspection.PRESENT:
+            return present(f"{target.name}: {look.reason}", {"pids": look.pids})
+        return partial(f"{target.name}: {look.reason}")
+
+    def inspect(self, source: End, target: End) -> Inspected:
+        """Of both halves. It is PRESENT where the target runs what was brought and the source does
+        not run it; whatever else was begun is PARTIAL, and `undo` brings it home."""
+        if self._records.read(self._took) is None:
+            return absent(f"{self._name} was not asked for its state")
+        if self._records.read(self._brought) is None:
+            return partial(f"{self._name} was taken out of {source.name} at most")
+        there = self.inspect_bring(target)
+        if there.verdict is not Inspection.PRESENT or not source.runs():
+            return there
+        look = self._look(source, self._there)
+        if isinstance(look, MkupgradeError):
+            return there.model_copy(update={"reason": f"{there.reason} ({look})"})
+        if look.running:
+            return unknown(f"{there.reason}, and {source.name}: {look.reason}")
+        return there
+
+    def undo(self, source: End, target: End) -> Result:
+        """Home from wherever it is."""
+        self.undo_bring(target)
+        return self.undo_take(source)
+
+    def undo_bring(self, target: End) -> Result:
+        """Out of the target, with the state that it has by now, which is on the host's disk then.
+        What could not be had of it is noted for `undo_take`."""
+        record = self._records.read(self._brought)
+        if record is None:
+            return {}
+        took = self._records.read(self._took) or {}
+        note = self._emptied(target, record, took)
+        if took:
+            self._records.write(self._took, {**took, **note})
+        self._records.drop(self._brought)
+        if target.runs():
+            with suppress(MkupgradeError):  # it is to be taken away, or finds it old the next time
+                for parcel in (self._there, self._back):
+                    target.work(Verb.DROP, self._cargo, parcel, self._control)
+        return {"problems": [note["lost"]]} if "lost" in note else {}
+
+    def undo_take(self, source: End) -> Result:
+        """It runs in the source again, from the newest state there is.
+
+        Raises:
+            WorkloadError: the source does not run, or no state can be used; all of it stays.
+        """
+        record = self._records.read(self._took)
+        if record is None:
+            return {}
+        if not source.runs():
+            raise WorkloadError(
+                f"{source.name} does not run, so that {self._name} cannot run in it again",
+                where=source.name,
+                state=f"its state is kept below {self._state_dir / 'handover'}",
+                error_class=ErrorClass.BUSY,
+            )
+        look = source.look(self._cargo, self._there, self._control)
+        if look.running:
+            source.work(Verb.AGAIN, self._cargo, self._there, self._control)
+            result: Result = {"text": f"{self._name} runs in {source.name}"}
+        else:
+            result = self._started_again(source, record)
+        for parcel in (self._there, self._back):
+            parcel.channel(self._state_dir).discard()
+            with suppress(MkupgradeError):  # its copies are small harm, and go the next time
+                source.work(Verb.DROP, self._cargo, parcel, self._control)
+        self._records.drop(self._took)
+        return result
+
+    def _emptied(self, target: End, record: dict[str, Any], took: dict[str, Any]) -> dict[str, Any]:
+        """The workload does not run in the target afterwards. `newest`: the handover with its state
+        of now, which is here; `lost`: why it could not be had; neither: it never ran there."""
+        sent = self._sent(record)
+        if record["phase"] not in _ASKED or self._newest(took) != sent:
+            return {}
+        if not target.runs():
+            return {"lost": f"{target.name} does not run any more"}
+        try:
+            return self._emptied_alive(target, sent, ended=record["phase"] == "ended")
+        except ConnectionLostError as error:
+            if target.fence is None:
+                raise
+            target.fence()
+            return {"lost": f"{target.name} was halted, for its agent is gone: {error.what}"}
+
+    def _emptied_alive(self, target: End, sent: Parcel, *, ended: bool) -> dict[str, Any]:
+        home = target.look(self._cargo, sent.back(), self._control)
+        there = target.look(self._cargo, sent, self._control)
+        if there.running is None:
+            raise WorkloadError(
+                f"it cannot be told whether it runs: {there.reason}",
+                where=target.name,
+                error_class=ErrorClass.BUSY,
+            )
+        runs = there.running and there.brought is Inspection.PRESENT
+        if runs or home.taken is Inspection.PRESENT:
+            return self._taken_back(target, sent)
+        if there.running or there.brought is Inspection.PARTIAL:
+            target.work(Verb.END, self._cargo, sent, self._control)
+            return {"lost": f"its restore in {target.name} did not come to its end"}
+        return {"lost": f"it did not run any more in {target.name}"} if ended else {}
+
+    def _taken_back(self, target: End, sent: Parcel) -> dict[str, Any]:
+        self._control.progress(f"Checkpoint {self._name} in {target.name}")
+        try:
+            target.work(Verb.TAKE, self._cargo, sent.back(), self._control)
+        except ConnectionLostError:
+            raise
+        except MkupgradeError as error:
+            for parcel in (sent, sent.back()):
+                target.work(Verb.END, self._cargo, parcel, self._control)
+            return {"lost": f"{target.name} did not give its state: {error.what}"}
+        target.fetch(self._cargo, sent.back(), self._state_dir, self._control)
+        return {"newest": sent.back().section.value}
+
+    def _started_again(self, source: End, record: dict[str, Any]) -> Result:
+        """From the newest state that can be used, the one that the source kept before the host's
+        copy of it."""
+        outrun = "lost" in record
+        problems = [record["lost"]] if outrun else []
+        if "newest" in record:
+            newest = self._newest(record)
+            try:
+                done = self._brought_home(source, newest, outrun=outrun)
+            except ConnectionLostError:
+                raise
+            except MkupgradeError as error:
+                source.work(Verb.END, self._cargo, newest, self._control)
+                problems.append(f"its newest state cannot be used: {error}")
+                outrun = True
+            else:
+                return self._said(source, done, "as it was last", problems)
+        try:
+            done = source.work(Verb.AGAIN, self._cargo, self._there, self._control, outrun=outrun)
+        except ConnectionLostError:
+            raise
+        except MkupgradeError as error:
+            problems.append(f"what {source.name} kept cannot be used: {error}")
+        else:
+            return self._said(source, done, "from the state that it kept", problems)
+        try:
+            done = self._brought_home(source, self._there, outrun=outrun)
+        except ConnectionLostError:
+            raise
+        except MkupgradeError as error:
+            raise WorkloadError(
+                f"{self._name} cannot be started again in {source.name}: {error.what}",
+                where=error.where or source.name,
+                state=f"what is left of its state is below {self._state_dir / 'handover'}",
+                details=tuple(problems),
+                error_class=error.error_class,
+            ) from error
+        return self._said(source, done, "from the host's copy of its state", problems)
+
+    def _brought_home(self, source: End, parcel: Parcel, *, outrun: bool) -> Result:
+        source.pass_on(self._cargo, parcel, self._state_dir, self._control)
+        return source.work(Verb.BRING, self._cargo, parcel, self._control, outrun=outrun)
+
+    def _said(self, source: End, done: Result, how: str, problems: list[str]) -> Result:
+        taken = done.get("taken")
+        with suppress(TypeError, ValueError):
+            clock = datetime.fromisoformat(str(taken)).astimezone().strftime("%H:%M:%S")
+            how = f"{how}, of {clock}"
+        text = f"{self._name} runs again in {source.name}, {how}"
+        return {"text": text, "taken": taken, "problems": problems}
+
+    def _require_running(self, source: End) -> None:
+        look = source.look(self._cargo, self._there, self._control)
+        if not look.running:
+            raise WorkloadError(
+                f"{self._name} has no state in {source.name} to carry: {look.reason}",
+                where=source.name,
+                state="nothing was changed",
+                error_class=ErrorClass.REFUSED,
+            )
+
+    def _make_room(self, target: End) -> None:
+        """Nothing of it runs there, nothing old of it is there, and the agent is one that works:
+        asked before the workload stands still, where the step has both halves."""
+        if self._records.read(self._brought) is not None:
+            return
+        target.require_work(self._cargo, self._control)
+        look = target.look(self._cargo, self._there, self._control)
+        if look.running is not False:
+            raise WorkloadError(
+                f"{self._name} is in {target.name} already: {look.reason}",
+                where=target.name,
+                state="nothing was changed",
+                next_command=f"what starts {self._name} by itself must not be in the new instance",
+                error_class=ErrorClass.REFUSED,
+            )
+        for parcel in (self._there, self._back):
+            target.work(Verb.DROP, self._cargo, parcel, self._control)
+        note = {"section": self._there.section.value}
+        self._records.write(self._brought, {**note, "phase": "began"})
+
+    def _newest(self, took: dict[str, Any]) -> Parcel:
+        """The handover on the host's disk with the newest state."""
+        return self._there if took.get("newest") != self._back.section.value else self._back
+
+    def _sent(self, brought: dict[str, Any]) -> Parcel:
+        """The handover that the target was given."""
+        return self._there if brought.get("section") != self._back.section.value else self._back
+
+    def _look(self, end: End, parcel: Parcel) -> Look | MkupgradeError:
+        """The error, where it cannot be asked."""
+        try:
+            return end.look(self._cargo, parcel, self._control)
+        except MkupgradeError as error:
+            return error
+
+    def _manifest(self, parcel: Parcel) -> Manifest | None:
+        """Of what is complete on the host's disk."""
+        try:
+            return parcel.channel(self._state_dir).manifest()
+        except HandoverError:
+            return None
