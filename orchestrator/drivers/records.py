@@ -75,6 +75,12 @@ class Shelf:
             files.sync_directory(self.dir)
             self._prune()
 
+    def names(self) -> list[str]:
+        """Of the records that are there."""
+        if not self.dir.is_dir():
+            return []
+        return sorted(p.stem for p in self.dir.iterdir() if p.suffix == ".json")
+
     def _prune(self) -> None:
         """Of which nothing is left, it leaves no directory either."""
         with suppress(OSError):

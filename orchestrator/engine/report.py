@@ -36,6 +36,8 @@ class Attempt(Plain):
     error: dict[str, Any] | None = None
     reason: str | None = None
     """What the inspection saw, if one decided."""
+    result: dict[str, Any] | None = None
+    """Of a revert, what the driver says of it. That of a step that stays is the step's."""
     boot_id: str
     release: str
 
@@ -174,6 +176,8 @@ class Story:
         if attempts:
             last = attempts[-1]
             last.answer, last.seconds = "done", event.seconds
+            if event.type == "reverted":
+                last.result = event.result or None
 
     def _failed(
         self,
@@ -314,7 +318,8 @@ def blackout_of(
     Args:
         stops: ids of steps that stop it when performed, and start it when reverted
             (checkpoints of one workload, in every section).
-        starts: ids of steps that start it when performed (its restores).
+        starts: ids of steps that start it when performed (its restores). One that is among both
+            does both, in each of its attempts.
     """
     stopping, starting = set(stops), set(starts)
     marks: list[tuple[float, bool]] = []
@@ -322,10 +327,11 @@ def blackout_of(
         if step.id not in stopping and step.id not in starting:
             continue
         for attempt in step.attempts:
+            both = step.id in stopping and step.id in starting
             down = (step.id in stopping) is (attempt.kind == "perform")
-            if down:
+            if down or both:
                 marks.append((attempt.started, True))
-            elif attempt.ended is not None and attempt.answer == "done":
+            if (both or not down) and attempt.ended is not None and attempt.answer == "done":
                 marks.append((attempt.ended, False))
     windows: list[Window] = []
     for time, down in sorted(marks):

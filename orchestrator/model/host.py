@@ -160,6 +160,8 @@ class InstanceState(Record):
     devices: list[str] = []
     cmdline: str | None = None
     """Of the image that is loaded in it; None: there is none."""
+    agent: int | None = None
+    """Port of the agent in it, by vsock, if this host has its key."""
     not_remade: str | None = None
     """Why it could not be made again as it is once it is removed; None: it could."""
 

@@ -24,6 +24,10 @@ KEXEC_BOOT = 10.0
 """From reboot(2) to our unit in the new kernel."""
 FIRMWARE_BOOT = 60.0
 """The same through the firmware."""
+WORKER = 0.5
+"""Until the program that an agent starts for a piece of work has begun with it."""
+CARRIED = 256 << 20
+"""Bytes that a workload in an instance is taken for: its size is not known on the host."""
 QUICK = 0.1
 """A call or a small durable write."""
 
@@ -39,6 +43,16 @@ def restore(workload: Workload, channel: ChannelName, size: int) -> float:
     if workload.migrate.method == "restart":
         return RESTART_BASE
     return _round(RESTORE_BASE + size / (DISK_RATE if channel == "disk" else MEMORY_RATE))
+
+
+def take(size: int) -> float:
+    """Dumped and packed in the instance, and fetched to the host; each is durable."""
+    return _round(WORKER + CHECKPOINT_BASE + 3 * size / DISK_RATE)
+
+
+def bring(size: int) -> float:
+    """Passed on, verified and unpacked in the instance, and restored."""
+    return _round(WORKER + RESTORE_BASE + 2 * size / DISK_RATE + size / HASH_RATE)
 
 
 def handover(kho_bytes: int) -> float:

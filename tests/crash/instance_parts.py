@@ -150,18 +150,22 @@ def _instance_image(path: Path, sha256: str) -> Iterator[int]:
     yield _IMAGES.index(str(path))
 
 
-def _write(self: records.Records, name: str, fields: dict[str, Any]) -> None:
+def _write(self: records.Shelf, name: str, fields: dict[str, Any]) -> None:
     _host().change()
     _host().records[self._path(name)] = fields
 
 
-def _read(self: records.Records, name: str) -> dict[str, Any] | None:
+def _read(self: records.Shelf, name: str) -> dict[str, Any] | None:
     return _host().records.get(self._path(name))
 
 
-def _drop(self: records.Records, name: str) -> None:
+def _drop(self: records.Shelf, name: str) -> None:
     _host().change()
     _host().records.pop(self._path(name), None)
+
+
+def _names(self: records.Shelf) -> list[str]:
+    return sorted(path.stem for path in _host().records if path.parent == self.dir)
 
 
 _KNOWN: dict[int, tuple[Step, Any]] = {}
@@ -193,9 +197,10 @@ _UNSIGNED = running.KexecState(
 def in_memory() -> Iterator[None]:
     """In place of records, images, programs and checks: those of the schedule's host."""
     with patched(
-        (records.Records, "write", _write),
-        (records.Records, "read", _read),
-        (records.Records, "drop", _drop),
+        (records.Shelf, "write", _write),
+        (records.Shelf, "read", _read),
+        (records.Shelf, "drop", _drop),
+        (records.Shelf, "names", _names),
         (hooks, "run_command", _run_command),
         (asking, "run_command", _run_command),
         (asking, "_checker", _Checker),

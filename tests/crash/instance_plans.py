@@ -147,6 +147,6 @@ def _host_state(double: Double) -> HostState:
         capabilities=dict.fromkeys(Cap, yes),
         artifacts={path: artifact(path) for path in FILES},
         pool=observing._pool(now),
-        instances={it.name: it for it in observing._instances(now)},
+        instances={it.name: it for it in observing._instances(now, {})},
         strategies=["surge", "replace", "rolling", "canary", "blue-green"],
     )

@@ -25,13 +25,14 @@ def summary(graph: StepGraph) -> dict[str, Any]:
     forward = graph.section(Section.FORWARD)
     restores = [s for s in forward if s.kind == Kind.RESTORE]
     moved = [s for s in forward if s.kind in {Kind.MOVE_WORKLOAD, Kind.START_WORKLOAD}]
+    carried = [s for s in forward if s.kind in {Kind.CARRY_WORKLOAD, Kind.BRING_WORKLOAD}]
     return {
         "instances": sum(s.kind == Kind.LOAD_INSTANCE for s in forward),
         "instances_resized": len(resized(forward)),
         "pool_changed": changes_pool(forward),
         "workloads_moved": len({s.params["workload"] for s in moved}),
         "kernels": len({s.params.get("instance") for s in forward if s.kind == Kind.LOAD_KERNEL}),
-        "workloads_carried": sum(not _restarts(s) for s in restores),
+        "workloads_carried": sum(not _restarts(s) for s in restores) + len(carried),
         "workloads_restarted": sum(_restarts(s) for s in restores),
         "steps": len(forward),
         "expected_blackout_seconds": round(expected_blackout(graph), 3),
@@ -59,6 +60,8 @@ def last_line(graph: StepGraph) -> str:
         parts.append(f"{count(numbers['instances_resized'], 'instance')} to resize")
     if numbers["pool_changed"]:
         parts.append("the pool to resize")
+    if beside and numbers["workloads_carried"]:
+        parts.append(f"{count(numbers['workloads_carried'], 'workload')} to carry")
     if numbers["workloads_moved"]:
         parts.append(f"{count(numbers['workloads_moved'], 'workload')} to move")
     parts.append(count(numbers["steps"], "step"))

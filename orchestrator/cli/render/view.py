@@ -104,9 +104,12 @@ class View:
 
     @property
     def told(self) -> list[tuple[str, str]]:
-        """What performed steps want people to know: the step's title, and one line."""
-        done = [r.step for r in self.rows if r.step.state == "performed"]
-        return [(s.title, line) for s in done for line in _told(s.result or {})]
+        """What performed steps want people to know, and those that were undone: the step's title,
+        and one line."""
+        steps = [r.step for r in self.rows]
+        found = [(s, s.result) for s in steps if s.state == "performed"]
+        found += [(s, a.result) for s in steps for a in s.attempts if a.result]
+        return [(s.title, line) for s, result in found for line in _told(result or {})]
 
     @property
     def failures(self) -> list[tuple[Row, Attempt]]:
@@ -139,6 +142,10 @@ def view_of(report: TransactionReport, graph: StepGraph) -> View:
     )
 
 
+_STOPS = {Kind.CHECKPOINT, Kind.TAKE_WORKLOAD, Kind.CARRY_WORKLOAD}
+_STARTS = {Kind.RESTORE, Kind.BRING_WORKLOAD, Kind.CARRY_WORKLOAD}
+
+
 def carried(report: TransactionReport, graph: StepGraph) -> list[Carried]:
     """Every workload that the plan checkpoints or restores, with its blackout."""
     stops: dict[str, set[str]] = {}
@@ -148,9 +155,9 @@ def carried(report: TransactionReport, graph: StepGraph) -> list[Carried]:
         name = _workload(step.params)
         if name is None:
             continue
-        if step.kind == Kind.CHECKPOINT:
+        if step.kind in _STOPS:
             stops.setdefault(name, set()).add(step.id)
-        elif step.kind == Kind.RESTORE:
+        if step.kind in _STARTS:
             starts.setdefault(name, set()).add(step.id)
         if step.section is Section.FORWARD:
             how.setdefault(name, _how(step.params))
@@ -184,7 +191,7 @@ def _how(params: dict[str, Any]) -> str:
     method = migrate.get("method") if isinstance(migrate, dict) else None
     if method == "restart":
         return "stopped and started"
-    return f"{method or '?'} over {params.get('channel', '?')}"
+    return f"{method or '?'} over {params.get('channel', 'stream')}"
 
 
 def _bars(step: StepReport, report: TransactionReport, last: float, *, pivot: bool) -> list[Bar]:

@@ -29,6 +29,8 @@ from orchestrator.model.errors import ErrorClass, HandoverError, MkupgradeError,
 from orchestrator.model.seams import Control, Result
 from orchestrator.model.steps import Inspected, Inspection
 
+_TO_TELL = 5.0
+"""Seconds without which it is not said of an agent that it does not answer."""
 _ASKED = ("asked", "ended")
 """Phases in which the target may have restored it."""
 
@@ -203,10 +205,21 @@ class Carrier:
         try:
             return self._emptied_alive(target, sent, ended=record["phase"] == "ended")
         except ConnectionLostError as error:
-            if target.fence is None:
+            if target.fence is None or not self._is_silent(target):
                 raise
             target.fence()
             return {"lost": f"{target.name} was halted, for its agent is gone: {error.what}"}
+
+    def _is_silent(self, target: End) -> bool:
+        """Does its agent answer nothing at all? One that is slow, or was cut off once, is asked
+        again; that there is no time left to ask says nothing of it."""
+        if self._control.remaining() < _TO_TELL:
+            return False
+        try:
+            target.status(self._cargo, self._control)
+        except ConnectionLostError:
+            return self._control.remaining() > 0
+        return False
 
     def _emptied_alive(self, target: End, sent: Parcel, *, ended: bool) -> dict[str, Any]:
         home = target.look(self._cargo, sent.back(), self._control)

@@ -16,6 +16,7 @@ from orchestrator.drivers.hooks import HookHandler
 from orchestrator.drivers.jobs import AnyHandler
 from orchestrator.drivers.multikernel import (
     asking,
+    carrying,
     keeping,
     observing,
     placing,
@@ -40,6 +41,9 @@ HANDLERS: Mapping[Kind, AnyHandler[Any, Any]] = {
     Kind.MOVE_WORKLOAD: asking.MoveHandler(),
     Kind.STOP_WORKLOAD: asking.StopHandler(),
     Kind.START_WORKLOAD: asking.StartHandler(),
+    Kind.CARRY_WORKLOAD: carrying.CarryHandler(),
+    Kind.TAKE_WORKLOAD: carrying.TakeHandler(),
+    Kind.BRING_WORKLOAD: carrying.BringHandler(),
     Kind.CHECK: asking.CheckHandler(),
     Kind.SOAK: asking.SoakHandler(),
     Kind.CREATE_INSTANCE: placing.CreateHandler(),
@@ -95,10 +99,11 @@ class MultikernelDriver:
         return handler.revert(job, params)
 
     def prune(self, over: Sequence[tuple[str, Outcome]]) -> list[str]:
-        """Give back what is kept past its time, then drop what is left of generations that are
-        gone for good; see `keeping.give_back` and `pruning.prune`."""
+        """Give back what is kept past its time, remove copies of carried state, then drop the
+        records of old transactions; see `keeping` and `pruning`."""
         given = keeping.give_back(self._parts.kernel, self._state_dir, over)
-        return [*given, *pruning.prune(self._parts.kernel, self._state_dir, over)]
+        copies = keeping.drop_copies(self._state_dir, over)
+        return [*given, *copies, *pruning.prune(self._state_dir, over)]
 
     def expired(self, over: Sequence[tuple[str, Outcome]]) -> bool:
         """Is anything kept past its time?"""

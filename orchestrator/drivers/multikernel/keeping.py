@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from orchestrator.drivers.multikernel import changing, living
+from orchestrator.drivers.leftovers import ended_well
+from orchestrator.drivers.multikernel import agents, changing, living
 from orchestrator.drivers.multikernel.kernel import Kernel
 from orchestrator.drivers.multikernel.living import Named, Patience
 from orchestrator.drivers.multikernel.parts import next_tag
 from orchestrator.drivers.multikernel.seeing import SeenInstance, Snapshot, Status, look
 from orchestrator.drivers.multikernel.trees.changes import RemoveInstance
-from orchestrator.drivers.records import RecordError, Records
+from orchestrator.drivers.records import RecordError, Records, drop_tree
 from orchestrator.model.base import Record
 from orchestrator.model.errors import MkupgradeError
 from orchestrator.model.host import KeptGeneration
@@ -145,8 +147,22 @@ def give_back(
         records = Records(state_dir, transaction, Section.FORWARD)
         record = _read(records)
         if record is not None and record.until <= moment:
-            given += _give_back(kernel, records, record)
+            given += _give_back(kernel, state_dir, records, record)
     return given
+
+
+def drop_copies(state_dir: Path, over: Sequence[tuple[str, Outcome]]) -> list[str]:
+    """Remove the host's copies of state that was carried in transactions that have ended well:
+    their workloads run. A rollback behind that takes new ones.
+
+    Returns:
+        Those transactions.
+    """
+    found = [it for it in ended_well(over) if (state_dir / "handover" / it).is_dir()]
+    for transaction in found:
+        with suppress(OSError):
+            drop_tree(state_dir / "handover" / transaction)
+    return [it for it in found if not (state_dir / "handover" / it).exists()]
 
 
 def committed(over: Iterable[tuple[str, Outcome]]) -> Iterator[str]:
@@ -154,7 +170,7 @@ def committed(over: Iterable[tuple[str, Outcome]]) -> Iterator[str]:
     return (transaction for transaction, outcome in over if outcome is Outcome.COMMITTED)
 
 
-def _give_back(kernel: Kernel, records: Records, record: _Commit) -> list[str]:
+def _give_back(kernel: Kernel, state_dir: Path, records: Records, record: _Commit) -> list[str]:
     given = []
     for it in record.left():
         now = look(kernel)
@@ -166,6 +182,7 @@ def _give_back(kernel: Kernel, records: Records, record: _Commit) -> list[str]:
             living.unload(kernel, Named(it.name, it.id), _patience())
             tag = next_tag(kernel, records.transaction_dir.name, f"give-back/{it.name}")
             changing.apply(kernel, RemoveInstance(it.name), tag)
+            agents.forget_key(state_dir, Generation(name=it.name, id=it.id))
             given.append(it.name)
         record = record.model_copy(update={"gone": sorted({*record.gone, it.name})})
         _write(records, record)

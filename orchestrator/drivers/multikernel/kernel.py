@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import stat
 import time
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -19,6 +20,7 @@ from orchestrator.system.guard import HostGuard
 from orchestrator.system.multikernel import FileSystem
 
 if TYPE_CHECKING:
+    from orchestrator.agent.client import About, AgentClient
     from orchestrator.agent.keys import Key
     from orchestrator.agent.status import Status
 
@@ -105,6 +107,13 @@ class Kernel(Protocol):
     def ask_agent(self, number: int, port: int, key: Key, seconds: float) -> Status | None:
         """What the agent of an instance says; None: none answers. `NotProvenError`: one that
         does not have the key."""
+        ...
+
+    def open_agent(
+        self, number: int, port: int, key: Key, remaining: Callable[[], float], about: About
+    ) -> AgentClient:
+        """Connect to the agent of an instance, about one workload; `ConnectionLostError`: none
+        answers."""
         ...
 
 
@@ -202,6 +211,14 @@ class RealKernel:
                 return client.status()
         except (ConnectionLostError, DeadlineError):
             return None
+
+    def open_agent(
+        self, number: int, port: int, key: Key, remaining: Callable[[], float], about: About
+    ) -> AgentClient:
+        from orchestrator.agent.client import open_agent
+        from orchestrator.agent.transport import Address
+
+        return open_agent(Address("vsock", str(number), port), key, remaining, about)
 
 
 def _text(path: Path) -> str:

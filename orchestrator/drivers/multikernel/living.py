@@ -142,7 +142,7 @@ def wait_ready(
     while True:
         seconds = max(min(_ASK_SECONDS, patience.remaining()), 0.01)
         said = kernel.ask_agent(instance.id, agent.port, key, seconds)
-        if said is not None and said.release != agent.release:
+        if said is not None and agent.release not in (None, said.release):
             raise MkupgradeError(
                 f"it runs Linux {said.release}, and {agent.release} was loaded",
                 where=instance.where,
@@ -150,6 +150,7 @@ def wait_ready(
                 error_class=ErrorClass.INVALID,
             )
         if said is not None and said.ready:
+            _refuse_if_idle(said, agent, instance)
             return said
         last = said or last
         _refuse_if_stopped(kernel, instance)
@@ -271,6 +272,17 @@ def _refuse_if_stopped(kernel: Kernel, instance: Named) -> None:
             where=instance.where,
             state="its image is loaded and can be started again",
             next_command=f"cat {instance.where}/status",
+        )
+
+
+def _refuse_if_idle(said: AgentStatus, agent: AwaitedAgent, instance: Named) -> None:
+    if agent.works and not said.works:
+        raise MkupgradeError(
+            "its agent takes state only, and workloads are to be carried by it: the instance must "
+            "enable mkupgrade-agent-work.service (mkupgrade agent --work)",
+            where=instance.where,
+            state="nothing was moved to it",
+            error_class=ErrorClass.REFUSED,
         )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from orchestrator.drivers.multikernel import agents
 from orchestrator.drivers.multikernel.keeping import kept
 from orchestrator.drivers.multikernel.kernel import Kernel, RealKernel
 from orchestrator.drivers.multikernel.probing import Feature, probe
@@ -59,7 +60,7 @@ def observe(spec: UpgradeSpec, state_dir: Path, kernel: Kernel, driver: str) -> 
         },
         artifacts={it.path: it for it in _artifacts(spec)},
         pool=_pool(now),
-        instances={it.name: it for it in _instances(now)},
+        instances={it.name: it for it in _instances(now, _agents(state_dir, now))},
         strategies=["surge", "replace", "rolling", "canary", "blue-green"],
     )
 
@@ -79,7 +80,7 @@ def seen_here(state_dir: Path, transactions: Iterable[str]) -> SideBySide | None
     now = look(kernel)
     there = {(name, it.tree.id) for name, it in now.instances.items()}
     held = [it for it in kept(state_dir, transactions) if (it.name, it.id) in there]
-    return SideBySide(pool=_pool(now), instances=list(_instances(now)), kept=held)
+    return SideBySide(pool=_pool(now), instances=list(_instances(now, {})), kept=held)
 
 
 def side_by_side(kernel: Kernel, now: Snapshot) -> Capability:
@@ -112,7 +113,13 @@ def _pool(now: Snapshot) -> PoolState | None:
     )
 
 
-def _instances(now: Snapshot) -> Iterator[InstanceState]:
+def _agents(state_dir: Path, now: Snapshot) -> dict[str, int]:
+    """Ports of the agents that can be spoken to."""
+    there = {name: (it.tree.id, it.cmdline) for name, it in now.instances.items()}
+    return agents.ports(state_dir, there)
+
+
+def _instances(now: Snapshot, ports: Mapping[str, int]) -> Iterator[InstanceState]:
     for name, it in now.instances.items():
         yield InstanceState(
             name=name,
@@ -123,6 +130,7 @@ def _instances(now: Snapshot) -> Iterator[InstanceState]:
             memory=[MemoryPiece(base=r.region.base, size=r.region.size) for r in it.regions],
             devices=[device.address for device in it.tree.pci],
             cmdline=it.cmdline,
+            agent=ports.get(name),
             not_remade=_not_remade(it),
         )
 

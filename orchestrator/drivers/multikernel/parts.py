@@ -10,7 +10,7 @@ from orchestrator.drivers.jobs import AnyHandler, AnyJob
 from orchestrator.drivers.multikernel.consoles import Consoles
 from orchestrator.drivers.multikernel.kernel import Kernel
 from orchestrator.drivers.multikernel.living import Named, Patience
-from orchestrator.drivers.multikernel.seeing import transactions
+from orchestrator.drivers.multikernel.seeing import Status, look, transactions
 from orchestrator.drivers.multikernel.trees.changes import Tag
 from orchestrator.model.base import Record
 from orchestrator.model.errors import MkupgradeError
@@ -89,3 +89,9 @@ def next_tag(kernel: Kernel, transaction: str, step: str) -> Tag:
 
 def named(generation: Generation) -> Named:
     return Named(generation.name, generation.id)
+
+
+def status_of(job: Job, generation: Generation) -> Status | None:
+    """None: there is none of this name and id."""
+    seen = look(job.kernel).instances.get(generation.name)
+    return seen.status if seen is not None and seen.tree.id == generation.id else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.drivers.jobs import absent, partial, present
-from orchestrator.drivers.multikernel import changing, living
+from orchestrator.drivers.multikernel import agents, changing, living
 from orchestrator.drivers.multikernel.parts import Handler, Job, named
 from orchestrator.drivers.multikernel.seeing import look
 from orchestrator.drivers.multikernel.trees.changes import CreateInstance, RemoveInstance
@@ -37,12 +37,15 @@ class RemoveHandler(Handler[side_by_side.RemoveInstance]):
     """Gone is gone, whoever did it; one of another id is somebody else's."""
 
     def perform(self, job: Job, params: side_by_side.RemoveInstance) -> Result:
-        if self.inspect(job, params).verdict is Inspection.PRESENT:
-            return {"transactions": []}
-        if params.back is not None and job.context.section is Section.FORWARD:
-            _refuse_if_changed(job, params.back)
-        removal = RemoveInstance(params.generation.name)
-        return {"transactions": changing.apply(job.kernel, removal, job.tag())}
+        made: list[int] = []
+        if self.inspect(job, params).verdict is not Inspection.PRESENT:
+            if params.back is not None and job.context.section is Section.FORWARD:
+                _refuse_if_changed(job, params.back)
+            removal = RemoveInstance(params.generation.name)
+            made = changing.apply(job.kernel, removal, job.tag())
+        if params.back is None:
+            agents.forget_key(job.context.state_dir, params.generation)
+        return {"transactions": made}
 
     def inspect(self, job: Job, params: side_by_side.RemoveInstance) -> Inspected:
         seen = look(job.kernel).instances.get(params.generation.name)

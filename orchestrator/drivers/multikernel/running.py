@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from orchestrator.agent.keys import Key
 from orchestrator.checks import Checker, Clock
 from orchestrator.drivers.jobs import absent, present
 from orchestrator.drivers.multikernel import agents, keeping, living
 from orchestrator.drivers.multikernel.living import Boot, Patience
-from orchestrator.drivers.multikernel.parts import Handler, Job, named
+from orchestrator.drivers.multikernel.parts import Handler, Job, named, status_of
 from orchestrator.drivers.multikernel.seeing import Status, look
 from orchestrator.model.errors import MkupgradeError
 from orchestrator.model.landing import mark_for
@@ -27,21 +28,21 @@ class LoadHandler(Handler[side_by_side.LoadInstance]):
 
     def perform(self, job: Job, params: side_by_side.LoadInstance) -> Result:
         initrd = Path(params.initrd) if params.initrd else None
-        key = agents.new_key_for(job, params.generation) if params.agent else None
+        key = _key(job, params.generation, params.agent)
         boot = Boot(Path(params.image), params.image_sha256, self._line(job, params), initrd, key)
         living.load(job.kernel, named(params.generation), boot, job.patience())
         return {"cmdline": boot.cmdline}
 
     def inspect(self, job: Job, params: side_by_side.LoadInstance) -> Inspected:
-        if _status(job, params.generation) is None:
+        if status_of(job, params.generation) is None:
             return absent(f"{params.generation.name} is gone, and its image with it")
         line = self._line(job, params)
         return living.inspect_loaded(job.kernel, named(params.generation), line)
 
     def revert(self, job: Job, params: side_by_side.LoadInstance) -> Result:
-        if _status(job, params.generation) is not None:
+        if status_of(job, params.generation) is not None:
             living.unload(job.kernel, named(params.generation), job.patience())
-        agents.forget_key(job, params.generation)
+        agents.forget_key(job.context.state_dir, params.generation)
         return {}
 
     @staticmethod
@@ -58,7 +59,7 @@ class StartHandler(Handler[side_by_side.StartInstance]):
             living.start(job.kernel, named(params.generation), job.patience())
         except BusyError:
             # An old generation that was never halted, or was started by hand, is as wanted.
-            if _status(job, params.generation) is not Status.ACTIVE:
+            if status_of(job, params.generation) is not Status.ACTIVE:
                 raise
         return {}
 
@@ -66,7 +67,7 @@ class StartHandler(Handler[side_by_side.StartInstance]):
         return _running(job, params.generation)
 
     def revert(self, job: Job, params: side_by_side.StartInstance) -> Result:
-        if _status(job, params.generation) is None:
+        if status_of(job, params.generation) is None:
             return {}
         forced = living.halt(job.kernel, named(params.generation), job.patience())
         job.parts.consoles.close(params.generation.id)
@@ -92,7 +93,7 @@ class AwaitHandler(Handler[side_by_side.AwaitInstance]):
         """What it says, for the report."""
         if params.agent is None:
             return {}
-        key = agents.key_of(job, params.generation)
+        key = agents.key_of(job.context.state_dir, params.generation)
         instance = named(params.generation)
         said = living.wait_ready(job.kernel, instance, params.agent, key, patience)
         known = ("release", "boot_id", "tainted", "version")
@@ -123,14 +124,16 @@ class CommitHandler(Handler[side_by_side.CommitInstances]):
     def perform(self, job: Job, params: side_by_side.CommitInstances) -> Result:
         for generation in params.generations:
             found = _running(job, generation)
-            if _status(job, generation) is not Status.ACTIVE:
+            if status_of(job, generation) is not Status.ACTIVE:
                 raise MkupgradeError(
                     f"{generation.name} does not run: {found.reason}",
                     where=job.step.id,
                     state="nothing was committed",
                     next_command="mkupgrade status",
                 )
-        keeping.remember(job.records, look(job.kernel), params)
+        now = look(job.kernel)
+        keeping.remember(job.records, now, params)
+        agents.forget_others(job.context.state_dir, now.instances)
         return {}
 
 
@@ -138,14 +141,14 @@ class HaltHandler(Handler[side_by_side.HaltInstance]):
     """It stays loaded: the cheap way back."""
 
     def perform(self, job: Job, params: side_by_side.HaltInstance) -> Result:
-        if _status(job, params.generation) is None:
+        if status_of(job, params.generation) is None:
             return {"skipped": f"{params.generation.name} is gone"}
         forced = living.halt(job.kernel, named(params.generation), job.patience())
         note = f"{params.generation.name} did not answer and was forced to halt"
         return {"forced": True, "warnings": [note]} if forced else {"forced": False}
 
     def inspect(self, job: Job, params: side_by_side.HaltInstance) -> Inspected:
-        status = _status(job, params.generation)
+        status = status_of(job, params.generation)
         if status is Status.ACTIVE:
             return absent(f"{params.generation.name} runs")
         return present(f"{params.generation.name} is {status or 'gone'}")
@@ -154,7 +157,7 @@ class HaltHandler(Handler[side_by_side.HaltInstance]):
         if params.back is None:
             return {}
         instance, patience = named(params.generation), job.patience()
-        if _status(job, params.generation) is not Status.ACTIVE:
+        if status_of(job, params.generation) is not Status.ACTIVE:
             living.start(job.kernel, instance, patience)
         answer = living.wait_alive(job.kernel, instance, params.back.port, patience)
         return {"answer": answer.value}
@@ -162,12 +165,12 @@ class HaltHandler(Handler[side_by_side.HaltInstance]):
 
 class UnloadHandler(Handler[side_by_side.UnloadInstance]):
     def perform(self, job: Job, params: side_by_side.UnloadInstance) -> Result:
-        if _status(job, params.generation) is not None:
+        if status_of(job, params.generation) is not None:
             living.unload(job.kernel, named(params.generation), job.patience())
         return {}
 
     def inspect(self, job: Job, params: side_by_side.UnloadInstance) -> Inspected:
-        status = _status(job, params.generation)
+        status = status_of(job, params.generation)
         if status not in (Status.ACTIVE, Status.LOADED):
             return present(f"{params.generation.name} is {status or 'gone'}")
         if params.back is not None:
@@ -180,12 +183,21 @@ class UnloadHandler(Handler[side_by_side.UnloadInstance]):
 
     def revert(self, job: Job, params: side_by_side.UnloadInstance) -> Result:
         back = params.back
-        if back is None or _status(job, params.generation) is Status.LOADED:
+        if back is None or status_of(job, params.generation) is Status.LOADED:
             return {}
         initrd = Path(back.initrd) if back.initrd else None
-        boot = Boot(Path(back.image), back.image_sha256, _loaded(job, back), initrd)
+        key = _key(job, params.generation, back.agent)
+        boot = Boot(Path(back.image), back.image_sha256, _loaded(job, back), initrd, key)
         living.load(job.kernel, named(params.generation), boot, job.patience())
         return {"cmdline": boot.cmdline}
+
+
+def _key(job: Job, generation: Generation, port: int | None) -> Key | None:
+    """Of the agent that listens at this port; None: there is none."""
+    if port is None:
+        return None
+    context = job.context
+    return agents.new_key_for(context.state_dir, generation, port, context.transaction)
 
 
 def _loaded(job: Job, image: side_by_side.LoadedImage) -> str:
@@ -201,13 +213,7 @@ def _marked(line: str, transaction: str, section: Section) -> str:
 
 
 def _running(job: Job, generation: Generation) -> Inspected:
-    status = _status(job, generation)
+    status = status_of(job, generation)
     if status is Status.ACTIVE:
         return present(f"{generation.name} is active")
     return absent(f"{generation.name} is {status or 'gone'}")
-
-
-def _status(job: Job, generation: Generation) -> Status | None:
-    """None: there is none of this name and id."""
-    seen = look(job.kernel).instances.get(generation.name)
-    return seen.status if seen is not None and seen.tree.id == generation.id else None

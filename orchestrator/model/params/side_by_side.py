@@ -6,6 +6,7 @@ from orchestrator.model.base import Record
 from orchestrator.model.host import MemoryPiece
 from orchestrator.model.kinds import Kind
 from orchestrator.model.spec.checks import Check
+from orchestrator.model.spec.workloads import Workload
 
 
 class Generation(Record):
@@ -37,8 +38,8 @@ class LoadInstance(Record):
     cmdline: str
     """Complete but for the transaction's mark, which the driver adds: whose image it is."""
     release: str
-    agent: bool = False
-    """A key for the agent in it is added to the initrd."""
+    agent: int | None = None
+    """Port of the agent in it, by vsock: its key is added to the initrd."""
 
 
 class StartInstance(Record):
@@ -51,7 +52,10 @@ class AwaitedAgent(Record):
     """Whose answer is waited for: ready, and in this kernel."""
 
     port: int
-    release: str
+    release: str | None
+    """None: it is not known what is loaded."""
+    works: bool = False
+    """It must be one that checkpoints and restores workloads."""
 
 
 class AwaitInstance(Record):
@@ -101,6 +105,42 @@ class StartWorkload(Record):
     timeout: float
 
 
+class Reached(Record):
+    """A generation, and the port of the agent in it."""
+
+    generation: Generation
+    port: int
+
+
+class CarryWorkload(Record):
+    """Checkpoint a workload in one generation and restore it in the next, both of which run, by
+    their agents. Revert: the other way round, with the state that it has by then."""
+
+    workload: Workload
+    source: Reached
+    target: Reached
+    """It came with this section, and may be halted where its agent is gone."""
+
+
+class TakeWorkload(Record):
+    """Checkpoint a workload in the generation that goes, and keep its state on the host. Revert:
+    restore it there."""
+
+    workload: Workload
+    instance: Reached
+    patience: float
+    """Seconds for its agent to answer, where it boots anew before the revert."""
+
+
+class BringWorkload(Record):
+    """Restore a workload in the generation that came, from the host's disk. Revert: checkpoint it
+    there."""
+
+    workload: Workload
+    instance: Reached
+    """It may be halted where its agent is gone."""
+
+
 class CommitInstances(Record):
     """From here on the old generations may go. All new ones must run still."""
 
@@ -130,6 +170,8 @@ class LoadedImage(Record):
     """As it was, with every mark; but for that of the transaction itself, if it is ours."""
     ours: bool = False
     """Was it loaded by this very transaction, in section forward?"""
+    agent: int | None = None
+    """Port of the agent in it, whose key was added to the initrd."""
 
 
 class UnloadInstance(Record):
@@ -216,6 +258,9 @@ PARAMS: dict[Kind, type[Record]] = {
     Kind.MOVE_WORKLOAD: MoveWorkload,
     Kind.STOP_WORKLOAD: StopWorkload,
     Kind.START_WORKLOAD: StartWorkload,
+    Kind.CARRY_WORKLOAD: CarryWorkload,
+    Kind.TAKE_WORKLOAD: TakeWorkload,
+    Kind.BRING_WORKLOAD: BringWorkload,
     Kind.COMMIT_INSTANCES: CommitInstances,
     Kind.HALT_INSTANCE: HaltInstance,
     Kind.UNLOAD_INSTANCE: UnloadInstance,

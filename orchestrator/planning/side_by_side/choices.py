@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from orchestrator.model.host import Artifact, HostState, InstanceState
-from orchestrator.model.params.side_by_side import Generation, LoadedImage
+from orchestrator.model.params.side_by_side import Generation, LoadedImage, Reached
 from orchestrator.model.spec import Check, CommandLine, Instance, UpgradeSpec
 from orchestrator.model.spec.workloads import RestartMigrate, Workload
 from orchestrator.planning import cmdline
@@ -34,10 +34,6 @@ from orchestrator.planning.side_by_side.ways_back import IMAGE_MARK, image_mark,
 CONSOLE = "console=mktty0"
 GRANULE = 128 << 20
 """By which memory moves on x86 where there is no pool to say it."""
-_NEEDS_STREAM = (
-    "method {method} carries state from one running kernel to another, which needs the stream "
-    "channel between instances: steps that use it are not built; only method restart is moved"
-)
 
 
 @dataclass(frozen=True)
@@ -55,6 +51,22 @@ class Choice:
     back: LoadedImage | None
     """What the old generation is started from again; None: it does not go before the commit."""
 
+    def old_reached(self) -> Reached:
+        """The old generation and its agent."""
+        state = self.old.running
+        assert state is not None  # noqa: S101 - nobody asks where there is none
+        return Reached(generation=Generation(name=state.name, id=state.id), port=state.agent or 0)
+
+    def new_reached(self) -> Reached:
+        """The new generation and its agent."""
+        agent = self.instance.agent
+        return Reached(generation=self.new, port=agent.port if agent else 0)
+
+    def memory(self) -> int:
+        """Bytes of the larger of the two."""
+        old = self.old.running.memory_bytes if self.old.running else 0
+        return max(self.memory_bytes, old)
+
 
 @dataclass(frozen=True)
 class Choices:
@@ -70,6 +82,10 @@ class Choices:
     not_resized: dict[str, str] = field(default_factory=dict)
     """Those that get a new generation for their resources alone, and why."""
     pool: PoolChange = field(default_factory=PoolChange)
+
+    def carries(self, it: Choice) -> bool:
+        """Has one of its workloads state to be carried by the agents?"""
+        return any(carried(w) for w in self.spec.workloads if w.instance == it.instance.name)
 
     @property
     def nothing(self) -> bool:
@@ -129,7 +145,7 @@ def choose(spec: UpgradeSpec, host: HostState, problems: Problems) -> Choices:
     needs, resized = wishes.needs, wishes.resized
     for workload in spec.workloads:
         if workload.instance not in wishes.same and workload.instance not in resized:
-            _check_workload(workload, problems)
+            _check_workload(workload, lines[workload.instance], spec, problems)
     devices = {i.name: wanted_devices(i, lines[i.name]) for i in spec.instances if i.name in needs}
     check_devices(devices, lines, host, problems, gives_way=gives_way)
     kept = [it for line in lines.values() for it in line.stopped]
@@ -234,16 +250,49 @@ def _check_strategy(spec: UpgradeSpec, problems: Problems) -> None:
         )
 
 
-def _check_workload(workload: Workload, problems: Problems) -> None:
+def carried(workload: Workload) -> bool:
+    """Has it state that goes from the one instance to the other?"""
+    return not isinstance(workload.migrate, RestartMigrate)
+
+
+def _check_workload(
+    workload: Workload, line: Lineage, spec: UpgradeSpec, problems: Problems
+) -> None:
     migrate, where = workload.migrate, f"workloads.{workload.name}.migrate"
     if not isinstance(migrate, RestartMigrate):
-        problems.add(where, _NEEDS_STREAM.format(method=migrate.method))
+        instance = next(it for it in spec.instances if it.name == workload.instance)
+        why_not = _why_not_carried(instance, line)
+        if why_not is not None:
+            problems.add(
+                where,
+                f"method {migrate.method} carries state by the agents in both generations: "
+                f"{why_not}",
+            )
+        if workload.channel == "kho":
+            problems.add(
+                f"workloads.{workload.name}.channel",
+                "kho does not reach an instance beside the host's kernel; leave it at auto",
+            )
     elif not (migrate.stop and migrate.start):
         problems.add(
             where,
             "stop and start are needed: they are run on the host and reach into the instance "
             "that $MKUPGRADE_INSTANCE names",
         )
+
+
+def _why_not_carried(instance: Instance, line: Lineage) -> str | None:
+    name, old = instance.name, line.running
+    if instance.agent is None:
+        return f"instances.{name}.agent is needed"
+    if old is None:
+        return f"no generation of {name} runs that there could be state of; choose restart"
+    if old.agent is None:
+        return (
+            f"this host has no key of an agent in {old.name}, which no plan with agent has loaded; "
+            "upgrade it once with method restart"
+        )
+    return None
 
 
 def _check_ids(count: int, host: HostState, problems: Problems) -> None:

@@ -51,11 +51,17 @@ def _return(b: SectionBuilder, c: Choices) -> None:
     steps.check_old_files(b, c)
     host_steps.undo_hooks(b, c.spec.hooks.after)
     rows = {
-        n: steps.start_up(b, c, steps.old_place(it).generation, dark=False)
+        n: steps.start_up(
+            b,
+            c,
+            steps.old_place(it).generation,
+            dark=False,
+            agent=steps.awaited_again(c, it, None),
+        )
         for n, it in kept.items()
     }
     own = {w.name: rows[n][-1].id for n in kept for w in theirs[n].values()}
-    rows |= {n: [*_stops(b, it, theirs[n]), steps.halt(b, c, it.new)] for n, it in new.items()}
+    rows |= {n: [*_stops(b, c, it, theirs[n]), steps.halt(b, c, it.new)] for n, it in new.items()}
     b.strands({name: Strand.of(row) for name, row in rows.items()})
     moved = {w.name: w for name in kept for w in theirs[name].values()}
     moves = {n: steps.move_back(b, c.changed[w.instance], w) for n, w in moved.items()}
@@ -67,13 +73,15 @@ def _return(b: SectionBuilder, c: Choices) -> None:
     host_steps.undo_hooks(b, c.spec.hooks.before)
 
 
-def _stops(b: SectionBuilder, it: Choice, workloads: Mapping[str, Workload]) -> list[Step]:
+def _stops(
+    b: SectionBuilder, c: Choices, it: Choice, workloads: Mapping[str, Workload]
+) -> list[Step]:
     """Of an instance that was not there before: what rests on others goes first."""
     sorter: TopologicalSorter[str] = TopologicalSorter(dict.fromkeys(workloads, ()))
     for earlier, later in _pairs(workloads):
         sorter.add(later, earlier)
     order = reversed(list(sorter.static_order()))
-    return [steps.stop(b, workloads[name], it.new.name) for name in order]
+    return [steps.stop(b, c, it, workloads[name], old=False) for name in order]
 
 
 def _make_again(
@@ -89,6 +97,7 @@ def _make_again(
         initrd=image.initrd,
         cmdline=str(cmdline.inherited(image.cmdline)),
         release=c.host.artifacts[image.image].release or "",
+        agent=image.agent,
     )
     ours = LoadedImage(
         image=loaded.image,
@@ -96,14 +105,17 @@ def _make_again(
         initrd=loaded.initrd,
         cmdline=loaded.cmdline,
         ours=True,
+        agent=loaded.agent,
     )
     pairs = _pairs(workloads)
-    b.fan({n: steps.stop(b, w, it.new.name) for n, w in workloads.items()}, _reversed(pairs))
+    stops = {n: steps.stop(b, c, it, w, old=False) for n, w in workloads.items()}
+    b.fan(stops, _reversed(pairs))
     for step in steps.give_way(b, c, made, ours, dark=dark):
         b.put(step)
-    for step in steps.come_up(b, c, old, again, dark=dark):
+    agent = steps.awaited_again(c, it, again.release)
+    for step in steps.come_up(b, c, old, again, dark=dark, agent=agent):
         b.put(step)
-    b.fan({n: steps.start(b, w, old.generation.name) for n, w in workloads.items()}, pairs)
+    b.fan({n: steps.start(b, it, w, old=True) for n, w in workloads.items()}, pairs)
 
 
 def _pairs(workloads: Mapping[str, Workload]) -> list[tuple[str, str]]:

@@ -18,13 +18,13 @@ from orchestrator.model.params.side_by_side import (
 )
 from orchestrator.model.quantities import format_size
 from orchestrator.model.spec import Check, Workload
-from orchestrator.model.spec.instances import InstanceAgent
 from orchestrator.model.spec.workloads import RestartMigrate
 from orchestrator.model.steps import Step
 from orchestrator.planning import estimates, host_steps, policies
 from orchestrator.planning.builder import SectionBuilder
 from orchestrator.planning.decisions import count
-from orchestrator.planning.side_by_side.choices import Choice, Choices
+from orchestrator.planning.side_by_side import state
+from orchestrator.planning.side_by_side.choices import Choice, Choices, carried
 from orchestrator.planning.workload_steps import RESOURCE
 
 AGENT_PORT = 1023
@@ -77,7 +77,7 @@ def new_place(c: Choices, it: Choice) -> tuple[CreateInstance, LoadInstance]:
         initrd=str(kernel.initrd) if kernel.initrd else None,
         cmdline=it.cmdline,
         release=kernel.release,
-        agent=it.instance.agent is not None,
+        agent=it.instance.agent.port if it.instance.agent else None,
     )
     return created, loaded
 
@@ -101,7 +101,7 @@ def come_up(
     loaded: LoadInstance,
     *,
     dark: bool,
-    agent: InstanceAgent | None = None,
+    agent: AwaitedAgent | None = None,
 ) -> list[Step]:
     """A generation, until it answers.
 
@@ -126,13 +126,25 @@ def come_up(
             resources=[LOCK],
             blackout=dark,
         ),
-        *start_up(b, c, one, dark=dark, agent=awaited(loaded, agent)),
+        *start_up(b, c, one, dark=dark, agent=agent),
     ]
 
 
-def awaited(loaded: LoadInstance, agent: InstanceAgent | None) -> AwaitedAgent | None:
-    """What an agent has to say of the kernel that was loaded."""
-    return AwaitedAgent(port=agent.port, release=loaded.release) if agent else None
+def awaited(c: Choices, it: Choice) -> AwaitedAgent | None:
+    """What the agent in a new generation has to say; None: it has none."""
+    agent, release = it.instance.agent, it.instance.kernel.release
+    if agent is None:
+        return None
+    return AwaitedAgent(port=agent.port, release=release, works=c.carries(it))
+
+
+def awaited_again(c: Choices, it: Choice, release: str | None) -> AwaitedAgent | None:
+    """The same of the old generation, which runs again; None: nothing is carried back to it, and
+    whether its agent answers is its own affair."""
+    port = it.old.running.agent if it.old.running else None
+    if port is None or not c.carries(it):
+        return None
+    return AwaitedAgent(port=port, release=release, works=True)
 
 
 def start_up(
@@ -208,18 +220,22 @@ def retire(b: SectionBuilder, c: Choices, it: Choice) -> list[Step]:
     gone = list(it.old.stopped)
     if last is not None and c.spec.rollback.keep_old_kernel <= 0:
         gone.append(last)
-    for state in gone:
-        steps += take_away(b, generation(state))
+    for kept in gone:
+        steps += take_away(b, generation(kept))
     return steps
 
 
 def move(b: SectionBuilder, it: Choice, w: Workload) -> Step:
     """From the old generation to the new one, both of which run."""
+    if carried(w):
+        return state.carry(b, w, it.old_reached(), it.new_reached(), it.memory())
     return _move(b, w, it.old.running.name if it.old.running else None, it.new.name)
 
 
 def move_back(b: SectionBuilder, it: Choice, w: Workload) -> Step:
     """From the new generation to the old one, which runs again."""
+    if carried(w):
+        return state.carry(b, w, it.new_reached(), it.old_reached(), it.memory())
     return _move(b, w, it.new.name, old_place(it).generation.name)
 
 
@@ -238,12 +254,22 @@ def _move(b: SectionBuilder, w: Workload, source: str | None, target: str) -> St
     )
 
 
-def stop(b: SectionBuilder, w: Workload, instance: str) -> Step:
+def stop(b: SectionBuilder, c: Choices, it: Choice, w: Workload, *, old: bool) -> Step:
+    """In the generation that goes: the old one, or the new one on the way back."""
+    one = it.old_reached() if old else it.new_reached()
+    if carried(w):
+        return state.take(b, w, one, it.memory(), c.spec.rollback.boot_deadline)
+    instance = one.generation.name
     params = side_by_side.StopWorkload(**_commands(w), instance=instance)
     return _command(b, Kind.STOP_WORKLOAD, w, f"Stop {w.name} in {instance}", params)
 
 
-def start(b: SectionBuilder, w: Workload, instance: str) -> Step:
+def start(b: SectionBuilder, it: Choice, w: Workload, *, old: bool) -> Step:
+    """In the generation that came."""
+    one = it.old_reached() if old else it.new_reached()
+    if carried(w):
+        return state.bring(b, w, one, it.memory())
+    instance = one.generation.name
     params = side_by_side.StartWorkload(**_commands(w), instance=instance)
     return _command(b, Kind.START_WORKLOAD, w, f"Start {w.name} in {instance}", params)
 

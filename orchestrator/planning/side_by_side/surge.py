@@ -26,7 +26,7 @@ def bring(b: SectionBuilder, c: Choices) -> None:
     rows = {
         name: [
             steps.check_files(b, c, it),
-            *steps.come_up(b, c, *steps.new_place(c, it), dark=False, agent=it.instance.agent),
+            *steps.come_up(b, c, *steps.new_place(c, it), dark=False, agent=steps.awaited(c, it)),
         ]
         for name, it in changed.items()
     }

@@ -35,15 +35,16 @@ def _unit(b: SectionBuilder, c: Choices, it: Choice, workloads: Mapping[str, Wor
     checked = steps.check_files(b, c, it)
     dark = bool(workloads) and it.back is not None
     row, stops = (
-        steps.come_up(b, c, *steps.new_place(c, it), dark=dark, agent=it.instance.agent),
+        steps.come_up(b, c, *steps.new_place(c, it), dark=dark, agent=steps.awaited(c, it)),
         {},
     )
     if old is not None and it.back is not None:
         row = [*steps.give_way(b, c, steps.old_place(it), it.back, dark=dark), *row]
-        stops = {name: steps.stop(b, w, old.name) for name, w in workloads.items()}
+        stops = {name: steps.stop(b, c, it, w, old=True) for name, w in workloads.items()}
     both = old is not None and it.back is None
     begun = {
-        n: steps.move(b, it, w) if both else steps.start(b, w, new) for n, w in workloads.items()
+        n: steps.move(b, it, w) if both else steps.start(b, it, w, old=False)
+        for n, w in workloads.items()
     }
     found = [check for w in workloads.values() for check in w.checks if "after" in check.when]
     last = host_steps.make_checks(b, "after", found, f"in {new}", new) if found else None

@@ -55,6 +55,7 @@ def ways_back(
             image_sha256=image.sha256 or "",
             initrd=initrd.path if initrd else None,
             cmdline=(state.cmdline or "").strip(),
+            agent=state.agent if initrd else None,
         )
     return found
 

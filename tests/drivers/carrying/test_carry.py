@@ -249,6 +249,23 @@ def test_a_target_whose_agent_is_gone_is_halted_before_the_source_starts_it(pair
     assert "was halted" in said["problems"][0]
 
 
+def test_a_target_that_is_slow_is_not_halted(pair: Pair) -> None:
+    """Its agent answers; the connection on which the state was asked for is cut again and again."""
+    pair.carry()
+    cut = pair.new.agent.cuts
+
+    def cuts() -> None:
+        cut.extend([6] * 7)  # as often as it is asked within its patience
+
+    pair.before[pair.connections + 3] = cuts
+    with pytest.raises(ConnectionLostError):
+        pair.undo()
+    assert pair.fenced == []
+    cut.clear()
+    pair.undo()
+    assert pair.places() == ["old:41"]
+
+
 def test_a_target_that_must_not_be_halted_keeps_it_until_it_answers(pair: Pair) -> None:
     pair.carry()
     pair.unreachable.add("new")

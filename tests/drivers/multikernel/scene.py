@@ -26,6 +26,7 @@ from orchestrator.model.spec import UpgradeSpec
 from orchestrator.model.steps import StepGraph
 from tests.drivers.multikernel.pretend import GIB, VMLINUX, Client
 from tests.support.multikernel.double import Double
+from tests.support.multikernel.inhabitants import Inhabitants
 from tests.support.multikernel.kernel import DoubleKernel
 from tests.support.multikernel.settings import NEWER, Variant
 
@@ -82,6 +83,7 @@ def gets_a_cpu(double: Double, name: str, cpu: int) -> None:
 class Scene:
     directory: Path
     client: Client
+    inhabitants: Inhabitants | None = None
 
     @classmethod
     def make(cls, directory: Path, variant: Variant = NEWER) -> Scene:
@@ -108,7 +110,7 @@ class Scene:
 
     def driver(self) -> MultikernelDriver:
         clock = self.double.world.clock
-        parts = Parts(DoubleKernel(self.double), lambda: clock.now, clock.advance)
+        parts = Parts(DoubleKernel(self.double, self.inhabitants), lambda: clock.now, clock.advance)
         return MultikernelDriver(self.directory, parts=parts)
 
     def spec(self, **rest: Any) -> UpgradeSpec:
@@ -170,7 +172,7 @@ class Scene:
         host = self.driver().observe(spec)
         return host.model_copy(
             update={
-                "capabilities": host.capabilities | {Cap.ROOT: YES},
+                "capabilities": host.capabilities | {Cap.ROOT: YES, Cap.DURABLE_STATE: YES},
                 "memory_available_bytes": 12 * GIB,
             }
         )

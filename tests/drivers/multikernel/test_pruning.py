@@ -1,4 +1,4 @@
-"""What generations that are gone leave: keys go with them, the rest stays for a while."""
+"""What transactions that are over leave: records of the newest stay for a while."""
 
 from __future__ import annotations
 
@@ -14,10 +14,8 @@ from orchestrator.drivers.multikernel.pruning import prune
 from orchestrator.drivers.records import Records
 from orchestrator.model.outcomes import Outcome
 from orchestrator.model.steps import Section
-from tests.drivers.multikernel.scene import RELEASE, Scene
+from tests.drivers.multikernel.scene import Scene
 from tests.support.memory import in_memory
-from tests.support.multikernel.kernel import DoubleKernel
-from tests.support.multikernel.settings import AgentSays, Spawn
 
 Over = list[tuple[str, Outcome]]
 
@@ -31,10 +29,9 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
 def leave(
     scene: Scene, number: int, generation: str, *, kept_for: float = -1.0, kept: str | None = None
 ) -> str:
-    """Records of a transaction: the key of an agent, a console's log, its commit."""
+    """Records of a transaction: a console's log, its commit."""
     transaction = f"t-{number:03d}"
     records = Records(scene.directory, transaction, Section.FORWARD)
-    records.write(f"agent.{generation}", {"key": "secret"})
     (records.dir / f"console.{generation}.log").write_text("Linux version\n")
     commit = {
         "new": [{"name": generation, "id": 9}],
@@ -46,25 +43,11 @@ def leave(
 
 
 def pruned(scene: Scene, over: Over) -> list[str]:
-    return prune(DoubleKernel(scene.double), scene.directory, over)
+    return prune(scene.directory, over)
 
 
 def left(scene: Scene) -> set[str]:
     return {path.name for path in (scene.directory / "transactions").iterdir()}
-
-
-def keys(scene: Scene) -> list[str]:
-    return sorted(path.stem for path in scene.directory.rglob("agent.*.json"))
-
-
-def test_a_key_goes_with_its_generation_and_the_log_of_its_console_stays(scene: Scene) -> None:
-    over = [
-        (leave(scene, 0, "gone-g2"), Outcome.ROLLED_BACK),
-        (leave(scene, 1, "web"), Outcome.COMMITTED),
-    ]
-    assert pruned(scene, over) == []
-    assert keys(scene) == ["agent.web"]
-    assert (scene.directory / "transactions/t-000/forward/console.gone-g2.log").exists()
 
 
 def test_a_bounded_number_of_records_stays(scene: Scene) -> None:
@@ -91,31 +74,10 @@ def test_what_may_be_rolled_back_or_has_to_be_given_back_stays_however_old(
 def test_what_did_not_end_well_is_not_touched(scene: Scene, outcome: Outcome) -> None:
     over = [(leave(scene, n, "gone-g2"), outcome) for n in range(KEPT + 5)]
     assert pruned(scene, over) == []
-    assert len(left(scene)) == len(keys(scene)) == KEPT + 5
+    assert len(left(scene)) == KEPT + 5
 
 
 def test_what_the_journal_does_not_know_is_not_touched(scene: Scene) -> None:
     leave(scene, 0, "gone-g2")
     assert pruned(scene, []) == []
-    assert keys(scene) == ["agent.gone-g2"]
-
-
-def test_the_driver_drops_the_key_of_a_generation_that_a_rollback_took_away(scene: Scene) -> None:
-    scene.double.world.spawns["web-g2"] = Spawn(agent=AgentSays(RELEASE))
-    (scene.directory / "initrd").write_bytes(b"070701")
-    kernel = {
-        "image": str(scene.directory / "vmlinux"),
-        "release": RELEASE,
-        "initrd": str(scene.directory / "initrd"),
-    }
-    spec = scene.spec(
-        instances=[{"name": "web", "kernel": kernel, "agent": {}}],
-        rollback={"keep_old_kernel": "1h", "boot_deadline": "60s"},
-    )
-    done = scene.run(scene.plan(spec))
-    assert done.outcome is Outcome.COMMITTED
-    scene.driver().prune([(done.transaction, Outcome.COMMITTED)])
-    assert keys(scene) == ["agent.web-g2"]
-    assert scene.roll_back().outcome is Outcome.ROLLED_BACK
-    scene.driver().prune([(done.transaction, Outcome.ROLLED_BACK)])
-    assert keys(scene) == []
+    assert left(scene) == {"t-000"}

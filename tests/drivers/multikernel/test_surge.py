@@ -208,7 +208,7 @@ def test_state_that_would_have_to_travel_is_refused_by_workload(scene: Scene) ->
     }
     said = scene.causes(scene.spec(workloads=[workload]))
     assert "workloads.counter.migrate: method criu" in said
-    assert "needs the stream channel between instances" in said
+    assert "by the agents in both generations: instances.web.agent is needed" in said
 
 
 def test_a_new_instance_says_its_size_itself(scene: Scene) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from orchestrator.agent.client import About, AgentClient
 from orchestrator.agent.errors import NotProvenError
 from orchestrator.agent.keys import Key, parse_key
 from orchestrator.agent.status import Status
 from orchestrator.drivers.multikernel.kernel import Answer
+from orchestrator.handover.stream import ConnectionLostError
 from orchestrator.model.errors import NotSupportedError, SystemCallError
 from orchestrator.system import call_errors
 from orchestrator.system.multikernel_errors import (
@@ -24,15 +26,21 @@ from orchestrator.system.multikernel_errors import (
 )
 from tests.support.multikernel import calls
 from tests.support.multikernel.double import MAGIC, Double
+from tests.support.multikernel.inhabitants import Inhabitants
 
 _KEY = re.compile(rb"mkupgrade-agent-key/1 [^\n\0]+\n")
 
 
 class DoubleKernel:
-    """Implements `orchestrator.drivers.multikernel.kernel.Kernel`."""
+    """Implements `orchestrator.drivers.multikernel.kernel.Kernel`.
 
-    def __init__(self, double: Double) -> None:
+    Args:
+        inhabitants: agents that work; None: there are none.
+    """
+
+    def __init__(self, double: Double, inhabitants: Inhabitants | None = None) -> None:
         self.double = double
+        self.inhabitants = inhabitants
         self.refusals: list[str] = []
         self.writes: list[tuple[str, bytes]] = []
 
@@ -125,10 +133,10 @@ class DoubleKernel:
         if self.ask(number, port, seconds) is Answer.SILENCE or life is None or image is None:
             return None
         says = life.spawn.agent
-        found = _KEY.findall(image.initrd or b"")
-        if says is None or not found or not life.past(says.answers_in, clock.now):
+        holds = key_in(image.initrd)
+        if says is None or holds is None or not life.past(says.answers_in, clock.now):
             return None
-        if parse_key(found[-1], "initrd") != key:
+        if holds != key:
             raise NotProvenError("the agent does not have the key", where="vsock")
         ready = life.past(says.ready_in, clock.now)
         return Status(
@@ -138,8 +146,20 @@ class DoubleKernel:
             boot_id=f"boot of {instance.name}",
             tainted=0,
             ready=ready,
+            works=says.works,
             problems=[] if ready else ["/run/up is not there yet"],
         )
+
+    def open_agent(
+        self, number: int, port: int, key: Key, remaining: Callable[[], float], about: About
+    ) -> AgentClient:
+        instance = self.double.world.by_id(number)
+        if self.inhabitants is None or self.ask(number, port, 1.0) is Answer.SILENCE:
+            raise ConnectionLostError("no agent answers", where=f"vsock:{number}:{port}")
+        holds = key_in(instance.image.initrd if instance.image else None)
+        if holds is None:
+            raise ConnectionLostError("no agent answers", where=f"vsock:{number}:{port}")
+        return self.inhabitants.open(instance, holds, key, remaining, about)
 
     def _reboot(self, command: int, number: int, meanings: call_errors.Meanings, name: str) -> None:
         self._here()
@@ -150,6 +170,12 @@ class DoubleKernel:
         reason = self.why_not()
         if reason is not None:
             raise NotSupportedError(reason)
+
+
+def key_in(initrd: bytes | None) -> Key | None:
+    """The key that an instance finds in its initrd; None: there is none."""
+    found = _KEY.findall(initrd or b"")
+    return parse_key(found[-1], "initrd") if found else None
 
 
 class DoubleConsole:

@@ -56,6 +56,7 @@ class AgentSays:
     answers_in: float = 2.0
     """Seconds from the start of the kernel."""
     ready_in: float = 3.0
+    works: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,83 @@
+"""Steps that carry the state of a workload between two instances, by the agents in them.
+
+Its size is not known on the host, which does not look into instances: the blackout is announced for
+`estimates.CARRIED` bytes, and the deadline is that of a workload as large as its instance.
+"""
+
+from __future__ import annotations
+
+from orchestrator.model.base import Record
+from orchestrator.model.host import Cap
+from orchestrator.model.kinds import Kind
+from orchestrator.model.params import side_by_side
+from orchestrator.model.params.side_by_side import Reached
+from orchestrator.model.spec import Workload
+from orchestrator.model.steps import Step
+from orchestrator.planning import estimates, policies
+from orchestrator.planning.builder import SectionBuilder
+from orchestrator.planning.workload_steps import RESOURCE
+
+NEEDS = [Cap.ROOT, Cap.SIDE_BY_SIDE, Cap.INSTANCE_VSOCK, Cap.DURABLE_STATE]
+"""State is on the host's disk in between."""
+
+
+def carry(b: SectionBuilder, w: Workload, source: Reached, target: Reached, most: int) -> Step:
+    """From one that runs to one that runs.
+
+    Args:
+        most: bytes that it has at most.
+    """
+    params = side_by_side.CarryWorkload(workload=w, source=source, target=target)
+    title = f"Carry {w.name} to {target.generation.name} ({w.migrate.method})"
+
+    def seconds(size: int) -> float:
+        return round(estimates.take(size) + estimates.bring(size), 3)
+
+    estimate = seconds(min(most, estimates.CARRIED))
+    deadline = policies.transfer(seconds(most), 2 * w.migrate.timeout)
+    return _step(b, Kind.CARRY_WORKLOAD, w, title, params, estimate=estimate, deadline=deadline)
+
+
+def take(b: SectionBuilder, w: Workload, one: Reached, most: int, patience: float) -> Step:
+    """Out of one that goes.
+
+    Args:
+        patience: seconds that it may take to boot anew.
+    """
+    params = side_by_side.TakeWorkload(workload=w, instance=one, patience=patience)
+    title = f"Checkpoint {w.name} in {one.generation.name} ({w.migrate.method})"
+    deadline = patience + policies.transfer(estimates.take(most), w.migrate.timeout)
+    estimate = estimates.take(min(most, estimates.CARRIED))
+    return _step(b, Kind.TAKE_WORKLOAD, w, title, params, estimate=estimate, deadline=deadline)
+
+
+def bring(b: SectionBuilder, w: Workload, one: Reached, most: int) -> Step:
+    """Into one that came."""
+    params = side_by_side.BringWorkload(workload=w, instance=one)
+    title = f"Restore {w.name} in {one.generation.name} ({w.migrate.method})"
+    deadline = policies.transfer(estimates.bring(most), w.migrate.timeout)
+    estimate = estimates.bring(min(most, estimates.CARRIED))
+    return _step(b, Kind.BRING_WORKLOAD, w, title, params, estimate=estimate, deadline=deadline)
+
+
+def _step(
+    b: SectionBuilder,
+    kind: Kind,
+    w: Workload,
+    title: str,
+    params: Record,
+    *,
+    estimate: float,
+    deadline: float,
+) -> Step:
+    return b.make(
+        kind,
+        w.name,
+        title,
+        params,
+        estimate=estimate,
+        deadline=deadline,
+        requires=NEEDS,
+        resources=[RESOURCE],
+        blackout=True,
+    )
