@@ -13,6 +13,8 @@ Records say what was begun, before it is begun; what is there, the agents and th
 
 from __future__ import annotations
 
+import hashlib
+import secrets
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -22,7 +24,6 @@ from orchestrator.drivers.carrying.ends import Cargo, End
 from orchestrator.drivers.carrying.requests import Look, Verb
 from orchestrator.drivers.jobs import absent, partial, present, unknown
 from orchestrator.drivers.records import Shelf
-from orchestrator.handover.manifest import Manifest
 from orchestrator.handover.parcel import Parcel
 from orchestrator.handover.stream import ConnectionLostError
 from orchestrator.model.errors import ErrorClass, HandoverError, MkupgradeError, WorkloadError
@@ -66,14 +67,11 @@ class Carrier:
         if record is None:
             source.require_work(self._cargo, self._control)
             self._require_running(source)
-            for parcel in (self._there, self._back):
-                parcel.channel(self._state_dir).discard()
-                source.work(Verb.DROP, self._cargo, parcel, self._control)
-            self._records.write(self._took, {"phase": "began"})
+            record = {"phase": "began", "tag": secrets.token_hex(8)}
+            self._records.write(self._took, record)
         self._control.progress(f"Checkpoint {self._name} in {source.name}")
-        taken = source.work(Verb.TAKE, self._cargo, self._there, self._control)
-        source.fetch(self._cargo, self._there, self._state_dir, self._control)
-        self._records.write(self._took, {"phase": "ended"})
+        taken = self._take(source, self._there, record)
+        self._records.write(self._took, {**record, "phase": "ended", "manifest": taken["manifest"]})
         return {key: taken[key] for key in ("taken", "bytes") if key in taken}
 
     def bring(self, target: End) -> Result:
@@ -95,7 +93,7 @@ class Carrier:
         """Of a step that is the source half alone."""
         if self._records.read(self._took) is None:
             return absent(f"{self._name} was not asked for its state")
-        kept = self._manifest(self._there) is not None
+        kept = self._is_here(self._records.read(self._took) or {})
         if not source.runs():
             where = "its state is on the host's disk" if kept else "its state is not here"
             found = f"{source.name} does not run, and {where}"
@@ -161,8 +159,7 @@ class Carrier:
         self._records.drop(self._brought)
         if target.runs():
             with suppress(MkupgradeError):  # it is to be taken away, or finds it old the next time
-                for parcel in (self._there, self._back):
-                    target.work(Verb.DROP, self._cargo, parcel, self._control)
+                target.work(Verb.DROP, self._cargo, self._there, self._control)
         return {"problems": [note["lost"]]} if "lost" in note else {}
 
     def undo_take(self, source: End) -> Result:
@@ -183,14 +180,15 @@ class Carrier:
             )
         look = source.look(self._cargo, self._there, self._control)
         if look.running:
-            source.work(Verb.AGAIN, self._cargo, self._there, self._control)
+            tag = record["tag"]
+            source.work(Verb.AGAIN, self._cargo, self._there, self._control, tag=tag)
             result: Result = {"text": f"{self._name} runs in {source.name}"}
         else:
             result = self._started_again(source, record)
         for parcel in (self._there, self._back):
             parcel.channel(self._state_dir).discard()
-            with suppress(MkupgradeError):  # its copies are small harm, and go the next time
-                source.work(Verb.DROP, self._cargo, parcel, self._control)
+        with suppress(MkupgradeError):  # its copies are small harm, and go the next time
+            source.work(Verb.DROP, self._cargo, self._there, self._control)
         self._records.drop(self._took)
         return result
 
@@ -203,7 +201,7 @@ class Carrier:
         if not target.runs():
             return {"lost": f"{target.name} does not run any more"}
         try:
-            return self._emptied_alive(target, sent, ended=record["phase"] == "ended")
+            return self._emptied_alive(target, sent, took, ended=record["phase"] == "ended")
         except ConnectionLostError as error:
             if target.fence is None or not self._is_silent(target):
                 raise
@@ -221,7 +219,9 @@ class Carrier:
             return self._control.remaining() > 0
         return False
 
-    def _emptied_alive(self, target: End, sent: Parcel, *, ended: bool) -> dict[str, Any]:
+    def _emptied_alive(
+        self, target: End, sent: Parcel, took: dict[str, Any], *, ended: bool
+    ) -> dict[str, Any]:
         home = target.look(self._cargo, sent.back(), self._control)
         there = target.look(self._cargo, sent, self._control)
         if there.running is None:
@@ -231,17 +231,19 @@ class Carrier:
                 error_class=ErrorClass.BUSY,
             )
         runs = there.running and there.brought is Inspection.PRESENT
-        if runs or home.taken is Inspection.PRESENT:
-            return self._taken_back(target, sent)
+        stopped = home.taken is Inspection.PRESENT and home.tag == took.get("tag")
+        if runs or stopped:
+            return self._taken_back(target, sent, took)
         if there.running or there.brought is Inspection.PARTIAL:
             target.work(Verb.END, self._cargo, sent, self._control)
             return {"lost": f"its restore in {target.name} did not come to its end"}
         return {"lost": f"it did not run any more in {target.name}"} if ended else {}
 
-    def _taken_back(self, target: End, sent: Parcel) -> dict[str, Any]:
+    def _taken_back(self, target: End, sent: Parcel, took: dict[str, Any]) -> dict[str, Any]:
         self._control.progress(f"Checkpoint {self._name} in {target.name}")
         try:
-            target.work(Verb.TAKE, self._cargo, sent.back(), self._control)
+            tag = took.get("tag", "")
+            target.work(Verb.TAKE, self._cargo, sent.back(), self._control, tag=tag)
         except ConnectionLostError:
             raise
         except MkupgradeError as error:
@@ -269,7 +271,10 @@ class Carrier:
             else:
                 return self._said(source, done, "as it was last", problems)
         try:
-            done = source.work(Verb.AGAIN, self._cargo, self._there, self._control, outrun=outrun)
+            done = source.work(
+                Verb.AGAIN, self._cargo, self._there, self._control,
+                tag=record["tag"], outrun=outrun,
+            )  # fmt: skip
         except ConnectionLostError:
             raise
         except MkupgradeError as error:
@@ -277,6 +282,7 @@ class Carrier:
         else:
             return self._said(source, done, "from the state that it kept", problems)
         try:
+            self._require_here(record)
             done = self._brought_home(source, self._there, outrun=outrun)
         except ConnectionLostError:
             raise
@@ -313,8 +319,8 @@ class Carrier:
             )
 
     def _make_room(self, target: End) -> None:
-        """Nothing of it runs there, nothing old of it is there, and the agent is one that works:
-        asked before the workload stands still, where the step has both halves."""
+        """Nothing of it runs there, and the agent is one that works: asked before the workload
+        stands still, where the step has both halves."""
         if self._records.read(self._brought) is not None:
             return
         target.require_work(self._cargo, self._control)
@@ -327,8 +333,6 @@ class Carrier:
                 next_command=f"what starts {self._name} by itself must not be in the new instance",
                 error_class=ErrorClass.REFUSED,
             )
-        for parcel in (self._there, self._back):
-            target.work(Verb.DROP, self._cargo, parcel, self._control)
         note = {"section": self._there.section.value}
         self._records.write(self._brought, {**note, "phase": "began"})
 
@@ -347,9 +351,21 @@ class Carrier:
         except MkupgradeError as error:
             return error
 
-    def _manifest(self, parcel: Parcel) -> Manifest | None:
-        """Of what is complete on the host's disk."""
+    def _take(self, source: End, parcel: Parcel, took: dict[str, Any]) -> Result:
+        tag = took["tag"]
+        taken = source.work(Verb.TAKE, self._cargo, parcel, self._control, tag=tag)
+        source.fetch(self._cargo, parcel, self._state_dir, self._control)
+        return taken
+
+    def _is_here(self, took: dict[str, Any]) -> bool:
+        """Is what was taken whole on the host's disk, and not what an earlier step has left?"""
         try:
-            return parcel.channel(self._state_dir).manifest()
+            manifest = self._there.channel(self._state_dir).manifest()
         except HandoverError:
-            return None
+            return False
+        wanted = took.get("manifest", "")
+        return manifest is not None and hashlib.sha256(manifest.encode()).hexdigest() == wanted
+
+    def _require_here(self, took: dict[str, Any]) -> None:
+        if not self._is_here(took):
+            raise HandoverError("its state has not come to the host", where=str(self._state_dir))

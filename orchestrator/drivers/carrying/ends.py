@@ -85,7 +85,14 @@ class End:
         return read_look(self.work(Verb.LOOK, cargo, parcel, control), self.name)
 
     def work(
-        self, verb: Verb, cargo: Cargo, parcel: Parcel, control: Control, *, outrun: bool = False
+        self,
+        verb: Verb,
+        cargo: Cargo,
+        parcel: Parcel,
+        control: Control,
+        *,
+        tag: str = "",
+        outrun: bool = False,
     ) -> Result:
         """Have it done there, and wait for its end; asked again where the connection is cut."""
 
@@ -97,6 +104,7 @@ class End:
                 plan_digest=cargo.plan_digest,
                 workload=cargo.workload,
                 seconds=_seconds(control, self.name),
+                tag=tag,
                 outrun=outrun,
             )
             return read_answer(agent.work(request.model_dump_json().encode()), self.name)

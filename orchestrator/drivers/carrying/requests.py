@@ -36,7 +36,7 @@ class Verb(StrEnum):
     END = "end"
     """Stop what was restored here, and drop what there is of it."""
     DROP = "drop"
-    """Remove what is kept of it; it runs on, or does not, as before."""
+    """Remove what is kept of it, of both sections; it runs on, or does not, as before."""
 
 
 class _Said(BaseModel):
@@ -52,6 +52,8 @@ class Request(_Said):
     plan_digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     workload: Workload
     seconds: Annotated[float, Field(gt=0)]
+    tag: Annotated[str, Field(pattern=r"^[0-9a-f]{0,32}$")] = ""
+    """Which taking this is about: what an earlier one left under another tag is not used."""
     outrun: bool = False
     """With bring and again: it ran on elsewhere since this state was taken."""
 
@@ -69,6 +71,8 @@ class Look(_Said):
     pids: Annotated[list[int], Field(max_length=1 << 16)] = []
     taken: Inspection
     """PRESENT: its state was taken here and is whole, and it does not run since."""
+    tag: Annotated[str, Field(max_length=32)] = ""
+    """Of that taking."""
     brought: Inspection
     """PRESENT: it was restored here, in this boot, and runs."""
     manifest: _Digest = ""

@@ -99,13 +99,14 @@ class Worker:
             reason=reason,
             pids=pids,
             taken=self._taken().verdict,
+            tag=(self._records.read(TAKEN) or {}).get("tag", ""),
             brought=self._brought().verdict,
             manifest=_digest(manifest) if manifest else "",
         ).model_dump(mode="json")
 
     def take(self) -> Result:
         found = self._taken()
-        whole = found.verdict is Inspection.PRESENT
+        whole = found.verdict is Inspection.PRESENT and self._record() is not None
         meta = found.result if whole else self._checkpoint()
         manifest = self._manifest()
         if manifest is None or not self._is_of(manifest, meta):
@@ -121,14 +122,13 @@ class Worker:
         manifest = self._channel.manifest()
         if manifest is None:
             raise HandoverError("no state of it has arrived here", where=self._workload.name)
-        digest, record = _digest(manifest), self._records.read(BROUGHT)
-        mine = record is not None and record.get("boot_id") == proc.boot_id()
-        if mine and record is not None and record.get("manifest") == digest:
+        digest, record = _digest(manifest), self._restored(manifest)
+        if record is not None and record.get("phase") == "ended":
             there = self._brought()
-            if there.verdict is Inspection.PRESENT and record.get("phase") == "ended":
+            if there.verdict is Inspection.PRESENT:
                 return {"pids": there.result.get("pids", []), "notes": ["it ran already"]}
         running, reason, _ = self._running()
-        if running is not False and not mine:
+        if running is not False and record is None:
             raise WorkloadError(
                 f"it is not restored: {reason}, and not from this state",
                 where=self._workload.name,
@@ -150,11 +150,10 @@ class Worker:
         }
 
     def again(self) -> Result:
-        record = self._records.read(TAKEN)
+        record = self._record()
         running, _, pids = self._running()
         if record is None or self._workloads.begun(self._workdir) is None:
             if running:
-                self._forget()
                 return {"pids": pids, "how": "ran-on"}
             raise WorkloadError(
                 f"no state of {self._workload.name} is kept here", where=self._workload.name
@@ -178,6 +177,8 @@ class Worker:
         return result
 
     def drop(self) -> Result:
+        self._request.parcel.back().channel(self._directory).discard()
+        drop_tree(self._root)
         self._forget()
         return {}
 
@@ -202,7 +203,8 @@ class Worker:
             )
         self._channel.discard()
         make_private_directories(self._place)
-        boot = {"boot_id": proc.boot_id(), "taken": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+        taken = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+        boot = {"boot_id": proc.boot_id(), "taken": taken, "tag": self._request.tag}
         self._records.write(TAKEN, boot)
         try:
             return self._workloads.checkpoint(self._workload, self._workdir, self._control)
@@ -253,6 +255,11 @@ class Worker:
         reason = state.error or f"not running: {self._workload.name}"
         return (False if reason.startswith("not running") else None), reason, []
 
+    def _record(self) -> Result | None:
+        """Of the checkpoint that this request is about."""
+        record = self._records.read(TAKEN)
+        return record if record is not None and record.get("tag") == self._request.tag else None
+
     def _taken(self) -> Inspected:
         try:
             if self._workloads.begun(self._workdir) is None:
@@ -261,10 +268,17 @@ class Worker:
         except MkupgradeError as error:
             return unknown(str(error))
 
-    def _brought(self) -> Inspected:
+    def _restored(self, manifest: Manifest | None) -> Result | None:
+        """The record of a restore in this boot, of this very handover."""
         record = self._records.read(BROUGHT)
-        if record is None or record.get("boot_id") != proc.boot_id():
-            return absent("it was not restored here in this boot")
+        if record is None or manifest is None or record.get("boot_id") != proc.boot_id():
+            return None
+        return record if record.get("manifest") == _digest(manifest) else None
+
+    def _brought(self) -> Inspected:
+        record = self._restored(self._manifest())
+        if record is None:
+            return absent("it was not restored here, in this boot, from what is here")
         try:
             return self._workloads.inspect_restore(self._workload, record["meta"])
         except MkupgradeError as error:

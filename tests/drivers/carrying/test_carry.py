@@ -334,7 +334,7 @@ def test_a_corrupt_payload_is_never_restored(pair: Pair, where: str) -> None:
 def test_whenever_the_host_dies_it_is_found_and_brought_home(tmp_path: Path) -> None:
     """At every connection of the way there, and then at every one of the way back."""
     there = _connections(tmp_path / "there", Pair.carry)
-    assert there > 10
+    assert there == 8, "two are asked whether they can, two what runs there; then what is done"
     ends = []
     for number in range(1, there + 1):
         ends += _die(tmp_path / f"{number}", number)

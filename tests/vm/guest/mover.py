@@ -1,8 +1,9 @@
-"""Runs in a guest: the two ends of a move of one workload to another kernel that runs.
+"""Runs in a guest: the host between two agents, which a step of the multikernel driver is.
 
-mover.py send ADDRESS KEY_FILE WORKLOAD.json     checkpoint and send; if that fails, run again
-mover.py take KEY_FILE WORKLOAD.json             receive what the agent here has, and restore
+mover.py carry SOURCE KEY TARGET KEY WORKLOAD.json     from the one to the other
+mover.py back  SOURCE KEY TARGET KEY WORKLOAD.json     and home again
 
+An error is followed by what a transaction does then: a look at what is there, and the way home.
 Prints one line of JSON.
 """
 
@@ -12,20 +13,21 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
-from orchestrator.agent.client import opener
+from orchestrator.agent.client import open_agent
 from orchestrator.agent.keys import read_key
 from orchestrator.agent.transport import parse_peer
-from orchestrator.handover.channels import Head, Item
-from orchestrator.handover.stream import StreamChannel
+from orchestrator.drivers.carrying.carry import Carrier
+from orchestrator.drivers.carrying.ends import Cargo, End
+from orchestrator.drivers.records import Records
+from orchestrator.handover.parcel import Parcel
 from orchestrator.model.errors import MkupgradeError
 from orchestrator.model.spec.workloads import Workload
 from orchestrator.model.steps import Section
-from orchestrator.system import proc
-from orchestrator.workloads.facade import Workloads
 
-STATE = Path("/var/lib/mkupgrade")
-WORK = Path("/var/lib/mover")
+STATE = Path("/var/lib/mover")
+TRANSACTION = "t-20260901-ab12cd"
 
 
 class Patient:
@@ -44,50 +46,42 @@ class Patient:
         print(text, file=sys.stderr)
 
 
-def send(address: str, key_file: str, workload: Workload) -> dict[str, object]:
-    key, control, workloads = read_key(Path(key_file)), Patient(), Workloads()
-    WORK.mkdir(mode=0o700, exist_ok=True)
-    workdir = WORK / workload.name
-    channel = StreamChannel(
-        STATE, key.transaction, Section.FORWARD, opener(parse_peer(address), key)
-    )
-    head = Head(key.transaction, "ab" * 32, Section.FORWARD, proc.release(), proc.boot_id())
-    began = time.monotonic()
-    meta = workloads.checkpoint(workload, workdir, control)
-    dumped = time.monotonic()
-    try:
-        channel.send(head, [Item(workload.name, "criu", meta, workdir)], control)
-    except MkupgradeError as error:
-        workloads.undo_checkpoint(workload, workdir, control)
-        return {"error": error.as_dict(), "pids": workloads.find(workload).pids}
-    return {
-        "pids": meta["pids"],
-        "verdict": channel.inspect_sent().verdict.value,
-        "dump_seconds": dumped - began,
-        "send_seconds": time.monotonic() - dumped,
-        "sent": channel.traffic.sent,
-    }
+def end(name: str, address: str, key_file: str) -> End:
+    peer, key = parse_peer(address), read_key(Path(key_file))
+    return End(
+        name, lambda remaining, about: open_agent(peer, key, remaining, about), lambda: True,
+        patience=5.0,
+    )  # fmt: skip
 
 
-def take(key_file: str, workload: Workload) -> dict[str, object]:
-    key, control = read_key(Path(key_file)), Patient()
-    channel = StreamChannel(STATE, key.transaction, Section.FORWARD)
-    began = time.monotonic()
-    received = channel.receive(Path("/run/arrived"), control)
-    meta = received.manifest.workload(workload.name).meta
-    result = Workloads().restore(workload, received.directories[workload.name], meta, control)
-    return {
-        "pids": result["pids"],
-        "source": received.manifest.source.release,
-        "seconds": time.monotonic() - began,
-    }
+def carrier(workload: Workload) -> Carrier:
+    STATE.mkdir(mode=0o700, exist_ok=True)
+    parcel = Parcel(TRANSACTION, Section.FORWARD, workload.name)
+    records = Records(STATE, TRANSACTION, Section.FORWARD)
+    return Carrier(STATE, records, Cargo(workload, parcel, "ab" * 32), Patient())
 
 
 def main(arguments: list[str]) -> int:
-    verb, *rest, description = arguments
+    verb, source_address, source_key, target_address, target_key, description = arguments
     workload = Workload.model_validate_json(Path(description).read_bytes())
-    said = send(*rest, workload) if verb == "send" else take(*rest, workload)
-    print(json.dumps(said))
+    source, target = (
+        end("source", source_address, source_key), end("target", target_address, target_key)
+    )  # fmt: skip
+    began = time.monotonic()
+    said: dict[str, Any] = {}
+    if verb == "carry":
+        try:
+            said = carrier(workload).carry(source, target)
+        except MkupgradeError as error:
+            said = {"error": error.as_dict()}
+            found = carrier(workload).inspect(source, target)
+            said["found"] = found.verdict.value
+            if found.verdict.value == "partial":
+                said |= carrier(workload).undo(source, target)
+    else:
+        said = carrier(workload).undo(source, target)
+    found = carrier(workload).inspect(source, target)
+    print(json.dumps({**said, "verdict": found.verdict.value, "all": time.monotonic() - began}))
     return 0
 
 
