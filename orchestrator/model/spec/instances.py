@@ -74,8 +74,9 @@ class Resources(Strict):
 
 
 class InstanceAgent(Strict):
-    """`mkupgrade agent` runs in the instance, and says when it is ready. Its key comes with the
-    initrd, as /etc/mkupgrade/agent.key."""
+    """`mkupgrade agent` runs in the instance, says when it is ready, and with `--work` carries its
+    workloads of methods criu and hooks. Its key comes with the initrd, as
+    /etc/mkupgrade/agent.key."""
 
     port: Annotated[int, Field(ge=1, lt=1024)] = 1022
     """Where it listens, by vsock."""

@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+from orchestrator.cli.render.plan import last_line, summary
+from orchestrator.cli.render.view import view_of
+from orchestrator.model.host import Cap
 from orchestrator.model.kinds import Kind
 from orchestrator.model.outcomes import Outcome
 from orchestrator.model.spec import UpgradeSpec
@@ -307,6 +310,45 @@ def test_a_way_back_whose_target_refuses_leaves_it_running_in_the_new_generation
     report = scene.roll_back()
     assert report.outcome is Outcome.ROLLBACK_INCOMPLETE
     assert scene.places() == ["web-g3/counter:90"]
+
+
+HOOKS = {"method": "hooks", "save": ["save"], "load": ["load"]}
+
+
+@pytest.mark.parametrize("kind", ["surge", "replace", "rolling", "blue-green"])
+def test_every_strategy_carries_in_the_order_of_what_rests_on_what(
+    scene: Carrying, kind: str
+) -> None:
+    """Two workloads side by side, one of them by hooks, in the order of `after`."""
+    scene.kernel("web-g2").workloads.running["shop"] = 7
+    shop = workload("shop", migrate=HOOKS, after=["counter"])
+    hook = {"name": "traffic", "run": ["true"], "undo": ["true"]}
+    spec = scene.carrying(
+        workloads=[shop, workload()], strategy={"kind": kind}, hooks={"before": [hook]}
+    )
+    graph = scene.plan(spec)
+    first, then = ("shop", "counter") if kind in ("replace", "rolling") else ("counter", "shop")
+    verb = "carry" if first == "counter" else "take"
+    assert (f"{verb}-workload/{first}", f"{verb}-workload/{then}") in set(map(tuple, graph.edges))
+    assert scene.run(graph).outcome is Outcome.COMMITTED
+    assert scene.places() == ["web-g3/counter:41", "web-g3/shop:7"]
+
+
+def test_the_plan_says_what_is_carried_and_how_long_it_stands_still(scene: Carrying) -> None:
+    graph = scene.plan(scene.carrying())
+    step = next(s for s in graph.steps if s.kind == Kind.CARRY_WORKLOAD)
+    assert step.title == "Carry counter to web-g3 (criu)"
+    assert step.blackout
+    assert Cap.INSTANCE_VSOCK in step.requires
+    assert "1 workload to carry" in last_line(graph)
+    assert summary(graph)["expected_blackout_seconds"] == step.estimate
+
+
+def test_the_report_shows_how_long_each_carried_workload_stood_still(scene: Carrying) -> None:
+    graph = scene.plan(scene.replacing_it())
+    found = view_of(scene.run(graph), graph).workloads
+    assert [(it.name, it.how) for it in found] == [("counter", "criu over stream")]
+    assert found[0].blackout.seconds > 0
 
 
 def test_why_state_cannot_be_carried_is_said_by_workload(scene: Carrying, tmp_path: Path) -> None:
