@@ -6,7 +6,8 @@
 The source keeps its copy, so that from the checkpoint on the state is durable in at least one
 place, and from the fetch on in two. Taking it back is the same the other way round, with the state
 that it has by then. Where that cannot be had (the target is dead, or refuses), the source starts it
-again from what it kept, and the result says which state that is.
+again from what it kept, and the result says which state that is. On the way back behind a commit,
+a workload that runs no more is brought home with the state of the way there.
 
 Records say what was begun, before it is begun; what is there, the agents and the host's kernel say.
 """
@@ -24,11 +25,12 @@ from orchestrator.drivers.carrying.ends import Cargo, End
 from orchestrator.drivers.carrying.requests import Look, Verb
 from orchestrator.drivers.jobs import absent, partial, present, unknown
 from orchestrator.drivers.records import Shelf
+from orchestrator.handover.manifest import Manifest
 from orchestrator.handover.parcel import Parcel
 from orchestrator.handover.stream import ConnectionLostError
 from orchestrator.model.errors import ErrorClass, HandoverError, MkupgradeError, WorkloadError
 from orchestrator.model.seams import Control, Result
-from orchestrator.model.steps import Inspected, Inspection
+from orchestrator.model.steps import Inspected, Inspection, Section
 
 _TO_TELL = 5.0
 """Seconds without which it is not said of an agent that it does not answer."""
@@ -65,10 +67,13 @@ class Carrier:
         """The source half: it stands still afterwards, and its state is on the host's disk."""
         record = self._records.read(self._took)
         if record is None:
-            source.require_work(self._cargo, self._control)
-            self._require_running(source)
+            gone = self._why_gone(source)
+            if gone is not None:
+                return self._as_before(source, gone)
             record = {"phase": "began", "tag": secrets.token_hex(8)}
             self._records.write(self._took, record)
+        if "newest" in record:
+            return {}
         self._control.progress(f"Checkpoint {self._name} in {source.name}")
         taken = self._take(source, self._there, record)
         self._records.write(self._took, {**record, "phase": "ended", "manifest": taken["manifest"]})
@@ -308,15 +313,37 @@ class Carrier:
         text = f"{self._name} runs again in {source.name}, {how}"
         return {"text": text, "taken": taken, "problems": problems}
 
-    def _require_running(self, source: End) -> None:
+    def _why_gone(self, source: End) -> str | None:
+        """Why it has no state there to be taken; None: it runs."""
+        if not source.runs():
+            return f"{source.name} does not run"
+        source.require_work(self._cargo, self._control)
         look = source.look(self._cargo, self._there, self._control)
-        if not look.running:
+        if look.running is None:
             raise WorkloadError(
-                f"{self._name} has no state in {source.name} to carry: {look.reason}",
+                f"it cannot be told whether it runs: {look.reason}",
+                where=source.name,
+                state="nothing was changed",
+                error_class=ErrorClass.BUSY,
+            )
+        return None if look.running else f"{source.name}: {look.reason}"
+
+    def _as_before(self, source: End, gone: str) -> Result:
+        """What was taken on the way there has to do, if this is the way back."""
+        back = self._there.section is Section.RETURN
+        manifest = self._manifest(self._back) if back else None
+        if manifest is None:
+            raise WorkloadError(
+                f"{self._name} has no state in {source.name} to carry: {gone}",
                 where=source.name,
                 state="nothing was changed",
                 error_class=ErrorClass.REFUSED,
             )
+        lost = f"{gone}: its state of the way there is used"
+        note = {"newest": self._back.section.value, "lost": lost}
+        self._records.write(self._took, {"phase": "ended", "tag": "", **note})
+        taken = manifest.created.isoformat(timespec="seconds")
+        return {"taken": taken, "problems": [lost]}
 
     def _make_room(self, target: End) -> None:
         """Nothing of it runs there, and the agent is one that works: asked before the workload
@@ -359,12 +386,17 @@ class Carrier:
 
     def _is_here(self, took: dict[str, Any]) -> bool:
         """Is what was taken whole on the host's disk, and not what an earlier step has left?"""
+        manifest = self._manifest(self._newest(took))
+        if manifest is None or "newest" in took:
+            return manifest is not None
+        return hashlib.sha256(manifest.encode()).hexdigest() == took.get("manifest")
+
+    def _manifest(self, parcel: Parcel) -> Manifest | None:
+        """Of what is whole on the host's disk."""
         try:
-            manifest = self._there.channel(self._state_dir).manifest()
+            return parcel.channel(self._state_dir).manifest()
         except HandoverError:
-            return False
-        wanted = took.get("manifest", "")
-        return manifest is not None and hashlib.sha256(manifest.encode()).hexdigest() == wanted
+            return None
 
     def _require_here(self, took: dict[str, Any]) -> None:
         if not self._is_here(took):

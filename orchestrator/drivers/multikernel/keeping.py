@@ -152,13 +152,17 @@ def give_back(
 
 
 def drop_copies(state_dir: Path, over: Sequence[tuple[str, Outcome]]) -> list[str]:
-    """Remove the host's copies of state that was carried in transactions that have ended well:
-    their workloads run. A rollback behind that takes new ones.
+    """Remove the host's copies of state that was carried in transactions that have ended well, and
+    cannot be rolled back any more: their workloads run.
 
     Returns:
         Those transactions.
     """
-    found = [it for it in ended_well(over) if (state_dir / "handover" / it).is_dir()]
+    found = [
+        it
+        for it in ended_well(over)
+        if (state_dir / "handover" / it).is_dir() and not needed(state_dir, it)
+    ]
     for transaction in found:
         with suppress(OSError):
             drop_tree(state_dir / "handover" / transaction)

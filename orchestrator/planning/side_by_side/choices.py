@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from orchestrator.model.host import Artifact, HostState, InstanceState
 from orchestrator.model.params.side_by_side import Generation, LoadedImage, Reached
@@ -85,7 +86,11 @@ class Choices:
 
     def carries(self, it: Choice) -> bool:
         """Has one of its workloads state to be carried by the agents?"""
-        return any(carried(w) for w in self.spec.workloads if w.instance == it.instance.name)
+        return it.instance.name in self._carrying
+
+    @cached_property
+    def _carrying(self) -> set[str]:
+        return {w.instance for w in self.spec.workloads if carried(w)}
 
     @property
     def nothing(self) -> bool:
@@ -143,9 +148,11 @@ def choose(spec: UpgradeSpec, host: HostState, problems: Problems) -> Choices:
         check_artifacts(instance, host, problems)
         _wish(wishes, instance, lines[instance.name], host, problems)
     needs, resized = wishes.needs, wishes.resized
+    instances = {it.name: it for it in spec.instances}
     for workload in spec.workloads:
         if workload.instance not in wishes.same and workload.instance not in resized:
-            _check_workload(workload, lines[workload.instance], spec, problems)
+            name = workload.instance
+            _check_workload(workload, lines[name], instances[name], problems)
     devices = {i.name: wanted_devices(i, lines[i.name]) for i in spec.instances if i.name in needs}
     check_devices(devices, lines, host, problems, gives_way=gives_way)
     kept = [it for line in lines.values() for it in line.stopped]
@@ -256,11 +263,10 @@ def carried(workload: Workload) -> bool:
 
 
 def _check_workload(
-    workload: Workload, line: Lineage, spec: UpgradeSpec, problems: Problems
+    workload: Workload, line: Lineage, instance: Instance, problems: Problems
 ) -> None:
     migrate, where = workload.migrate, f"workloads.{workload.name}.migrate"
     if not isinstance(migrate, RestartMigrate):
-        instance = next(it for it in spec.instances if it.name == workload.instance)
         why_not = _why_not_carried(instance, line)
         if why_not is not None:
             problems.add(

@@ -11,6 +11,7 @@ import pytest
 
 from orchestrator.cli.render.plan import last_line, summary
 from orchestrator.cli.render.view import view_of
+from orchestrator.drivers.multikernel import keeping
 from orchestrator.model.host import Cap
 from orchestrator.model.kinds import Kind
 from orchestrator.model.outcomes import Outcome
@@ -390,11 +391,34 @@ def test_an_agent_that_takes_state_only_is_found_out_as_the_new_generation_comes
     assert scene.places() == ["web-g2/counter:41"]
 
 
-def test_the_hosts_copies_of_state_go_once_the_transaction_is_over(scene: Carrying) -> None:
+def test_the_hosts_copies_of_state_go_once_there_is_no_way_back(
+    scene: Carrying, monkeypatch: pytest.MonkeyPatch
+) -> None:
     report = scene.run(scene.plan(scene.carrying()))
     copies = scene.directory / "handover" / report.transaction
+    over = [(report.transaction, Outcome.COMMITTED)]
+    assert scene.driver().prune(over) == []
     assert copies.is_dir()
-    assert scene.driver().prune([(report.transaction, Outcome.UNKNOWN)]) == []
-    assert copies.is_dir()
-    assert scene.driver().prune([(report.transaction, Outcome.COMMITTED)]) == [report.transaction]
+    later = keeping.time.time() + 40 * 86400
+    monkeypatch.setattr(keeping.time, "time", lambda: later)
+    assert scene.driver().prune(over) == ["web-g2", report.transaction]
     assert not copies.exists()
+
+
+@BOTH
+@pytest.mark.parametrize("how", ["its kernel", "the workload"])
+def test_a_rollback_from_a_dead_new_generation_uses_the_state_of_the_way_there(
+    scene: Carrying, spec: Spec, how: str
+) -> None:
+    scene.run(scene.plan(spec(scene)))
+    scene.counter("web-g3", 90)
+    if how == "its kernel":
+        scene.client.force(scene.double.world.instances["web-g3"].id)
+    else:
+        scene.kernel("web-g3").workloads.running.clear()
+    report = scene.roll_back()
+    assert report.outcome is Outcome.ROLLED_BACK
+    assert scene.places() == ["web-g2/counter:41"]
+    told = [line for s in report.steps for line in (s.result or {}).get("problems", ())]
+    assert any("its state of the way there is used" in line for line in told)
+    assert scene.kernel("web-g2").workloads.outrun == ["counter"]
