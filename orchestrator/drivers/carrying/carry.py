@@ -148,12 +148,19 @@ class Carrier:
 
     def undo(self, source: End, target: End) -> Result:
         """Home from wherever it is."""
-        self.undo_bring(target)
-        return self.undo_take(source)
+        self._out_of(target)
+        result = self.undo_take(source)
+        self._tidy(target)
+        return result
 
     def undo_bring(self, target: End) -> Result:
         """Out of the target, with the state that it has by now, which is on the host's disk then.
         What could not be had of it is noted for `undo_take`."""
+        result = self._out_of(target)
+        self._tidy(target)
+        return result
+
+    def _out_of(self, target: End) -> Result:
         record = self._records.read(self._brought)
         if record is None:
             return {}
@@ -162,9 +169,6 @@ class Carrier:
         if took:
             self._records.write(self._took, {**took, **note})
         self._records.drop(self._brought)
-        if target.runs():
-            with suppress(MkupgradeError):  # it is to be taken away, or finds it old the next time
-                target.work(Verb.DROP, self._cargo, self._there, self._control)
         return {"problems": [note["lost"]]} if "lost" in note else {}
 
     def undo_take(self, source: End) -> Result:
@@ -183,19 +187,20 @@ class Carrier:
                 state=f"its state is kept below {self._state_dir / 'handover'}",
                 error_class=ErrorClass.BUSY,
             )
-        look = source.look(self._cargo, self._there, self._control)
-        if look.running:
-            tag = record["tag"]
-            source.work(Verb.AGAIN, self._cargo, self._there, self._control, tag=tag)
-            result: Result = {"text": f"{self._name} runs in {source.name}"}
-        else:
-            result = self._started_again(source, record)
+        result = self._started_again(source, record)
+        self._records.drop(self._took)  # from here on it is home, whatever is left of copies
         for parcel in (self._there, self._back):
             parcel.channel(self._state_dir).discard()
-        with suppress(MkupgradeError):  # its copies are small harm, and go the next time
-            source.work(Verb.DROP, self._cargo, self._there, self._control)
-        self._records.drop(self._took)
+        if "newest" in record:
+            self._tidy(source)
         return result
+
+    def _tidy(self, end: End) -> None:
+        """Nothing of it is left there, once it runs elsewhere or its state is here: what an end
+        that does not answer keeps is small harm."""
+        if end.runs():
+            with suppress(MkupgradeError):
+                end.work(Verb.DROP, self._cargo, self._there, self._control)
 
     def _emptied(self, target: End, record: dict[str, Any], took: dict[str, Any]) -> dict[str, Any]:
         """The workload does not run in the target afterwards. `newest`: the handover with its state
@@ -227,7 +232,6 @@ class Carrier:
     def _emptied_alive(
         self, target: End, sent: Parcel, took: dict[str, Any], *, ended: bool
     ) -> dict[str, Any]:
-        home = target.look(self._cargo, sent.back(), self._control)
         there = target.look(self._cargo, sent, self._control)
         if there.running is None:
             raise WorkloadError(
@@ -236,7 +240,7 @@ class Carrier:
                 error_class=ErrorClass.BUSY,
             )
         runs = there.running and there.brought is Inspection.PRESENT
-        stopped = home.taken is Inspection.PRESENT and home.tag == took.get("tag")
+        stopped = there.taken_back is Inspection.PRESENT and there.tag_back == took.get("tag")
         if runs or stopped:
             return self._taken_back(target, sent, took)
         if there.running or there.brought is Inspection.PARTIAL:
@@ -285,6 +289,8 @@ class Carrier:
         except MkupgradeError as error:
             problems.append(f"what {source.name} kept cannot be used: {error}")
         else:
+            if done["how"] == "ran-on":
+                return {"text": f"{self._name} ran on in {source.name}"}
             return self._said(source, done, "from the state that it kept", problems)
         try:
             self._require_here(record)
@@ -357,7 +363,7 @@ class Carrier:
                 f"{self._name} is in {target.name} already: {look.reason}",
                 where=target.name,
                 state="nothing was changed",
-                next_command=f"what starts {self._name} by itself must not be in the new instance",
+                details=(f"what starts {self._name} by itself must not do so in the new instance",),
                 error_class=ErrorClass.REFUSED,
             )
         note = {"section": self._there.section.value}

@@ -71,7 +71,9 @@ class Look(_Said):
     pids: Annotated[list[int], Field(max_length=1 << 16)] = []
     taken: Inspection
     """PRESENT: its state was taken here and is whole, and it does not run since."""
-    tag: Annotated[str, Field(max_length=32)] = ""
+    taken_back: Inspection = Inspection.ABSENT
+    """The same of the handover that goes the other way."""
+    tag_back: Annotated[str, Field(max_length=32)] = ""
     """Of that taking."""
     brought: Inspection
     """PRESENT: it was restored here, in this boot, and runs."""

@@ -94,12 +94,15 @@ class Worker:
     def look(self) -> Result:
         running, reason, pids = self._running()
         manifest = self._manifest()
+        other = self._request.model_copy(update={"section": self._request.parcel.back().section})
+        back = Worker(other, self._directory, self._workloads, self._control)
         return Look(
             running=running,
             reason=reason,
             pids=pids,
             taken=self._taken().verdict,
-            tag=(self._records.read(TAKEN) or {}).get("tag", ""),
+            taken_back=back._taken().verdict,
+            tag_back=(back._records.read(TAKEN) or {}).get("tag", ""),
             brought=self._brought().verdict,
             manifest=_digest(manifest) if manifest else "",
         ).model_dump(mode="json")
@@ -162,11 +165,11 @@ class Worker:
         if not older:
             result = self._workloads.undo_checkpoint(self._workload, self._workdir, self._control)
         elif running:
-            result = {"pids": pids}
+            result = {"pids": pids, "how": "ran-on"}
         else:
             result = self._again_from_older()
         self._forget()
-        return {**result, "how": "again", "taken": record["taken"]}
+        return {"how": "again", **result, "taken": record["taken"]}
 
     def end(self) -> Result:
         record = self._records.read(BROUGHT)
