@@ -32,13 +32,13 @@ def leave(
     """Records of a transaction: a console's log, its commit."""
     transaction = f"t-{number:03d}"
     records = Records(scene.directory, transaction, Section.FORWARD)
-    (records.dir / f"console.{generation}.log").write_text("Linux version\n")
     commit = {
         "new": [{"name": generation, "id": 9}],
         "kept": [{"name": kept, "id": 2, "cmdline": "quiet"}] if kept else [],
         "until": time.time() + kept_for,
     }
     records.write(keeping.RECORD, commit)
+    (records.dir / f"console.{generation}.log").write_text("Linux version\n")
     return transaction
 
 
