@@ -14,9 +14,10 @@ import pytest
 
 from orchestrator.agent.errors import ProtocolError, RefusedError
 from orchestrator.agent.keys import Key
+from orchestrator.agent.wire import Type, most
 from orchestrator.agent.work import in_a_child
 from orchestrator.drivers.carrying import worker
-from orchestrator.drivers.carrying.requests import read_answer, read_look
+from orchestrator.drivers.carrying.requests import done, read_answer, read_look
 from orchestrator.handover.frame import SIZE
 from orchestrator.handover.manifest import Manifest
 from orchestrator.handover.parcel import Parcel
@@ -204,6 +205,12 @@ def test_what_is_not_complete_cannot_be_fetched(agent: Local) -> None:
             client.fetch(Section.FORWARD, 1, 0)
 
 
+def test_an_answer_about_thousands_of_processes_keeps_to_its_bound() -> None:
+    said = done({"pids": list(range(1 << 16)), "notes": ["x" * 9000] * 9000, "taken": "t"})
+    assert len(said) <= most(Type.WORKED)
+    assert read_answer(said, "web")["pids"][:2] == [0, 1]
+
+
 def test_answers_that_mean_ill_are_refused() -> None:
     for answer in (b"", b"[]", b'{"error": {"what": 1}}', b"{" * 10_000):
         with pytest.raises(HandoverError):
@@ -269,7 +276,12 @@ def test_a_connection_that_is_cut_during_work_leaves_work_that_is_done(kernel: K
     assert ask(kernel, "take")["bytes"] > 9000
 
 
-def test_the_worker_runs_as_a_program(tmp_path: Path) -> None:
-    """What it says of a workload that is not there, by its own `Workloads`."""
-    said = worker.answer(request("look"), tmp_path, Workloads())
-    assert read_look(read_answer(said, "web"), "web").running is False
+def test_the_worker_finds_nothing_of_a_workload_that_is_not_there(tmp_path: Path) -> None:
+    """By the real `Workloads`."""
+    nowhere = workload(find={"pid_file": str(tmp_path / "none.pid")}, migrate={
+        "method": "hooks", "save": ["false"], "load": ["false"]})  # fmt: skip
+    said = worker.answer(request("look", workload=nowhere), tmp_path, Workloads())
+    look = read_look(read_answer(said, "web"), "web")
+    assert (look.running, look.taken, look.brought) == (
+        False, Inspection.ABSENT, Inspection.ABSENT
+    )  # fmt: skip

@@ -21,6 +21,7 @@ from orchestrator.model.spec.workloads import Workload
 from orchestrator.model.steps import Inspection, Section
 
 _Text = Annotated[str, Field(max_length=4000)]
+_MOST_LINES, _MOST_TEXT = 100, 500
 _Digest = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
 
 
@@ -97,8 +98,9 @@ def read_request(data: bytes) -> Request:
 
 
 def done(result: dict[str, Any]) -> bytes:
-    """The answer where it went well."""
-    return json.dumps({"result": result}).encode()
+    """The answer where it went well. Lists are for people, and cut: a tree may have thousands of
+    processes, and an answer has its bound."""
+    return json.dumps({"result": {key: _short(value) for key, value in result.items()}}).encode()
 
 
 def failed(error: MkupgradeError) -> bytes:
@@ -143,6 +145,12 @@ def read_look(result: dict[str, Any], where: str) -> Look:
         raise HandoverError(
             f"what {where} says of a workload cannot be read", where=where
         ) from error
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_short(it) for it in value[:_MOST_LINES]]
+    return value[:_MOST_TEXT] if isinstance(value, str) else value
 
 
 class _Error(_Said):
