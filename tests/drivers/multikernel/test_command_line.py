@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,7 +14,7 @@ from tests.drivers.multikernel import scene
 from tests.drivers.multikernel.examples import document, written
 from tests.drivers.multikernel.served_host import Host
 from tests.support.multikernel.served import state
-from tests.support.multikernel.served.session import cannot_be_served, served
+from tests.support.multikernel.served.session import cannot_be_served
 from tests.support.multikernel.settings import Spawn
 
 _LACK = cannot_be_served()
@@ -27,13 +27,6 @@ pytestmark = [
 NAMES = ("web", "api", "batch")
 NEW = {f"{name}-g2": "active" for name in NAMES}
 DONE, ROLLED_BACK, STALE = 0, 3, 5
-
-
-@pytest.fixture(scope="module")
-def module_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    directory = tmp_path_factory.mktemp("host")
-    with served(directory) as double:
-        yield Host(double, directory)
 
 
 @pytest.fixture

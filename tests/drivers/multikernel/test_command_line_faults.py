@@ -7,7 +7,7 @@ docs/multikernel.md has the table.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from tests.drivers.multikernel.examples import document, written
 from tests.drivers.multikernel.served_host import Host
 from tests.support.multikernel.double import Double
 from tests.support.multikernel.served import state
-from tests.support.multikernel.served.session import cannot_be_served, served
+from tests.support.multikernel.served.session import cannot_be_served
 from tests.support.multikernel.settings import Spawn
 
 _LACK = cannot_be_served()
@@ -83,13 +83,6 @@ ROLLING = Example(
     "api-g2",
     {"kernel": "old"},
 )
-
-
-@pytest.fixture(scope="module")
-def module_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    directory = tmp_path_factory.mktemp("host")
-    with served(directory) as double:
-        yield Host(double, directory)
 
 
 @pytest.fixture(params=[SURGE, ROLLING], ids=lambda it: it.name)

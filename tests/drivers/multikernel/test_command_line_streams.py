@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from tests.drivers.multikernel.examples import ROOT, document
 from tests.drivers.multikernel.served_host import Host
 from tests.support.multikernel.served import state
 from tests.support.multikernel.served.kerf import MAIN, installed
-from tests.support.multikernel.served.session import cannot_be_served, served
+from tests.support.multikernel.served.session import cannot_be_served
 from tests.support.multikernel.settings import AgentSays, Spawn
 
 _LACK = cannot_be_served()
@@ -29,13 +28,6 @@ pytestmark = [
 
 DONE, ROLLED_BACK = 0, 3
 PANIC = "Linux version 7.1.0-mk3\nVFS: Cannot open root device\nKernel panic - not syncing\n"
-
-
-@pytest.fixture(scope="module")
-def module_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    directory = tmp_path_factory.mktemp("host")
-    with served(directory) as double:
-        yield Host(double, directory)
 
 
 @pytest.fixture
