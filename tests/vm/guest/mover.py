@@ -2,6 +2,7 @@
 
 mover.py carry SOURCE KEY TARGET KEY WORKLOAD.json     from the one to the other
 mover.py back  SOURCE KEY TARGET KEY WORKLOAD.json     and home again
+mover.py stay  SOURCE KEY TARGET KEY WORKLOAD.json     onto the host's disk, and run again
 
 An error is followed by what a transaction does then: a look at what is there, and the way home.
 Prints one line of JSON.
@@ -78,6 +79,9 @@ def main(arguments: list[str]) -> int:
             said["found"] = found.verdict.value
             if found.verdict.value == "partial":
                 said |= carrier(workload).undo(source, target)
+    elif verb == "stay":
+        said = carrier(workload).take(source)
+        said |= carrier(workload).undo_take(source)
     else:
         said = carrier(workload).undo(source, target)
     found = carrier(workload).inspect(source, target)
