@@ -25,7 +25,7 @@ SECONDS = {
     "test_what_dies_in_the_new_kernel_costs_neither_memory_nor_truth": 150,
     "test_a_plan_that_fails_behind_the_jump_is_told_as_rolled_back": 145,
     "test_the_demo_holds_and_kho_carries_the_state": 115,
-    "test_the_unit_takes_state_over_vsock_in_its_sandbox": 150,
+    "test_the_unit_takes_state_over_vsock_in_its_sandbox": 120,
     "test_workloads_are_carried_from_a_running_kernel_to_another_that_runs_and_back": 160,
 }
 """About what a test takes where two guests are emulated at once on two cores. Only shares count."""

@@ -99,11 +99,10 @@ class MultikernelDriver:
         return handler.revert(job, params)
 
     def prune(self, over: Sequence[tuple[str, Outcome]]) -> list[str]:
-        """Give back what is kept past its time, remove copies of carried state, then drop the
-        records of old transactions; see `keeping` and `pruning`."""
+        """Give back what is kept past its time, then drop what is left of generations that are
+        gone for good; see `keeping.give_back` and `pruning.prune`."""
         given = keeping.give_back(self._parts.kernel, self._state_dir, over)
-        copies = keeping.drop_copies(self._state_dir, over)
-        return [*given, *copies, *pruning.prune(self._state_dir, over)]
+        return [*given, *pruning.prune(self._parts.kernel, self._state_dir, over)]
 
     def expired(self, over: Sequence[tuple[str, Outcome]]) -> bool:
         """Is anything kept past its time?"""

@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from orchestrator.drivers.leftovers import ended_well
 from orchestrator.drivers.multikernel import agents, changing, living
 from orchestrator.drivers.multikernel.kernel import Kernel
 from orchestrator.drivers.multikernel.living import Named, Patience
 from orchestrator.drivers.multikernel.parts import next_tag
 from orchestrator.drivers.multikernel.seeing import SeenInstance, Snapshot, Status, look
 from orchestrator.drivers.multikernel.trees.changes import RemoveInstance
-from orchestrator.drivers.records import RecordError, Records, drop_tree
+from orchestrator.drivers.records import RecordError, Records
 from orchestrator.model.base import Record
 from orchestrator.model.errors import MkupgradeError
 from orchestrator.model.host import KeptGeneration
@@ -149,24 +147,6 @@ def give_back(
         if record is not None and record.until <= moment:
             given += _give_back(kernel, state_dir, records, record)
     return given
-
-
-def drop_copies(state_dir: Path, over: Sequence[tuple[str, Outcome]]) -> list[str]:
-    """Remove the host's copies of state that was carried in transactions that have ended well, and
-    cannot be rolled back any more: their workloads run.
-
-    Returns:
-        Those transactions.
-    """
-    found = [
-        it
-        for it in ended_well(over)
-        if (state_dir / "handover" / it).is_dir() and not needed(state_dir, it)
-    ]
-    for transaction in found:
-        with suppress(OSError):
-            drop_tree(state_dir / "handover" / transaction)
-    return [it for it in found if not (state_dir / "handover" / it).exists()]
 
 
 def committed(over: Iterable[tuple[str, Outcome]]) -> Iterator[str]:

@@ -401,7 +401,7 @@ def test_the_hosts_copies_of_state_go_once_there_is_no_way_back(
     assert copies.is_dir()
     later = keeping.time.time() + 40 * 86400
     monkeypatch.setattr(keeping.time, "time", lambda: later)
-    assert scene.driver().prune(over) == ["web-g2", report.transaction]
+    scene.driver().prune(over)
     assert not copies.exists()
 
 

@@ -1,4 +1,4 @@
-"""What transactions that are over leave: records of the newest stay for a while."""
+"""What generations that are gone leave: keys go with them, the rest stays for a while."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ import pytest
 from orchestrator.drivers.leftovers import KEPT
 from orchestrator.drivers.multikernel import keeping
 from orchestrator.drivers.multikernel.pruning import prune
-from orchestrator.drivers.records import Records
+from orchestrator.drivers.records import Records, Shelf
 from orchestrator.model.outcomes import Outcome
 from orchestrator.model.steps import Section
-from tests.drivers.multikernel.scene import Scene
+from tests.drivers.multikernel.scene import RELEASE, Scene
 from tests.support.memory import in_memory
+from tests.support.multikernel.kernel import DoubleKernel
+from tests.support.multikernel.settings import AgentSays, Spawn
 
 Over = list[tuple[str, Outcome]]
 
@@ -29,9 +31,10 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
 def leave(
     scene: Scene, number: int, generation: str, *, kept_for: float = -1.0, kept: str | None = None
 ) -> str:
-    """Records of a transaction: a console's log, its commit."""
+    """Records of a transaction: the key of an agent, a console's log, its commit."""
     transaction = f"t-{number:03d}"
     records = Records(scene.directory, transaction, Section.FORWARD)
+    Shelf(scene.directory / "agents").write(generation, {"id": 9, "port": 1, "key": "secret"})
     commit = {
         "new": [{"name": generation, "id": 9}],
         "kept": [{"name": kept, "id": 2, "cmdline": "quiet"}] if kept else [],
@@ -43,11 +46,25 @@ def leave(
 
 
 def pruned(scene: Scene, over: Over) -> list[str]:
-    return prune(scene.directory, over)
+    return prune(DoubleKernel(scene.double), scene.directory, over)
 
 
 def left(scene: Scene) -> set[str]:
     return {path.name for path in (scene.directory / "transactions").iterdir()}
+
+
+def keys(scene: Scene) -> list[str]:
+    return Shelf(scene.directory / "agents").names()
+
+
+def test_a_key_goes_with_its_generation_and_the_log_of_its_console_stays(scene: Scene) -> None:
+    over = [
+        (leave(scene, 0, "gone-g2"), Outcome.ROLLED_BACK),
+        (leave(scene, 1, "web"), Outcome.COMMITTED),
+    ]
+    assert pruned(scene, over) == []
+    assert keys(scene) == ["web"]
+    assert (scene.directory / "transactions/t-000/forward/console.gone-g2.log").exists()
 
 
 def test_a_bounded_number_of_records_stays(scene: Scene) -> None:
@@ -75,9 +92,31 @@ def test_what_did_not_end_well_is_not_touched(scene: Scene, outcome: Outcome) ->
     over = [(leave(scene, n, "gone-g2"), outcome) for n in range(KEPT + 5)]
     assert pruned(scene, over) == []
     assert len(left(scene)) == KEPT + 5
+    assert keys(scene) == ["gone-g2"]
 
 
 def test_what_the_journal_does_not_know_is_not_touched(scene: Scene) -> None:
     leave(scene, 0, "gone-g2")
     assert pruned(scene, []) == []
-    assert left(scene) == {"t-000"}
+    assert keys(scene) == ["gone-g2"]
+
+
+def test_the_driver_drops_the_key_of_a_generation_that_a_rollback_took_away(scene: Scene) -> None:
+    scene.double.world.spawns["web-g2"] = Spawn(agent=AgentSays(RELEASE))
+    (scene.directory / "initrd").write_bytes(b"070701")
+    kernel = {
+        "image": str(scene.directory / "vmlinux"),
+        "release": RELEASE,
+        "initrd": str(scene.directory / "initrd"),
+    }
+    spec = scene.spec(
+        instances=[{"name": "web", "kernel": kernel, "agent": {}}],
+        rollback={"keep_old_kernel": "1h", "boot_deadline": "60s"},
+    )
+    done = scene.run(scene.plan(spec))
+    assert done.outcome is Outcome.COMMITTED
+    scene.driver().prune([(done.transaction, Outcome.COMMITTED)])
+    assert keys(scene) == ["web-g2"]
+    assert scene.roll_back().outcome is Outcome.ROLLED_BACK
+    scene.driver().prune([(done.transaction, Outcome.ROLLED_BACK)])
+    assert keys(scene) == []
