@@ -235,6 +235,7 @@ def test_a_child_that_fails_costs_the_request_and_not_the_agent(key: Key, tmp_pa
     local.close()
 
 
+@pytest.mark.slow
 def test_a_hooks_workload_is_saved_fetched_and_loaded_by_a_real_child(
     key: Key, tmp_path: Path
 ) -> None:

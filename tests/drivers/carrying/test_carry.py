@@ -375,6 +375,7 @@ def _die(directory: Path, number: int) -> Iterator[str]:
         back += 1
 
 
+@pytest.mark.slow
 def test_whenever_the_host_dies_on_the_way_back_the_newest_state_comes_home(
     tmp_path: Path,
 ) -> None:

@@ -197,6 +197,7 @@ def test_a_target_whose_agent_dies_with_the_workload_costs_what_was_seen_since(
     assert "was halted" in told["problems"][0]
 
 
+@pytest.mark.slow
 @BOTH
 @pytest.mark.parametrize("where", ["web-g2", "host", "web-g3"])
 def test_a_corrupt_payload_is_an_upgrade_that_did_not_happen(
@@ -221,6 +222,7 @@ def test_a_corrupt_payload_is_an_upgrade_that_did_not_happen(
     assert scene.picture() == before
 
 
+@pytest.mark.slow
 @BOTH
 @pytest.mark.parametrize("after", [False, True])
 def test_a_crash_at_each_step_of_the_carrying_is_gone_on_with(
@@ -301,6 +303,7 @@ def test_a_committed_upgrade_that_is_rolled_back_carries_its_state_back(
     assert scene.places() == ["web-g2/counter:90"]
 
 
+@pytest.mark.slow
 @BOTH
 def test_a_way_back_whose_target_refuses_leaves_it_running_in_the_new_generation(
     scene: Carrying, spec: Spec
@@ -405,6 +408,7 @@ def test_the_hosts_copies_of_state_go_once_there_is_no_way_back(
     assert not copies.exists()
 
 
+@pytest.mark.slow
 @BOTH
 @pytest.mark.parametrize("how", ["its kernel", "the workload"])
 def test_a_rollback_from_a_dead_new_generation_uses_the_state_of_the_way_there(

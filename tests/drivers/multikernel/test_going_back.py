@@ -111,6 +111,7 @@ def test_a_plan_that_keeps_nothing_holds_no_way_back(scene: Scene) -> None:
     assert scene.picture() == now
 
 
+@pytest.mark.slow
 def test_an_old_kernel_that_does_not_come_up_leaves_the_new_one_at_work(scene: Scene) -> None:
     told(scene, surge(scene))
     now = scene.picture()
@@ -124,6 +125,7 @@ def test_an_old_kernel_that_does_not_come_up_leaves_the_new_one_at_work(scene: S
     assert scene.states() == {"web": "active", "api": "active", "batch": "active"}
 
 
+@pytest.mark.slow
 def test_an_old_kernel_that_cannot_be_made_again_leaves_the_new_one_at_work(scene: Scene) -> None:
     spec = scene.replacing(instances=scene.same_size("web"), workloads=[scene.workload()])
     told(scene, scene.plan(spec))

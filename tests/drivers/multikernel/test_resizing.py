@@ -185,6 +185,7 @@ def the_boot_cpu_is_another(scene: Scene) -> None:
     life.boot_cpu = scene.double.world.instances["batch"].cpus[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [web_hangs, a_cpu_was_not_there_at_boot, the_boot_cpu_is_another])
 def test_a_fault_before_the_commit_leaves_everything_as_before(scene: Scene, fault: Any) -> None:
     graph, before = both_ways(scene), scene.picture()
