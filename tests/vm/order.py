@@ -19,7 +19,7 @@ SECONDS = {
     "test_a_service_is_carried_over_and_stays_a_service": 270,
     "test_bad_input_is_refused_and_the_host_is_as_it_was": 230,
     "test_workloads_live_through_two_kernels_and_a_failed_third_jump_by_the_disk": 190,
-    "test_workloads_are_carried_from_a_running_kernel_to_another_that_runs_and_back": 160,
+    "test_a_workload_is_carried_from_a_running_kernel_to_another_that_runs_and_back": 100,
     "test_debians_own_kernels_need_nothing_but_the_disk": 150,
     "test_what_dies_in_the_new_kernel_costs_neither_memory_nor_truth": 145,
     "test_state_that_is_nowhere_left_ends_in_a_fresh_start_that_is_told": 140,

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.agent.keys import new_key
 from orchestrator.rehearsal.kernels import KernelPair
 from orchestrator.rehearsal.machine import Guest
 from tests.support import upgrades as up
@@ -28,23 +29,23 @@ KEY = "/etc/mkupgrade/agent.key"
 """The source's own; each kernel has one."""
 TARGET_KEY = "/etc/mkupgrade/target.key"
 SOURCE, TARGET = "tcp:10.77.0.1:1022", "tcp:10.77.0.2:1022"
-WORKLOADS = {
-    "counter": up.started("counter", "7777", "/run/counter/log")["argv"],
-    "tree": up.started("tree", "/run/tree/log", "/run/tree/socket")["argv"],
-}
+COUNTER = up.started("counter", "7777", "/run/counter/log")["argv"]
+LOG = "/var/log/agent.log"
 FIRST_PID = 26000
-"""Of the workloads: a target that runs has processes of its own, and theirs must not be these."""
+"""Of the workload: a target that runs has processes of its own, and theirs must not be these."""
 
 
-def workload(name: str) -> dict[str, Any]:
-    migrate = {"method": "criu", "carry": [f"/run/{name}/log"]}
-    found = {"cmdline": f"/{name}.py "}
-    return {"name": name, "instance": "host", "find": found, "migrate": migrate}
+WORKLOAD = {
+    "name": "counter",
+    "instance": "host",
+    "find": {"cmdline": "/counter.py "},
+    "migrate": {"method": "criu", "carry": ["/run/counter/log"]},
+}
 
 
 @pytest.fixture(scope="module")
 def guests(boot: Boot, kernels: KernelPair) -> Iterator[tuple[Guest, Guest]]:
-    """The source with its workloads, and the target without; keys laid out, and a wire up."""
+    """The source with its workload, and the target without; keys laid out, and a wire up."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
@@ -59,54 +60,50 @@ def guests(boot: Boot, kernels: KernelPair) -> Iterator[tuple[Guest, Guest]]:
             boot(extra=wire(2, "connect"), kernel=kernels.target.image, memory_mib=768)
         )
         source.run(["sh", "-c", f"echo {FIRST_PID} >/proc/sys/kernel/ns_last_pid"])
-        for argv in WORKLOADS.values():
-            source.spawn(argv, "/dev/null")
-        for name, transaction in ((KEY, "t-earlier"), (TARGET_KEY, TRANSACTION)):
-            source.run(["mkupgrade", "agent", "--new-key", transaction, "--key-file", name])
-        target.put(KEY, source.get(TARGET_KEY), 0o600)
+        source.spawn(COUNTER, "/dev/null")
+        theirs = new_key(TRANSACTION).text()
+        source.put(KEY, new_key("t-earlier").text(), 0o600)
+        source.put(TARGET_KEY, theirs, 0o600)
+        target.put(KEY, theirs, 0o600)
         for number, guest in ((1, source), (2, target)):
             guest.run(["ip", "addr", "add", f"10.77.0.{number}/24", "dev", "eth1"])
             guest.run(["ip", "link", "set", "eth1", "up"])
         source.put("/root/mover.py", MOVER.read_bytes())
-        for name in ("counter", "tree"):
-            source.put(f"/root/{name}.json", json.dumps(workload(name)))
-        listen(source, source, SOURCE, KEY)
-        listen(source, target, TARGET, TARGET_KEY)
+        source.put("/root/counter.json", json.dumps(WORKLOAD))
+        listen(source, SOURCE)
+        listen(target, TARGET)
         yield source, target
 
 
-def listen(source: Guest, guest: Guest, address: str, key: str) -> None:
-    """Start the agent of a guest, and wait until the source, which is the host too, reaches it.
-
-    Args:
-        key: of that agent, as the source has it.
-    """
+def listen(guest: Guest, address: str) -> None:
+    """Start the agent of a guest, and wait until it listens."""
+    guest.run(["rm", "-f", LOG])
     guest.spawn(
         ["mkupgrade", "agent", "--listen", address, "--key-file", KEY,
          "--receive", up.STATE_DIR, "--work", "--json"],
-        "/var/log/agent.log",
+        LOG,
     )  # fmt: skip
-    source.wait_for(["mkupgrade", "agent", "--ask", address, "--key-file", key])
+    guest.wait_for(["grep", "-qs", "listening", LOG])
 
 
-def move(source: Guest, verb: str, name: str) -> dict[str, Any]:
+def move(source: Guest, verb: str) -> dict[str, Any]:
     """What the host says, which is in the source."""
     ends = [SOURCE, KEY, TARGET, TARGET_KEY]
-    done = source.run(["python3", "/root/mover.py", verb, *ends, f"/root/{name}.json"], timeout=300)
+    done = source.run(["python3", "/root/mover.py", verb, *ends, "/root/counter.json"], timeout=300)
     said: dict[str, Any] = json.loads(done.stdout)
-    print(verb, name, said)
+    print(verb, said)
     return said
 
 
-def numbers(guest: Guest, name: str) -> list[tuple[int, str]]:
+def numbers(guest: Guest) -> list[tuple[int, str]]:
     """(number, kernel) of each line that the workload wrote."""
-    lines = [line.split() for line in guest.text(f"/run/{name}/log").splitlines()]
+    lines = [line.split() for line in guest.text("/run/counter/log").splitlines()]
     return [(int(words[0]), words[-1]) for words in lines]
 
 
-def grows(guest: Guest, name: str, beyond: int) -> None:
+def grows(guest: Guest, beyond: int) -> None:
     """Wait until it has counted further."""
-    script = f"test $(tail -n 1 /run/{name}/log | cut -d ' ' -f 1) -gt {beyond}"
+    script = f"test $(tail -n 1 /run/counter/log | cut -d ' ' -f 1) -gt {beyond}"
     guest.wait_for(["sh", "-c", script])
 
 
@@ -118,46 +115,42 @@ def test_a_target_that_refuses_leaves_the_workload_running_in_the_source(
     source, target = guests
     pid = int(source.run(["pgrep", "-f", "/counter.py "]).stdout.split()[0])
     target.run(["sh", "-c", f"echo {pid - 1} >/proc/sys/kernel/ns_last_pid; sleep 900 &"])
-    assert target.run(["cat", f"/proc/{pid}/comm"]).stdout.strip() in (b"sleep", "sleep")
+    assert target.text(f"/proc/{pid}/comm").strip() == "sleep"
     for code in ("workload", "connection-lost"):
         if code == "connection-lost":
             target.run(["pkill", "-TERM", "-f", "mkupgrade agent"])
             target.run(["kill", str(pid)])
-        before = numbers(source, "counter")[-1][0]
-        said = move(source, "carry", "counter")
+        before = numbers(source)[-1][0]
+        said = move(source, "carry")
         assert said["error"]["code"] == code
         assert (said["found"], said["verdict"]) == (
             "partial" if code == "workload" else "absent", "absent"
         )  # fmt: skip
-        grows(source, "counter", before + 5)
-    counted = [number for number, _ in numbers(source, "counter")]
+        grows(source, before + 5)
+    counted = [number for number, _ in numbers(source)]
     assert counted == list(range(1, len(counted) + 1))
     assert not target.exists(f"{up.STATE_DIR}/handover")
-    listen(source, target, TARGET, TARGET_KEY)
+    listen(target, TARGET)
 
 
-def test_workloads_are_carried_from_a_running_kernel_to_another_that_runs_and_back(
+def test_a_workload_is_carried_from_a_running_kernel_to_another_that_runs_and_back(
     guests: tuple[Guest, Guest], kernels: KernelPair
 ) -> None:
     """Nothing is counted twice and nothing left out, across two releases; the source's kernel
     never stopped."""
     old, new = kernels.source.release, kernels.target.release
     source, target = guests
-    asked = source.run(["mkupgrade", "agent", "--ask", TARGET, "--key-file", TARGET_KEY, "--json"])
-    assert json.loads(asked.stdout)["release"] == new
-    for name in ("counter", "tree"):
-        grows(source, name, 5)
-        said = move(source, "carry", name)
-        assert said["verdict"] == "present"
-        last = numbers(source, name)[-1][0]
-        grows(target, name, last + 5)
-        counted = held_to(numbers(target, name), [old, new])
-        assert counted.count(old) == last, "what the source wrote last came along"
+    grows(source, 5)
+    assert move(source, "carry")["verdict"] == "present"
+    last = numbers(source)[-1][0]
+    grows(target, last + 5)
+    counted = held_to(numbers(target), [old, new])
+    assert counted.count(old) == last, "what the source wrote last came along"
     assert source.run(["pgrep", "-f", "counter.py "], check=False).code == 1
-    assert move(source, "back", "counter")["verdict"] == "absent"
-    last = numbers(target, "counter")[-1][0]
-    grows(source, "counter", last + 5)
-    held_to(numbers(source, "counter"), [old, new, old])
+    assert move(source, "back")["verdict"] == "absent"
+    last = numbers(target)[-1][0]
+    grows(source, last + 5)
+    held_to(numbers(source), [old, new, old])
     assert target.run(["pgrep", "-f", "counter.py "], check=False).code == 1
     assert source.release() == old
 
