@@ -120,7 +120,7 @@ def test_state_of_a_transaction_that_nobody_knows_is_told_and_left_alone(
 
 
 def _assert_committed(report: dict[str, Any], source: str) -> None:
-    assert report["outcome"] == "committed"
+    assert report["outcome"] == "committed", json.dumps(report)
     assert {up.result_of(report, f"restore/{n}")["from"] for n in NAMES} == {source}
 
 
