@@ -6,7 +6,6 @@ in answer to the next question, so that a client that sends many never has to wa
 
 from __future__ import annotations
 
-import hashlib
 import struct
 from collections.abc import Callable
 
@@ -162,7 +161,7 @@ class Conversation:
 
     def _inspect(self, body: bytes) -> tuple[Type, bytes]:
         found, manifest = self._store.inspect(self._parcel(body))
-        digest = hashlib.sha256(manifest.encode()).hexdigest() if manifest is not None else ""
+        digest = manifest.digest() if manifest is not None else ""
         return Type.INSPECTED, messages.inspected_body(found, digest)
 
     def _discard(self, body: bytes) -> tuple[Type, bytes]:

@@ -114,6 +114,14 @@ class Manifest(_Open):
                 return workload
         raise HandoverError(f'the handover holds no workload "{name}"', where=self.transaction)
 
+    def digest(self) -> str:
+        """SHA-256 (hex) of the frame, by which two ends tell that they mean the same handover.
+
+        Raises:
+            HandoverError: as `encode`.
+        """
+        return hashlib.sha256(self.encode()).hexdigest()
+
     def encode(self) -> bytes:
         """The frame: header and canonical JSON.
 

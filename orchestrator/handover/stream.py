@@ -43,6 +43,7 @@ from orchestrator.model.errors import (
 from orchestrator.model.seams import Control
 from orchestrator.model.steps import Inspected, Inspection, Section
 from orchestrator.system import files
+from orchestrator.system.limited import Limited
 
 __all__ = ["BLOCK", "DIGEST", "ConnectionLostError", "OpenPeer", "Peer", "StreamChannel", "Traffic"]
 
@@ -235,7 +236,7 @@ class StreamChannel:
     def inspect_sent(self) -> Inspected:
         """See `Channel.inspect_sent`. UNKNOWN: the agent cannot be asked."""
         try:
-            with self._peer(_Beside()) as peer:
+            with self._peer(Limited(_BESIDE)) as peer:
                 return peer.inspect(self.section)[0]
         except MkupgradeError as error:
             return Inspected(
@@ -247,7 +248,7 @@ class StreamChannel:
         if self._open_peer is None:
             self._arrived.discard()
             return
-        with self._peer(_Beside()) as peer:
+        with self._peer(Limited(_BESIDE)) as peer:
             peer.discard(self.section)
 
     def receive(self, destination: Path, control: Control) -> Received:
@@ -474,19 +475,3 @@ class _Memory:
     def manifest_for(self, headers: dict[str, Header]) -> Manifest | None:
         """The one that was made for the very same payloads."""
         return self.manifest if headers == self._headers else None
-
-
-class _Beside:
-    """A `Control` for what is asked beside a step."""
-
-    def __init__(self) -> None:
-        self._end = time.monotonic() + _BESIDE
-
-    def remaining(self) -> float:
-        return self._end - time.monotonic()
-
-    def stopped(self) -> bool:
-        return False
-
-    def progress(self, text: str, fraction: float | None = None) -> None:
-        """Nobody listens."""

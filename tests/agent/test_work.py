@@ -24,6 +24,7 @@ from orchestrator.handover.parcel import Parcel
 from orchestrator.handover.stream import ConnectionLostError
 from orchestrator.model.errors import ErrorClass, HandoverError, WorkloadError
 from orchestrator.model.steps import Inspection, Section
+from orchestrator.system.limited import Limited
 from orchestrator.workloads.facade import Workloads
 from tests.agent.conftest import TRANSACTION
 from tests.support.agents import Local
@@ -152,7 +153,7 @@ def test_one_that_does_not_run_gives_no_state(kernel: Kernel) -> None:
 
 def test_two_pieces_of_work_with_one_workload_wait_for_each_other(kernel: Kernel) -> None:
     parsed = worker.read_request(request("look", seconds=0.15))
-    holder = worker.Worker(parsed, kernel.directory, kernel.workloads, worker.Limited(5))
+    holder = worker.Worker(parsed, kernel.directory, kernel.workloads, Limited(5))
     with holder._alone():
         answer = worker.answer(request("take", seconds=0.15), kernel.directory, kernel.workloads)
     said = json.loads(answer)["error"]

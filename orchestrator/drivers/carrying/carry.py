@@ -14,7 +14,6 @@ Records say what was begun, before it is begun; what is there, the agents and th
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from contextlib import suppress
 from datetime import datetime
@@ -75,7 +74,8 @@ class Carrier:
         if "newest" in record:
             return {}
         self._control.progress(f"Checkpoint {self._name} in {source.name}")
-        taken = self._take(source, self._there, record)
+        taken = source.work(Verb.TAKE, self._cargo, self._there, self._control, tag=record["tag"])
+        source.fetch(self._cargo, self._there, self._state_dir, self._control)
         self._records.write(self._took, {**record, "phase": "ended", "manifest": taken["manifest"]})
         return {key: taken[key] for key in ("taken", "bytes") if key in taken}
 
@@ -96,17 +96,17 @@ class Carrier:
 
     def inspect_take(self, source: End) -> Inspected:
         """Of a step that is the source half alone."""
-        if self._records.read(self._took) is None:
+        record = self._records.read(self._took)
+        if record is None:
             return absent(f"{self._name} was not asked for its state")
-        kept = self._is_here(self._records.read(self._took) or {})
+        kept = self._is_here(record)
         if not source.runs():
             where = "its state is on the host's disk" if kept else "its state is not here"
             found = f"{source.name} does not run, and {where}"
             return present(found) if kept else partial(found)
         look = self._look(source, self._there)
         if isinstance(look, MkupgradeError):
-            ended = (self._records.read(self._took) or {}).get("phase") == "ended"
-            return unknown(str(look)) if ended else partial(str(look))
+            return unknown(str(look)) if record.get("phase") == "ended" else partial(str(look))
         if look.running is None:
             return unknown(look.reason)
         if kept and not look.running:
@@ -371,11 +371,15 @@ class Carrier:
 
     def _newest(self, took: dict[str, Any]) -> Parcel:
         """The handover on the host's disk with the newest state."""
-        return self._there if took.get("newest") != self._back.section.value else self._back
+        return self._parcel(took.get("newest"))
 
     def _sent(self, brought: dict[str, Any]) -> Parcel:
         """The handover that the target was given."""
-        return self._there if brought.get("section") != self._back.section.value else self._back
+        return self._parcel(brought.get("section"))
+
+    def _parcel(self, section: Any) -> Parcel:
+        """The one of a section that a record names; none named: the one that this step takes."""
+        return self._back if section == self._back.section.value else self._there
 
     def _look(self, end: End, parcel: Parcel) -> Look | MkupgradeError:
         """The error, where it cannot be asked."""
@@ -384,18 +388,12 @@ class Carrier:
         except MkupgradeError as error:
             return error
 
-    def _take(self, source: End, parcel: Parcel, took: dict[str, Any]) -> Result:
-        tag = took["tag"]
-        taken = source.work(Verb.TAKE, self._cargo, parcel, self._control, tag=tag)
-        source.fetch(self._cargo, parcel, self._state_dir, self._control)
-        return taken
-
     def _is_here(self, took: dict[str, Any]) -> bool:
         """Is what was taken whole on the host's disk, and not what an earlier step has left?"""
         manifest = self._manifest(self._newest(took))
         if manifest is None or "newest" in took:
             return manifest is not None
-        return hashlib.sha256(manifest.encode()).hexdigest() == took.get("manifest")
+        return manifest.digest() == took.get("manifest")
 
     def _manifest(self, parcel: Parcel) -> Manifest | None:
         """Of what is whole on the host's disk."""

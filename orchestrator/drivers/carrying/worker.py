@@ -15,7 +15,6 @@ is there decides what is left to do.
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import sys
 import time
@@ -33,27 +32,12 @@ from orchestrator.model.errors import ErrorClass, HandoverError, MkupgradeError,
 from orchestrator.model.seams import Control, Result
 from orchestrator.model.steps import Inspected, Inspection
 from orchestrator.system import proc
+from orchestrator.system.limited import Limited
 from orchestrator.workloads.facade import Workloads
 
 _PAUSE = 0.1
 TAKEN, BROUGHT = "taken", "brought"
 """Records: of a checkpoint that began, and of a restore that began or ended."""
-
-
-class Limited:
-    """A `Control` that has so many seconds; whoever waits for the answer sees no progress."""
-
-    def __init__(self, seconds: float) -> None:
-        self._end = time.monotonic() + seconds
-
-    def remaining(self) -> float:
-        return self._end - time.monotonic()
-
-    def stopped(self) -> bool:
-        return False
-
-    def progress(self, text: str, fraction: float | None = None) -> None:
-        """Nobody listens."""
 
 
 class Worker:
@@ -104,7 +88,7 @@ class Worker:
             taken_back=back._taken().verdict,
             tag_back=(back._records.read(TAKEN) or {}).get("tag", ""),
             brought=self._brought().verdict,
-            manifest=_digest(manifest) if manifest else "",
+            manifest=manifest.digest() if manifest else "",
         ).model_dump(mode="json")
 
     def take(self) -> Result:
@@ -116,7 +100,7 @@ class Worker:
             manifest = self._pack(meta)
         size = sum(it.payload.length for it in manifest.workloads if it.payload)
         return {
-            "manifest": _digest(manifest),
+            "manifest": manifest.digest(),
             "taken": manifest.created.isoformat(timespec="seconds"),
             "bytes": size,
         }
@@ -125,7 +109,7 @@ class Worker:
         manifest = self._channel.manifest()
         if manifest is None:
             raise HandoverError("no state of it has arrived here", where=self._workload.name)
-        digest, record = _digest(manifest), self._restored(manifest)
+        digest, record = manifest.digest(), self._restored(manifest)
         if record is not None and record.get("phase") == "ended":
             there = self._brought()
             if there.verdict is Inspection.PRESENT:
@@ -276,7 +260,7 @@ class Worker:
         record = self._records.read(BROUGHT)
         if record is None or manifest is None or record.get("boot_id") != proc.boot_id():
             return None
-        return record if record.get("manifest") == _digest(manifest) else None
+        return record if record.get("manifest") == manifest.digest() else None
 
     def _brought(self) -> Inspected:
         record = self._restored(self._manifest())
@@ -341,10 +325,6 @@ def _locked(fd: int) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def _digest(manifest: Manifest) -> str:
-    return hashlib.sha256(manifest.encode()).hexdigest()
 
 
 if __name__ == "__main__":
