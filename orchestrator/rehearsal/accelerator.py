@@ -13,7 +13,9 @@ from orchestrator.rehearsal.cache import cache_dir, locked
 from orchestrator.rehearsal.tools import Progress, find_tool, kill_group, quiet
 
 KVM = ("-accel", "kvm", "-cpu", "host")
-TCG = ("-accel", "tcg,thread=multi", "-cpu", "max")
+# With a thread for each CPU, QEMU before 8.1 can run an int3 that the guest's kernel has already
+# patched away again ("Oops: int3" at a static key): the kernel dies of it, mostly in its boot.
+TCG = ("-accel", "tcg,thread=single", "-cpu", "max")
 
 _KVM_DEVICE = Path("/dev/kvm")
 _PROBE_SECONDS = 6.0

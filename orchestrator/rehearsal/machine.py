@@ -80,7 +80,8 @@ class Setup:
     """Started at boot unless they run: {"argv": […], "pid_file": …}."""
     recipe: Recipe = DEFAULT_RECIPE
     memory_mib: int = 1024
-    cpus: int = 2
+    cpus: int = 1
+    """Emulated CPUs share one thread of the host: each costs time, and none brings any."""
     forwards: tuple[int, ...] = ()
     watchdog: bool = False
     firmware: Firmware | None = None

@@ -38,7 +38,7 @@ class Hardware:
     """Raw image; not written to, unless `disk_kept`: changes last as long as the QEMU process."""
     disk_kept: bool = False
     memory_mib: int = 1024
-    cpus: int = 2
+    cpus: int = 1
     forwards: tuple[int, ...] = ()
     """TCP ports of the guest that the host can reach, at ports of 127.0.0.1 picked freely."""
     watchdog: bool = False

@@ -28,7 +28,7 @@ def test_workloads_live_on_in_the_new_kernel_by_kho(boot: Boot, kernels: KernelP
     to do. Home by KHO, behind a check that fails, goes a plan of test_rehearse.py."""
     old, new = kernels.source.release, kernels.target.release
     with (
-        boot(workloads=PROGRAMS, forwards=(7777, PORT)) as guest,
+        boot(workloads=PROGRAMS, forwards=(7777, PORT), cpus=2) as guest,
         Client(guest.forwarded(7777)) as client,
     ):
         plan = up.document(new, WORKLOADS, checks=[up.kernel_check(new)])
