@@ -81,7 +81,7 @@ class Rehearsal:
         """Everything that had to hold, in the order in which people ask."""
         outcome = self.outcome
         found = [
-            Finding("transaction committed", outcome is Outcome.COMMITTED, str(outcome or "none")),
+            Finding("transaction committed", outcome is Outcome.COMMITTED, self._ending(outcome)),
             Finding("kernel changed", self.release_after == self.target, self.release_after),
         ]
         if self.nothing_left is not None:
@@ -96,6 +96,13 @@ class Rehearsal:
             seen = "served" if self.new_client_served else "no answer"
             found.append(Finding("a new client is served", self.new_client_served, seen))
         return found
+
+    def _ending(self, outcome: Outcome | None) -> str:
+        """How the transaction ended, and where it did not commit, why."""
+        if outcome is None or outcome is Outcome.COMMITTED:
+            return str(outcome or "none")
+        why = self.report.get("rollback_cause") or self.report.get("reason")
+        return f"{outcome}: {why}" if why else str(outcome)
 
     @property
     def held(self) -> bool:

@@ -67,6 +67,12 @@ def test_one_thing_that_does_not_hold_is_enough(broken: dict[str, Any], code: Ex
     assert result.exit_code is code
 
 
+def test_what_did_not_commit_says_why() -> None:
+    report = {"outcome": "rolled-back", "reason": "rolled back", "rollback_cause": "check failed"}
+    finding = replace(GOOD, report=report).findings()[0]
+    assert (finding.held, finding.seen) == (False, "rolled-back: check failed")
+
+
 def test_json_and_tables_say_the_same() -> None:
     said = GOOD.as_dict()
     assert (said["held"], said["exit_code"]) == (True, 0)
