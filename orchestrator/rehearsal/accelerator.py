@@ -15,7 +15,10 @@ from orchestrator.rehearsal.tools import Progress, find_tool, kill_group, quiet
 KVM = ("-accel", "kvm", "-cpu", "host")
 # With a thread for each CPU, QEMU before 8.1 can run an int3 that the guest's kernel has already
 # patched away again ("Oops: int3" at a static key): the kernel dies of it, mostly in its boot.
-TCG = ("-accel", "tcg,thread=single", "-cpu", "max")
+# Without erms, fsrm and AVX: they are slow to emulate (pages are then cleared byte by byte, and
+# strings go through calls), and kernels and libc choose by them. A tenth of the processor, and two
+# thirds of the first kexec_file_load.
+TCG = ("-accel", "tcg,thread=single", "-cpu", "max,-erms,-fsrm,-avx,-avx2")
 
 _KVM_DEVICE = Path("/dev/kvm")
 _PROBE_SECONDS = 6.0
