@@ -17,7 +17,7 @@ PLAN = Path(__file__).parents[2] / "plans" / "live-update.yaml"
 
 def rehearse(plan: Path, *options: str) -> tuple[int, dict[str, Any]]:
     command = [sys.executable, "-m", "orchestrator.cli", "rehearse", str(plan), "--json", *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=570, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=840, check=False)
     assert done.stdout, done.stderr
     return done.returncode, json.loads(done.stdout)
 
