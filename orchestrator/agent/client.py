@@ -6,7 +6,7 @@ import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from orchestrator.agent import messages, transport
 from orchestrator.agent.errors import ProtocolError
@@ -26,8 +26,14 @@ _CONNECT_SECONDS = 10.0
 _FRAME_SECONDS = 30.0
 _COUNT = struct.Struct("<Q")
 
-About = tuple[str, str]
-"""A transaction, and one of its workloads."""
+
+class About(NamedTuple):
+    """Whose handovers are meant by a section; see `Parcel`."""
+
+    transaction: str
+    workload: str | None
+    """None: of all that travel together."""
+    ahead: bool = False
 
 
 class AgentClient:
@@ -36,20 +42,18 @@ class AgentClient:
 
     Args:
         remaining: seconds that are left for everything.
-        transaction, workload: whose handovers are meant by a section; see `Parcel`.
+        about: whose handovers are meant by a section.
     """
 
     def __init__(
         self,
         link: Link,
         remaining: Callable[[], float],
-        transaction: str,
-        workload: str | None = None,
+        about: About,
     ) -> None:
         self._link = link
         self._remaining = remaining
-        self._transaction = transaction
-        self._workload = workload
+        self._about = about
 
     def status(self) -> Status:
         """That it lives, and in which kernel."""
@@ -102,8 +106,8 @@ class AgentClient:
 
     def fetch(self, section: Section, token: int, offset: int) -> bytes:
         """See `Peer`."""
-        parcel = Parcel(self._transaction, section, self._workload)
-        return self._ask(Type.FETCH, messages.fetch_body(parcel, token, offset), Type.FETCHED)
+        body = messages.fetch_body(self._parcel(section), token, offset)
+        return self._ask(Type.FETCH, body, Type.FETCHED)
 
     def work(self, request: bytes) -> bytes:
         """Have a piece of work done there, with a workload, and wait for its end.
@@ -129,7 +133,11 @@ class AgentClient:
         self.close()
 
     def _named(self, section: Section) -> bytes:
-        return messages.parcel_body(Parcel(self._transaction, section, self._workload))
+        return messages.parcel_body(self._parcel(section))
+
+    def _parcel(self, section: Section) -> Parcel:
+        about = self._about
+        return Parcel(about.transaction, section, about.workload, about.ahead)
 
     def _send_recipe(self, digests: Sequence[bytes]) -> None:
         for part in _parts(digests):
@@ -182,7 +190,7 @@ def over(
     except BaseException:
         stream.close()
         raise
-    return AgentClient(link, remaining, *(about or (key.transaction, None)))
+    return AgentClient(link, remaining, about or About(key.transaction, None))
 
 
 def opener(address: Address, key: Key) -> OpenPeer:

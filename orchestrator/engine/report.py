@@ -105,7 +105,8 @@ class TransactionReport(Record):
     boots: list[Boot]
     blackout: float
     """Seconds in which steps marked `blackout` kept workloads from running: from the start of
-    the first to the end of the last, once for the way there and once for the way back."""
+    the first to the end of the last, once for the way there and once for the way back. Without
+    the seconds in which the first said that they ran on."""
     next_command: str | None
 
     @property
@@ -330,7 +331,7 @@ def blackout_of(
             both = step.id in stopping and step.id in starting
             down = (step.id in stopping) is (attempt.kind == "perform")
             if down or both:
-                marks.append((attempt.started, True))
+                marks.append((_stopped(step, attempt), True))
             if (both or not down) and attempt.ended is not None and attempt.answer == "done":
                 marks.append((attempt.ended, False))
     windows: list[Window] = []
@@ -342,6 +343,15 @@ def blackout_of(
     return Blackout(windows=windows)
 
 
+def _stopped(step: StepReport, attempt: Attempt) -> float:
+    """When what a step stops stood still. A step may have worked before, and says how long
+    (`ran_on_seconds` of its result); of one that has failed it is not known."""
+    ran_on = (step.result or {}).get("ran_on_seconds") if attempt.answer == "done" else None
+    if attempt.kind != "perform" or not isinstance(ran_on, int | float):
+        return attempt.started
+    return attempt.started + min(max(0.0, ran_on), attempt.seconds or 0.0)
+
+
 def _blackout(steps: list[StepReport], lost: bool) -> float:
     """See `TransactionReport.blackout`. When the pivot was lost, both ways are one window."""
     total = 0.0
@@ -349,8 +359,8 @@ def _blackout(steps: list[StepReport], lost: bool) -> float:
     if lost and not any(s.attempts for s in steps if s.section is Section.RETURN):
         ways = [(Section.FORWARD, Section.RECOVER)]
     for way in ways:
-        attempts = [a for s in steps if s.blackout and s.section in way for a in s.attempts]
+        attempts = [(s, a) for s in steps if s.blackout and s.section in way for a in s.attempts]
         if attempts:
-            last = max(a.ended or a.started for a in attempts)
-            total += last - min(a.started for a in attempts)
+            last = max(a.ended or a.started for _, a in attempts)
+            total += last - min(_stopped(s, a) for s, a in attempts)
     return total

@@ -5,9 +5,9 @@
 
 Every file is synced before the manifest is: a manifest that is there names nothing that is not.
 The handover of one workload alone, between two kernels that run, lies one level deeper, in
-`<transaction>/of/<workload>/<section>`: several are under way at once. `<section>.received` holds
-what came through memory and was not on disk yet, `<section>.incoming` what comes over a stream,
-until it is complete.
+`<transaction>/of/<workload>/<section>`: several are under way at once; what was copied ahead of it
+lies in `<section>.ahead`. `<section>.received` holds what came through memory and was not on disk
+yet, `<section>.incoming` what comes over a stream, until it is complete.
 """
 
 from __future__ import annotations
@@ -57,6 +57,8 @@ class DiskChannel:
         section: Section,
         part: Part = "sent",
         workload: str | None = None,
+        *,
+        ahead: bool = False,
     ) -> None:
         """
         Args:
@@ -64,13 +66,14 @@ class DiskChannel:
             part: "received": the durable copy of what came through KHO; "incoming": what comes over
                 a stream.
             workload: whose handover alone this is; None: it is of all that travel together.
+            ahead: it is what was copied ahead of that.
         """
         self.transaction = transaction
         self.section = section
         root = state_dir / "handover" / transaction
         own = () if workload is None else (root / "of", root / "of" / workload)
         self._above: tuple[Path, ...] = (state_dir, root.parent, root, *own)
-        suffix = "" if part == "sent" else f".{part}"
+        suffix = (".ahead" if ahead else "") + ("" if part == "sent" else f".{part}")
         self.dir = self._above[-1] / f"{section.value}{suffix}"
 
     def send(self, head: Head, items: Sequence[Item], control: Control) -> Manifest:

@@ -14,10 +14,15 @@ Facts (CRIU 4.2's criu/*.c and criu(8)):
 - A restore with `--tcp-close` shuts the connections' sockets down instead of giving them their
   state back (sk-inet.c, open_inet_sk); what was dumped with `--tcp-established` will do.
 - cgroups are ours to restore (`cgroups`): the target kernel's tree need not be as it was.
+- A pre-dump copies memory while the tree runs on, and has the kernel note what is written from
+  then on (CONFIG_MEM_SOFT_DIRTY). A dump upon it holds the pages that were written since, and finds
+  the others by a link `parent` in its images. It starts the notes anew, also if it fails behind
+  that (mem.c): a pre-dump is good for one dump.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -31,6 +36,8 @@ from orchestrator.system import files, proc, subprocesses
 
 DUMP_LOG = "dump.log"
 RESTORE_LOG = "restore.log"
+AHEAD_LOG = "pre-dump.log"
+PARENT = "parent"
 INVENTORY = "inventory.img"
 STATS = "stats-dump"
 _DUMPED = "Dumping finished successfully"
@@ -38,7 +45,16 @@ _GHOST_LIMIT = "256M"
 """Deleted files that are still open travel in the images up to this size."""
 _LOG_LIMIT = 32 << 20
 _LOG_LINES = 8
-_REFUSED_EXTRAS = ("--unprivileged", "--images-dir", "-D", "--tree", "-t", "--leave-running", "-R")
+_REFUSED_EXTRAS = (
+    "--unprivileged",
+    "--images-dir",
+    "-D",
+    "--tree",
+    "-t",
+    "--leave-running",
+    "-R",
+    "--prev-images-dir",
+)
 _POLL = 0.05
 _NOISE = re.compile(r"(Dumping|Restoring) FAILED|rlimit: Can't setup RLIMIT_NOFILE for self")
 
@@ -75,19 +91,34 @@ def dump_argv(
     images: Path,
     migrate: CriuMigrate,
     shell_job: bool,
+    *,
     external: Sequence[int] = (),
+    ahead: Path | None = None,
 ) -> list[str]:
     """`criu dump` of a tree; it does not run afterwards.
 
     Args:
         external: inodes of connected UNIX sockets whose other end stays behind.
+        ahead: images of a pre-dump; only what was written to since is dumped.
     """
+    upon = [] if ahead is None else ["--track-mem", "--prev-images-dir", _link(images, ahead)]
     return [
         *("criu", "dump", "--tree", str(pid), "--images-dir", str(images)),
         *("--log-file", DUMP_LOG, "-v3", "--ghost-limit", _GHOST_LIMIT),
         *_options(migrate, shell_job),
         *(["--skip-in-flight"] if migrate.tcp_established else []),
         *(word for inode in external for word in ("--external", f"unix[{inode}]")),
+        *upon,
+        *extras(migrate),
+    ]
+
+
+def ahead_argv(pid: int, images: Path, migrate: CriuMigrate, shell_job: bool) -> list[str]:
+    """`criu pre-dump` of a tree; it runs on."""
+    return [
+        *("criu", "pre-dump", "--tree", str(pid), "--images-dir", str(images)),
+        *("--log-file", AHEAD_LOG, "-v3", "--track-mem"),
+        *_options(migrate, shell_job),
         *extras(migrate),
     ]
 
@@ -156,16 +187,48 @@ def dump(
     control: Control,
     *,
     external: Sequence[int] = (),
+    ahead: Path | None = None,
 ) -> None:
     """Dump a tree into `images`, an existing private directory. Afterwards it does not run.
+
+    Args:
+        ahead: see `dump_argv`; `rest_on` must be called before a restore.
 
     Raises:
         WorkloadError: CRIU refused; it says why, and the tree runs on.
     """
-    argv = dump_argv(pid, images, migrate, shell_job, external)
+    argv = dump_argv(pid, images, migrate, shell_job, external=external, ahead=ahead)
     _run(argv, images / DUMP_LOG, f"process {pid} cannot be dumped", migrate, control)
     if not is_complete(images):
         raise WorkloadError("criu dump ended well, but left no inventory", where=str(images))
+    rest_on(images, None)
+
+
+def copy_ahead(
+    pid: int, images: Path, migrate: CriuMigrate, shell_job: bool, control: Control
+) -> None:
+    """Copy the memory of a tree into `images`; it stands still only while that is prepared.
+
+    Raises:
+        WorkloadError: CRIU refused; it says why.
+    """
+    argv = ahead_argv(pid, images, migrate, shell_job)
+    what = f"the memory of process {pid} cannot be copied while it runs"
+    _run(argv, images / AHEAD_LOG, what, migrate, control)
+
+
+def rest_on(images: Path, ahead: Path | None) -> None:
+    """Lay the link by which a dump finds the images of the pre-dump that it rests on; None: take
+    it away, as what is packed holds no links. Again is fine."""
+    link = images / PARENT
+    link.unlink(missing_ok=True)
+    if ahead is not None and images.is_dir():
+        link.symlink_to(_link(images, ahead))
+
+
+def _link(images: Path, ahead: Path) -> str:
+    """CRIU reads it from the directory of the images."""
+    return os.path.relpath(ahead, images)
 
 
 def trial(
@@ -182,7 +245,7 @@ def trial(
     Raises:
         WorkloadError: CRIU refused; it says why.
     """
-    argv = [*dump_argv(pid, images, migrate, shell_job, external), "--leave-running"]
+    argv = [*dump_argv(pid, images, migrate, shell_job, external=external), "--leave-running"]
     _run(argv, images / DUMP_LOG, f"a trial dump of process {pid} failed", migrate, control)
 
 

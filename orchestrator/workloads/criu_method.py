@@ -38,6 +38,7 @@ from orchestrator.workloads.meta import CriuMeta, parse
 
 _UNIT_SECONDS = 60.0
 """For systemd to read its units anew, on a host that is busy with other things, too."""
+_IMAGES = "images"
 _SETTLE_SECONDS = 1.0
 """How long a killed tree may still be seen after CRIU has ended."""
 
@@ -49,17 +50,32 @@ class Criu:
         self.workload = workload
         self.migrate = migrate
 
-    def checkpoint(self, workdir: Path, control: Control) -> Result:
+    def copy_ahead(self, place: Path, control: Control) -> None:
+        images = place / _IMAGES
+        images.mkdir(mode=0o700)
+        root, shell_job = self._root(find.processes(self.workload.find))
+        criu.copy_ahead(root.pid, images, self.migrate, shell_job, control)
+
+    def rest_on(self, workdir: Path, place: Path | None) -> None:
+        criu.rest_on(workdir / _IMAGES, None if place is None else place / _IMAGES)
+
+    def checkpoint(self, workdir: Path, control: Control, ahead: Path | None = None) -> Result:
         processes = find.processes(self.workload.find)
         meta = self.describe(processes)
         seal.begin(workdir, meta.model_dump(mode="json"))
-        images = workdir / "images"
+        images = workdir / _IMAGES
         images.mkdir(mode=0o700)
         self._hold_unit(control)
         try:
             control.progress(f"Dumping {self.workload.name}")
             criu.dump(
-                meta.pids[0], images, self.migrate, meta.shell_job, control, external=meta.journal
+                meta.pids[0],
+                images,
+                self.migrate,
+                meta.shell_job,
+                control,
+                external=meta.journal,
+                ahead=None if ahead is None else ahead / _IMAGES,
             )
         except BaseException:
             self._release_unit(control)
@@ -68,7 +84,7 @@ class Criu:
         return meta.model_dump(mode="json")
 
     def inspect_checkpoint(self, workdir: Path) -> Inspected:
-        working = criu.running_on(workdir / "images")
+        working = criu.running_on(workdir / _IMAGES)
         if working is not None:
             reason = f"an earlier criu (pid {working}) still works on {workdir}"
             return Inspected(verdict=Inspection.PARTIAL, reason=reason)
@@ -78,7 +94,7 @@ class Criu:
         if now.verdict is Inspection.UNKNOWN:
             return now
         meta = seal.read(workdir)
-        if meta is not None and criu.is_complete(workdir / "images"):
+        if meta is not None and criu.is_complete(workdir / _IMAGES):
             reason = f"{now.reason}; its state is complete in {workdir}"
             return Inspected(verdict=Inspection.PRESENT, reason=reason, result=meta)
         return Inspected(
@@ -86,7 +102,7 @@ class Criu:
         )
 
     def undo_checkpoint(self, workdir: Path, control: Control) -> Result:
-        images = workdir / "images"
+        images = workdir / _IMAGES
         criu.wait_until_idle(images, control)
         now = running_now(self.workload)
         if now.verdict is Inspection.PRESENT:
@@ -112,7 +128,7 @@ class Criu:
         now = self.inspect_restore(meta)
         if now.verdict is Inspection.PRESENT:
             return {"pids": known.pids, "notes": ["it ran already"]}
-        if workdir is None or not criu.is_complete(workdir / "images"):
+        if workdir is None or not criu.is_complete(workdir / _IMAGES):
             raise WorkloadError(
                 f"the images of {self.workload.name} are not complete", where=str(workdir)
             )
@@ -179,7 +195,7 @@ class Criu:
             WorkloadError, ToolError
         """
         pids = [p.pid for p in processes]
-        root = processes[0]
+        root, shell_job = self._root(processes)
         directories = carry.directories_of(
             [*self._carried_paths(), *sockets.unix_paths(pids), *_volatile_places(pids)]
         )
@@ -190,7 +206,7 @@ class Criu:
             "sessions": [p.session for p in processes],
             "cgroup": proc.cgroup(root.pid),
             "unit": self.workload.find.unit,
-            "shell_job": self.migrate.shell_job or root.session not in pids,
+            "shell_job": shell_job,
             "journal": journal_streams(pids),
             "network": network.take(sockets.inet_sockets(pids)).model_dump(mode="json"),
             "carried": {"directories": [d.model_dump() for d in directories], "files": []},
@@ -199,6 +215,12 @@ class Criu:
             **running.start_again(root.pid),
         }
         return parse(CriuMeta, fields, self.workload.name)
+
+    def _root(self, processes: list[proc.Process]) -> tuple[proc.Process, bool]:
+        """The first of them, and whether its session's leader is none of them."""
+        root = processes[0]
+        leads = any(process.pid == root.session for process in processes)
+        return root, self.migrate.shell_job or not leads
 
     def _carried_paths(self) -> list[str]:
         """The spec's, and the pid file where it is volatile: it finds the workload again."""
@@ -227,7 +249,7 @@ class Criu:
             claim = claims.write(meta)
             try:
                 criu.restore(
-                    workdir / "images",
+                    workdir / _IMAGES,
                     logs,
                     self.migrate,
                     meta.shell_job,

@@ -63,14 +63,36 @@ class Workloads:
 
         return preflight.run(workload, channel, scratch, control, state_dir)
 
-    def checkpoint(self, workload: Workload, workdir: Path, control: Control) -> Result:
+    def copy_ahead(self, workload: Workload, place: Path, control: Control) -> None:
+        """Copy what it has in memory into `place`, an empty private directory, while it runs on,
+        for one later `checkpoint`.
+
+        Raises:
+            NotSupportedError: its method cannot.
+        """
+        _criu(workload).copy_ahead(place, control)
+
+    def rest_on(self, workload: Workload, workdir: Path, place: Path | None) -> None:
+        """Before `restore` or `undo_checkpoint` of what was taken upon a copy: lay there where that
+        is now. None: take that away again, before what is in `workdir` travels. Again is fine."""
+        _criu(workload).rest_on(workdir, place)
+
+    def checkpoint(
+        self, workload: Workload, workdir: Path, control: Control, ahead: Path | None = None
+    ) -> Result:
         """Take its state into `workdir` (made anew, 0700, sealed with a marker when complete);
         afterwards it does not run. After an error it either runs still, or `undo_checkpoint`
         brings it back from what is in `workdir`.
 
+        Args:
+            ahead: a copy that no checkpoint was tried upon; what has not changed since is left
+                to it, and `rest_on` has to be called before `workdir` is used.
+
         Returns:
             meta: JSON, to be put into the manifest and given to `restore`.
         """
+        if ahead is not None:
+            return _criu(workload).checkpoint(workdir, control, ahead)
         return _method(workload).checkpoint(workdir, control)
 
     def inspect_checkpoint(self, workload: Workload, workdir: Path) -> Inspected:
@@ -152,10 +174,19 @@ def _limit(control: Control) -> float:
     return max(0.1, min(10.0, control.remaining()))
 
 
-def _method(workload: Workload) -> Method:
+def _criu(workload: Workload) -> Criu:
     migrate = workload.migrate
     if isinstance(migrate, CriuMigrate):
         return Criu(workload, migrate)
+    raise NotSupportedError(
+        f"state of method {migrate.method} is not copied ahead", where=workload.name
+    )
+
+
+def _method(workload: Workload) -> Method:
+    migrate = workload.migrate
+    if isinstance(migrate, CriuMigrate):
+        return _criu(workload)
     if isinstance(migrate, HooksMigrate):
         return Hooks(workload, migrate)
     return Restart(workload, migrate)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.agent.client import About
 from orchestrator.agent.errors import ProtocolError, RefusedError
 from orchestrator.agent.keys import Key
 from orchestrator.agent.wire import Type, most
@@ -31,7 +32,7 @@ from tests.support.agents import Local
 from tests.support.carried import PID, Kernel, workload
 
 PARCEL = Parcel(TRANSACTION, Section.FORWARD, "counter")
-ABOUT = (TRANSACTION, "counter")
+ABOUT = About(TRANSACTION, "counter")
 
 
 @pytest.fixture
@@ -188,7 +189,7 @@ def test_handovers_of_two_workloads_arrive_at_once(agent: Local) -> None:
     digest = hashlib.sha256(block).digest()
     with (
         agent.client(about=ABOUT) as one,
-        agent.client(about=(TRANSACTION, "shop")) as other,
+        agent.client(about=About(TRANSACTION, "shop")) as other,
     ):
         one.begin(Section.FORWARD)
         other.begin(Section.FORWARD)
@@ -287,3 +288,42 @@ def test_the_worker_finds_nothing_of_a_workload_that_is_not_there(tmp_path: Path
     assert (look.running, look.taken, look.brought) == (
         False, Inspection.ABSENT, Inspection.ABSENT
     )  # fmt: skip
+
+
+def test_what_is_copied_ahead_is_a_handover_of_its_own(kernel: Kernel) -> None:
+    """It is fetched beside the state that goes on from it, which names it; the workload runs on."""
+    copied = ask(kernel, "ahead")
+    assert kernel.workloads.running == {"counter": 41}
+    taken = ask(kernel, "take", tag="aa", ahead=copied["manifest"])
+    both = [PARCEL.copied_ahead().channel(kernel.directory), PARCEL.channel(kernel.directory)]
+    ahead, state = (channel.manifest() for channel in both)
+    assert ahead is not None
+    assert state is not None
+    assert (ahead.digest(), state.digest()) == (copied["manifest"], taken["manifest"])
+    assert state.workload("counter").meta["ahead"] == copied["manifest"]
+
+
+def test_nothing_is_copied_ahead_once_a_checkpoint_was_begun(kernel: Kernel) -> None:
+    """What it left may rest on the copy that is there."""
+    copied = ask(kernel, "ahead")
+    ask(kernel, "take", tag="aa", ahead=copied["manifest"])
+    with pytest.raises(WorkloadError, match="checkpoint was begun"):
+        ask(kernel, "ahead")
+    assert ask(kernel, "again", tag="aa")["how"] == "again"
+    assert kernel.workloads.running == {"counter": 41}
+
+
+def test_state_is_not_restored_upon_another_copy_than_its_own(kernel: Kernel) -> None:
+    copied = ask(kernel, "ahead")
+    ask(kernel, "take", tag="aa", ahead=copied["manifest"])
+    PARCEL.copied_ahead().channel(kernel.directory).discard()
+    with pytest.raises(WorkloadError, match="copied ahead of its state is not here"):
+        ask(kernel, "bring")
+    assert kernel.workloads.running == {}
+
+
+@pytest.mark.parametrize("digest", ["", "ab" * 32])
+def test_a_copy_that_was_not_asked_for_is_not_gone_on_from(kernel: Kernel, digest: str) -> None:
+    ask(kernel, "ahead")
+    ask(kernel, "take", tag="aa", ahead=digest)
+    assert kernel.workloads.upon == [0]

@@ -391,3 +391,20 @@ def test_blackout_is_measured_from_the_checkpoint_to_the_restore(
     assert found.seconds == pytest.approx(report.blackout, abs=0.01)
     assert report_of(journal, report.transaction) == report
     assert TransactionReport.model_validate_json(report.model_dump_json()) == report
+
+
+def test_time_in_which_a_step_lets_workloads_run_on_is_no_blackout(
+    engine: Engine, driver: Any, tools: Any
+) -> None:
+    def carry(_: Any) -> dict[str, float]:
+        time.sleep(0.08)
+        return {"ran_on_seconds": 0.05}
+
+    driver.on["perform", "carry"] = carry
+    report = run(engine, tools.graph([tools.step("carry", blackout=True)]))
+    step = report.step("carry")
+    assert step is not None
+    whole = step.ended - step.started
+    assert report.blackout == pytest.approx(whole - 0.05, abs=1e-6)
+    found = blackout_of(report.steps, stops=["carry"], starts=["carry"])
+    assert found.seconds == pytest.approx(report.blackout)

@@ -14,7 +14,7 @@ from orchestrator.model.host import WorkloadState
 from orchestrator.model.seams import Control, Result
 from orchestrator.model.spec.workloads import Workload
 from orchestrator.model.steps import Inspected, Inspection
-from orchestrator.workloads import seal
+from orchestrator.workloads import criu, seal
 from orchestrator.workloads.facade import Workloads
 from tests.support.agents import Local
 
@@ -34,6 +34,10 @@ class PretendWorkloads(Workloads):
         """Calls that fail, before they have changed anything."""
         self.breaks: set[str] = set()
         """Calls that fail behind their effect."""
+        self.counts_on = 0
+        """How much more it remembers behind each copy ahead."""
+        self.upon: list[int] = []
+        """What was known already, of each checkpoint."""
         self.outrun: list[str] = []
         """Restored from a state that it has outrun."""
 
@@ -42,13 +46,23 @@ class PretendWorkloads(Workloads):
             return WorkloadState(name=workload.name, pids=[PID])
         return WorkloadState(name=workload.name, error=f"not running: {workload.name}")
 
-    def checkpoint(self, workload: Workload, workdir: Path, control: Control) -> Result:
+    def copy_ahead(self, workload: Workload, place: Path, control: Control) -> None:
+        with _call(self, "copy_ahead"):
+            _write(place, self.running[workload.name])
+            self.running[workload.name] += self.counts_on
+
+    def rest_on(self, workload: Workload, workdir: Path, place: Path | None) -> None:
+        criu.rest_on(workdir / "images", None if place is None else place / "images")
+
+    def checkpoint(
+        self, workload: Workload, workdir: Path, control: Control, ahead: Path | None = None
+    ) -> Result:
         with _call(self, "checkpoint"):
             meta: Result = {"pids": [PID], "remembers": self.running[workload.name]}
             seal.begin(workdir, meta)
-            (workdir / "images").mkdir()
-            memory = str(self.running[workload.name]).encode()
-            (workdir / "images" / "pages-1.img").write_bytes(memory.ljust(9000, b"\n"))
+            before = 0 if ahead is None else _memory(ahead)
+            self.upon.append(before)
+            _write(workdir, self.running[workload.name] - before)
             del self.running[workload.name]
             seal.complete(workdir, meta)
             return meta
@@ -102,8 +116,16 @@ class _call:  # noqa: N801 - a word of these tests
             raise WorkloadError(f"{self._name} broke at its end")
 
 
+def _write(place: Path, number: int) -> None:
+    (place / "images").mkdir()
+    (place / "images" / "pages-1.img").write_bytes(str(number).encode().ljust(9000, b"\n"))
+
+
 def _memory(workdir: Path) -> int:
-    return int((workdir / "images" / "pages-1.img").read_bytes())
+    """With what it rests on."""
+    images = workdir / "images"
+    places = [images, images / "parent"] if (images / "parent").is_dir() else [images]
+    return sum(int((place / "pages-1.img").read_bytes()) for place in places)
 
 
 class Kernel:

@@ -37,6 +37,25 @@ def test_a_dump_asks_for_what_the_spec_asks_for() -> None:
     ]
 
 
+def test_a_dump_upon_a_copy_takes_what_was_written_since(tmp_path: Path) -> None:
+    """CRIU looks for the copy from the directory of the images."""
+    copy = criu.ahead_argv(7, Path("/w/ahead/images"), migrate(), shell_job=True)
+    assert copy[:6] == ["criu", "pre-dump", "--tree", "7", "--images-dir", "/w/ahead/images"]
+    assert {"--track-mem", "--shell-job", "--tcp-established"} < set(copy)
+    images, ahead = tmp_path / "state/images", tmp_path / "ahead/images"
+    argv = criu.dump_argv(7, images, migrate(), shell_job=False, ahead=ahead)
+    assert argv[-3:] == ["--track-mem", "--prev-images-dir", "../../ahead/images"]
+    for directory in (images, ahead):
+        directory.mkdir(parents=True)
+    for _ in range(2):
+        criu.rest_on(images, ahead)
+        assert (images / criu.PARENT).resolve() == ahead
+    for _ in range(2):
+        criu.rest_on(images, None)
+        assert not list(images.iterdir())
+    criu.rest_on(tmp_path / "nothing was dumped", ahead)
+
+
 def test_a_restore_detaches_and_keeps_its_log_out_of_the_images() -> None:
     argv = criu.restore_argv(Path("/i"), Path("/logs"), migrate(), shell_job=False)
     assert argv == [
@@ -51,7 +70,9 @@ def test_connections_that_would_only_hang_come_back_closed() -> None:
     assert argv[-3:] == ["--tcp-close", "--network-lock", "nftables"]
 
 
-@pytest.mark.parametrize("word", ["--unprivileged", "--leave-running", "-D", "--tree=1"])
+@pytest.mark.parametrize(
+    "word", ["--unprivileged", "--leave-running", "-D", "--tree=1", "--prev-images-dir=/x"]
+)
 def test_extra_arguments_that_break_the_method_are_refused(word: str) -> None:
     with pytest.raises(WorkloadError, match="may not hold"):
         criu.dump_argv(2, Path("/i"), migrate(extra=[word]), shell_job=False)

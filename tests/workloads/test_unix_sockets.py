@@ -102,7 +102,7 @@ def test_without_a_journal_output_goes_nowhere_and_it_is_said(tmp_path: Path) ->
 
 def test_criu_is_told_which_end_stays_behind_and_what_takes_its_place() -> None:
     migrate = CriuMigrate(method="criu", tcp_established=False)
-    argv = criu.dump_argv(5, Path("/i"), migrate, False, [198627])
+    argv = criu.dump_argv(5, Path("/i"), migrate, False, external=[198627])
     assert argv[-2:] == ["--external", "unix[198627]"]
     argv = criu.restore_argv(Path("/i"), Path("/l"), migrate, False, {198627: 9})
     assert argv[-2:] == ["--inherit-fd", "fd[9]:socket:[198627]"]

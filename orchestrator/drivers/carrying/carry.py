@@ -1,13 +1,18 @@
 """A workload from one running instance to another, by the host between them.
 
+    ahead    the source copies its memory while it runs on; the host fetches that, and passes it on
     take     the source checkpoints it, and the host fetches its state onto its own disk
     bring    the host passes the state on, and the target restores it
 
+What was copied ahead is no state, and nobody's loss: a checkpoint that can go on from there holds
+what was written since, and takes no longer than that; one that cannot holds everything.
+
 The source keeps its copy, so that from the checkpoint on the state is durable in at least one
 place, and from the fetch on in two. Taking it back is the same the other way round, with the state
-that it has by then. Where that cannot be had (the target is dead, or refuses), the source starts it
-again from what it kept, and the result says which state that is. On the way back behind a commit,
-a workload that runs no more is brought home with the state of the way there.
+that it has by then, and nothing ahead of it. Where that cannot be had (the target is dead, or
+refuses), the source starts it again from what it kept, and the result says which state that is. On
+the way back behind a commit, a workload that runs no more is brought home with the state of the
+way there.
 
 Records say what was begun, before it is begun; what is there, the agents and the host's kernel say.
 """
@@ -20,6 +25,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from orchestrator.drivers.carrying.ahead import Ahead
 from orchestrator.drivers.carrying.ends import Cargo, End
 from orchestrator.drivers.carrying.requests import Look, Verb
 from orchestrator.drivers.jobs import absent, partial, present, unknown
@@ -54,16 +60,22 @@ class Carrier:
         self._back = cargo.parcel.back()
         self._name = cargo.workload.name
         self._took, self._brought = f"take.{self._name}", f"bring.{self._name}"
+        self._ahead = Ahead(state_dir, cargo, control)
 
     def carry(self, source: End, target: End) -> Result:
         """Both halves. Before the workload is touched both ends are asked whether they can."""
         self._make_room(target)
-        taken = self.take(source)
+        taken = self.take(source, target)
         brought = self.bring(target)
-        return {**taken, **brought}
+        notes = [*taken.get("notes", ()), *brought.get("notes", ())]
+        return {**taken, **brought, "notes": notes}
 
-    def take(self, source: End) -> Result:
-        """The source half: it stands still afterwards, and its state is on the host's disk."""
+    def take(self, source: End, target: End | None = None) -> Result:
+        """The source half: it stands still afterwards, and its state is on the host's disk.
+
+        Args:
+            target: that runs already; what is copied ahead is passed on to it, too.
+        """
         record = self._records.read(self._took)
         if record is None:
             gone = self._why_gone(source)
@@ -73,18 +85,24 @@ class Carrier:
             self._records.write(self._took, record)
         if "newest" in record:
             return {}
+        began = source.now()
+        digest, said = self._ahead.copy(source, target)
+        if digest:
+            said["ran_on_seconds"] = round(source.now() - began, 3)
         self._control.progress(f"Checkpoint {self._name} in {source.name}")
-        taken = source.work(Verb.TAKE, self._cargo, self._there, self._control, tag=record["tag"])
+        taken = source.work(
+            Verb.TAKE, self._cargo, self._there, self._control, tag=record["tag"], ahead=digest
+        )
         source.fetch(self._cargo, self._there, self._state_dir, self._control)
         self._records.write(self._took, {**record, "phase": "ended", "manifest": taken["manifest"]})
-        return {key: taken[key] for key in ("taken", "bytes") if key in taken}
+        return {key: taken[key] for key in ("taken", "bytes") if key in taken} | said
 
     def bring(self, target: End) -> Result:
         """The target half: what is on the host's disk runs there."""
         self._make_room(target)
         took = self._records.read(self._took) or {}
         parcel = self._newest(took)
-        target.pass_on(self._cargo, parcel, self._state_dir, self._control)
+        self._ahead.pass_on(target, parcel)
         note = {"section": parcel.section.value}
         self._records.write(self._brought, {**note, "phase": "asked"})
         self._control.progress(f"Restore {self._name} in {target.name}")
@@ -189,7 +207,7 @@ class Carrier:
             )
         result = self._started_again(source, record)
         self._records.drop(self._took)  # from here on it is home, whatever is left of copies
-        for parcel in (self._there, self._back):
+        for parcel in (self._there, self._there.copied_ahead(), self._back):
             parcel.channel(self._state_dir).discard()
         if "newest" in record:
             self._tidy(source)
@@ -308,7 +326,7 @@ class Carrier:
         return self._said(source, done, "from the host's copy of its state", problems)
 
     def _brought_home(self, source: End, parcel: Parcel, *, outrun: bool) -> Result:
-        source.pass_on(self._cargo, parcel, self._state_dir, self._control)
+        self._ahead.pass_on(source, parcel)
         return source.work(Verb.BRING, self._cargo, parcel, self._control, outrun=outrun)
 
     def _said(self, source: End, done: Result, how: str, problems: list[str]) -> Result:

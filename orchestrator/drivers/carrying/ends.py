@@ -92,6 +92,7 @@ class End:
         control: Control,
         *,
         tag: str = "",
+        ahead: str = "",
         outrun: bool = False,
     ) -> Result:
         """Have it done there, and wait for its end; asked again where the connection is cut."""
@@ -105,6 +106,7 @@ class End:
                 workload=cargo.workload,
                 seconds=_seconds(control, self.name),
                 tag=tag,
+                ahead=ahead,
                 outrun=outrun,
             )
             return read_answer(agent.work(request.model_dump_json().encode()), self.name)
@@ -124,7 +126,8 @@ class End:
     def _channel(self, cargo: Cargo, parcel: Parcel, state_dir: Path) -> StreamChannel:
         @contextmanager
         def open_peer(control: Control) -> Iterator[Peer]:
-            with self.open(control.remaining, _about(cargo)) as client:
+            about = About(parcel.transaction, parcel.workload, parcel.ahead)
+            with self.open(control.remaining, about) as client:
                 yield client
 
         return StreamChannel(
@@ -148,7 +151,7 @@ class End:
 
 
 def _about(cargo: Cargo) -> About:
-    return cargo.parcel.transaction, cargo.workload.name
+    return About(cargo.parcel.transaction, cargo.workload.name)
 
 
 def _seconds(control: Control, where: str) -> float:

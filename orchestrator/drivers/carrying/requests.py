@@ -28,6 +28,10 @@ _Digest = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
 class Verb(StrEnum):
     LOOK = "look"
     """What became of it? Changes nothing."""
+    AHEAD = "ahead"
+    """Copy what it has in memory, and lay that ready to be fetched. It runs on."""
+    UNPACK = "unpack"
+    """Unpack what was copied ahead and has arrived, so that `bring` need not."""
     TAKE = "take"
     """Checkpoint it, and lay its state ready to be fetched. It does not run afterwards."""
     BRING = "bring"
@@ -55,6 +59,9 @@ class Request(_Said):
     seconds: Annotated[float, Field(gt=0)]
     tag: Annotated[str, Field(pattern=r"^[0-9a-f]{0,32}$")] = ""
     """Which taking this is about: what an earlier one left under another tag is not used."""
+    ahead: _Digest = ""
+    """With take: SHA-256 of the manifest's frame of what was copied ahead and may be gone on from;
+    what is there is used if it is that."""
     outrun: bool = False
     """With bring and again: it ran on elsewhere since this state was taken."""
 

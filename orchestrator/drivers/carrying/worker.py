@@ -2,11 +2,14 @@
 
     python -m orchestrator.drivers.carrying.worker DIR     request on stdin, answer on stdout
 
-    DIR/work/<transaction>/<workload>/<section>/state/       what a checkpoint left
+    DIR/work/<transaction>/<workload>/<section>/ahead/       what was copied while it ran on
+                                                state/       what a checkpoint left
                                                 arrived/     what has come, unpacked
+                                                arrived.ahead/
                                                 taken.json, brought.json
     DIR/work/<workload>.lock                                 held while it is worked on
     DIR/handover/<transaction>/of/<workload>/<section>/      the handover, taken here or come here
+                                             <section>.ahead/
 
 Every piece of work may be asked for again: after a cut connection, or a death of either end, what
 is there decides what is left to do.
@@ -27,6 +30,7 @@ from orchestrator.drivers.carrying.requests import Look, Request, Verb, done, fa
 from orchestrator.drivers.jobs import absent, unknown
 from orchestrator.drivers.records import Shelf, drop_tree, keep_log, make_private_directories
 from orchestrator.handover.channels import Head, Item
+from orchestrator.handover.disk import DiskChannel
 from orchestrator.handover.manifest import Manifest
 from orchestrator.model.errors import ErrorClass, HandoverError, MkupgradeError, WorkloadError
 from orchestrator.model.seams import Control, Result
@@ -36,6 +40,8 @@ from orchestrator.system.limited import Limited
 from orchestrator.workloads.facade import Workloads
 
 _PAUSE = 0.1
+_AHEAD = "ahead"
+"""In the meta of a handover: the digest of the manifest of what it rests on."""
 TAKEN, BROUGHT = "taken", "brought"
 """Records: of a checkpoint that began, and of a restore that began or ended."""
 
@@ -61,11 +67,15 @@ class Worker:
         self._workdir = self._place / "state"
         self._records = Shelf(self._place)
         self._channel = parcel.channel(directory)
+        self._ahead = self._place / "ahead"
+        self._ahead_channel = parcel.copied_ahead().channel(directory)
 
     def do(self) -> Result:
         """Raises: MkupgradeError."""
         calls = {
             Verb.LOOK: self.look,
+            Verb.AHEAD: self.ahead,
+            Verb.UNPACK: self.unpack,
             Verb.TAKE: self.take,
             Verb.BRING: self.bring,
             Verb.AGAIN: self.again,
@@ -91,18 +101,41 @@ class Worker:
             manifest=manifest.digest() if manifest else "",
         ).model_dump(mode="json")
 
+    def ahead(self) -> Result:
+        if self._workloads.begun(self._workdir) is not None:
+            raise WorkloadError(
+                "its checkpoint was begun: nothing is copied ahead of it any more",
+                where=self._workload.name,
+                state="nothing was changed",
+            )
+        self._require_running()
+        self._ahead_channel.discard()
+        drop_tree(self._ahead)
+        for directory in (self._place, self._ahead):
+            make_private_directories(directory)
+        with self._logged(self._ahead):
+            self._workloads.copy_ahead(self._workload, self._ahead, self._control)
+        manifest = self._send(self._ahead_channel, {_AHEAD: True}, self._ahead)
+        return {"manifest": manifest.digest(), "bytes": _size(manifest)}
+
+    def unpack(self) -> Result:
+        manifest = self._ahead_channel.manifest()
+        if manifest is None:
+            raise HandoverError("nothing of it has come ahead", where=self._workload.name)
+        self._come_ahead(manifest.digest())
+        return {}
+
     def take(self) -> Result:
         found = self._taken()
         whole = found.verdict is Inspection.PRESENT and self._record() is not None
-        meta = found.result if whole else self._checkpoint()
+        meta = self._with_ahead(found.result if whole else self._checkpoint())
         manifest = self._manifest()
         if manifest is None or not self._is_of(manifest, meta):
             manifest = self._pack(meta)
-        size = sum(it.payload.length for it in manifest.workloads if it.payload)
         return {
             "manifest": manifest.digest(),
             "taken": manifest.created.isoformat(timespec="seconds"),
-            "bytes": size,
+            "bytes": _size(manifest),
         }
 
     def bring(self) -> Result:
@@ -124,6 +157,9 @@ class Worker:
             )
         directory = self._unpacked(manifest)
         meta = manifest.workload(self._workload.name).meta
+        if directory is not None and meta.get(_AHEAD):
+            come = self._come_ahead(meta[_AHEAD])
+            self._workloads.rest_on(self._workload, directory, come)
         if self._request.outrun:
             meta = {**meta, "outrun": True}
         note = {"boot_id": proc.boot_id(), "manifest": digest, "meta": meta}
@@ -145,6 +181,8 @@ class Worker:
             raise WorkloadError(
                 f"no state of {self._workload.name} is kept here", where=self._workload.name
             )
+        if record.get(_AHEAD):
+            self._workloads.rest_on(self._workload, self._workdir, self._ahead)
         older = self._request.outrun or record.get("boot_id") != proc.boot_id()
         if not older:
             result = self._workloads.undo_checkpoint(self._workload, self._workdir, self._control)
@@ -164,7 +202,9 @@ class Worker:
         return result
 
     def drop(self) -> Result:
-        self._request.parcel.back().channel(self._directory).discard()
+        back = self._request.parcel.back()
+        for parcel in (back, back.copied_ahead()):
+            parcel.channel(self._directory).discard()
         drop_tree(self._root)
         self._forget()
         return {}
@@ -180,6 +220,57 @@ class Worker:
         return self._workloads.restore(self._workload, self._workdir, meta, self._control)
 
     def _checkpoint(self) -> Result:
+        self._require_running()
+        self._channel.discard()
+        make_private_directories(self._place)
+        ahead = self._usable_ahead()
+        taken = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+        boot = {"boot_id": proc.boot_id(), "taken": taken, "tag": self._request.tag}
+        # Whatever comes of it: another checkpoint would not see what was written before this one.
+        self._records.write(TAKEN, {**boot, _AHEAD: ahead})
+        with self._logged(self._workdir):
+            return self._workloads.checkpoint(
+                self._workload, self._workdir, self._control, self._ahead if ahead else None
+            )
+
+    def _usable_ahead(self) -> str:
+        """The digest of what was copied ahead, if a checkpoint can go on from there; or ""."""
+        if not self._request.ahead or self._records.read(TAKEN) is not None:
+            return ""
+        try:
+            manifest = self._ahead_channel.manifest()
+        except HandoverError:
+            return ""
+        if manifest is None or manifest.source.boot_id != proc.boot_id():
+            return ""
+        digest = manifest.digest()
+        return digest if digest == self._request.ahead else ""
+
+    def _with_ahead(self, meta: Result) -> Result:
+        """Says what it rests on, for whoever restores it."""
+        ahead = (self._record() or {}).get(_AHEAD)
+        return {**meta, _AHEAD: ahead} if ahead else meta
+
+    def _come_ahead(self, wanted: str) -> Path:
+        """What has come ahead, unpacked.
+
+        Args:
+            wanted: digest of its manifest.
+
+        Raises:
+            HandoverError: that has not come, or is damaged.
+        """
+        manifest = self._ahead_channel.manifest()
+        if manifest is None or manifest.digest() != wanted:
+            raise HandoverError(
+                "what was copied ahead of its state is not here", where=self._workload.name
+            )
+        come = self._unpack(self._ahead_channel, manifest, self._place / "arrived.ahead")
+        if come is None:
+            raise HandoverError("what was copied ahead is damaged", where=self._workload.name)
+        return come
+
+    def _require_running(self) -> None:
         running, reason, _ = self._running()
         if not running:
             raise WorkloadError(
@@ -188,19 +279,23 @@ class Worker:
                 state="nothing was changed",
                 error_class=ErrorClass.REFUSED,
             )
-        self._channel.discard()
-        make_private_directories(self._place)
-        taken = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-        boot = {"boot_id": proc.boot_id(), "taken": taken, "tag": self._request.tag}
-        self._records.write(TAKEN, boot)
+
+    @contextmanager
+    def _logged(self, workdir: Path) -> Iterator[None]:
+        """What tools have said of an error is kept, though `workdir` goes."""
         try:
-            return self._workloads.checkpoint(self._workload, self._workdir, self._control)
+            yield
         except MkupgradeError as error:
             logs = self._directory / "work" / "logs" / f"{self._workload.name}.log"
-            keep_log(error, self._workdir, logs)
+            keep_log(error, workdir, logs)
             raise
 
     def _pack(self, meta: Result) -> Manifest:
+        if meta.get(_AHEAD):
+            self._workloads.rest_on(self._workload, self._workdir, None)
+        return self._send(self._channel, meta, self._workdir)
+
+    def _send(self, channel: DiskChannel, meta: Result, directory: Path) -> Manifest:
         head = Head(
             transaction=self._request.transaction,
             plan_digest=self._request.plan_digest,
@@ -209,8 +304,8 @@ class Worker:
             source_boot_id=proc.boot_id(),
         )
         method = self._workload.migrate.method
-        item = Item(self._workload.name, method, meta, self._workdir)
-        return self._channel.send(head, [item], self._control)
+        item = Item(self._workload.name, method, meta, directory)
+        return channel.send(head, [item], self._control)
 
     def _is_of(self, manifest: Manifest, meta: Result) -> bool:
         """Is it whole, and of this very checkpoint?"""
@@ -220,12 +315,14 @@ class Worker:
         return self._channel.inspect_sent().verdict is Inspection.PRESENT
 
     def _unpacked(self, manifest: Manifest) -> Path | None:
-        destination = self._place / "arrived"
+        return self._unpack(self._channel, manifest, self._place / "arrived")
+
+    def _unpack(self, channel: DiskChannel, manifest: Manifest, destination: Path) -> Path | None:
         make_private_directories(self._place)
         marker = destination / "manifest"
         if marker.is_file() and marker.read_bytes() != manifest.encode():
             drop_tree(destination)
-        received = self._channel.receive(destination, self._control)
+        received = channel.receive(destination, self._control)
         return received.directories.get(self._workload.name)
 
     def _manifest(self) -> Manifest | None:
@@ -272,7 +369,8 @@ class Worker:
             return unknown(str(error))
 
     def _forget(self) -> None:
-        self._channel.discard()
+        for channel in (self._channel, self._ahead_channel):
+            channel.discard()
         drop_tree(self._place)
         for above in (self._root, self._root.parent):
             if above.is_dir() and not any(above.iterdir()):
@@ -317,6 +415,11 @@ def main(arguments: list[str]) -> int:
     sys.stdout.buffer.write(answer(request, Path(directory), Workloads()))
     sys.stdout.buffer.flush()
     return 0
+
+
+def _size(manifest: Manifest) -> int:
+    """Bytes of state."""
+    return sum(it.payload.length for it in manifest.workloads if it.payload)
 
 
 def _locked(fd: int) -> bool:

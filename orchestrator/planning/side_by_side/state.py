@@ -1,7 +1,8 @@
 """Steps that carry the state of a workload between two instances, by the agents in them.
 
 Its size is not known on the host, which does not look into instances: the blackout is announced for
-`estimates.CARRIED` bytes, and the deadline is that of a workload as large as its instance.
+`estimates.CARRIED` bytes, and the deadline is that of a workload as large as its instance, all of
+which is written to again while it is copied ahead.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def carry(b: SectionBuilder, w: Workload, source: Reached, target: Reached, most
         return round(estimates.take(size) + estimates.bring(size), 3)
 
     estimate = seconds(min(most, estimates.CARRIED))
-    deadline = policies.transfer(seconds(most), 2 * w.migrate.timeout)
+    deadline = policies.transfer(seconds(_moved(w, most)), 2 * w.migrate.timeout)
     return _step(b, Kind.CARRY_WORKLOAD, w, title, params, estimate=estimate, deadline=deadline)
 
 
@@ -46,7 +47,7 @@ def take(b: SectionBuilder, w: Workload, one: Reached, most: int, patience: floa
     """
     params = side_by_side.TakeWorkload(workload=w, instance=one, patience=patience)
     title = f"Checkpoint {w.name} in {one.generation.name} ({w.migrate.method})"
-    deadline = patience + policies.transfer(estimates.take(most), w.migrate.timeout)
+    deadline = patience + policies.transfer(estimates.take(_moved(w, most)), w.migrate.timeout)
     estimate = estimates.take(min(most, estimates.CARRIED))
     return _step(b, Kind.TAKE_WORKLOAD, w, title, params, estimate=estimate, deadline=deadline)
 
@@ -55,9 +56,14 @@ def bring(b: SectionBuilder, w: Workload, one: Reached, most: int) -> Step:
     """Into one that came."""
     params = side_by_side.BringWorkload(workload=w, instance=one)
     title = f"Restore {w.name} in {one.generation.name} ({w.migrate.method})"
-    deadline = policies.transfer(estimates.bring(most), w.migrate.timeout)
+    deadline = policies.transfer(estimates.bring(_moved(w, most)), w.migrate.timeout)
     estimate = estimates.bring(min(most, estimates.CARRIED))
     return _step(b, Kind.BRING_WORKLOAD, w, title, params, estimate=estimate, deadline=deadline)
+
+
+def _moved(w: Workload, most: int) -> int:
+    """Bytes, at most, of a workload that has so many."""
+    return 2 * most if w.migrate.method == "criu" else most
 
 
 def _step(

@@ -15,6 +15,7 @@ from orchestrator.agent.keys import new_key
 from orchestrator.drivers.carrying.carry import Carrier
 from orchestrator.drivers.carrying.ends import Cargo, End
 from orchestrator.drivers.records import Records
+from orchestrator.handover.disk import DiskChannel
 from orchestrator.handover.parcel import Parcel
 from orchestrator.handover.stream import ConnectionLostError
 from orchestrator.model.errors import MkupgradeError, WorkloadError
@@ -312,10 +313,7 @@ def test_a_corrupt_payload_is_never_restored(pair: Pair, where: str) -> None:
     directory = {"old": pair.old.directory, "new": pair.new.directory, "host": pair.directory}
 
     def damage() -> None:
-        found = list((directory[where] / "handover").rglob("payload-000001"))
-        assert found
-        data = found[0].read_bytes()
-        found[0].write_bytes(data[:5000] + b"\xff" + data[5001:])
+        _damage(WAY.channel(directory[where]))
 
     pair.carry()
     dark = pair.connections - 4
@@ -330,11 +328,80 @@ def test_a_corrupt_payload_is_never_restored(pair: Pair, where: str) -> None:
     assert pair.places() == ["old:41"]
 
 
+def _damage(channel: DiskChannel) -> None:
+    payload = channel.dir / "payload-000001"
+    data = payload.read_bytes()
+    payload.write_bytes(data[:5000] + b"\xff" + data[5001:])
+
+
+def test_what_was_copied_ahead_is_gone_on_from(pair: Pair) -> None:
+    """The checkpoint holds what has changed since, and the target puts both together."""
+    pair.old.workloads.counts_on = 3
+    said = pair.carry()
+    assert pair.old.workloads.upon == [41]
+    assert pair.places() == ["new:44"]
+    assert said["bytes_ahead"] > 0
+    dark = pair.new.asked[pair.new.asked.index("unpack") + 1 :]
+    assert dark == ["bring"], "it was sent and unpacked before the workload stood still"
+    pair.undo()
+    assert pair.places() == ["old:44"]
+    assert not list(pair.old.directory.glob("work/t-*"))
+
+
+@pytest.mark.parametrize("wrong", ["refused", "damaged in old", "damaged on the host"])
+def test_without_a_copy_ahead_everything_is_taken_at_once(pair: Pair, wrong: str) -> None:
+    ahead = WAY.copied_ahead()
+    if wrong == "refused":
+        pair.old.workloads.refuses.add("copy_ahead")
+    elif wrong == "damaged in old":
+        pair.before[6] = lambda: _damage(ahead.channel(pair.old.directory))
+    else:
+        pair.before[7] = lambda: _damage(ahead.channel(pair.directory))
+    said = pair.carry()
+    assert pair.places() == ["new:41"]
+    assert pair.old.workloads.upon == [0]
+    assert "nothing was copied ahead" in said["notes"][0]
+
+
+def test_a_copy_ahead_that_is_damaged_in_the_target_is_never_restored_from(pair: Pair) -> None:
+    pair.before[8] = lambda: _damage(WAY.copied_ahead().channel(pair.new.directory))
+    pair.carry()
+    assert pair.old.workloads.upon == [0]
+    assert pair.places() == ["new:41"]
+
+
+def test_a_checkpoint_that_was_tried_upon_a_copy_spoils_it_for_the_next(pair: Pair) -> None:
+    """CRIU has the kernel forget by then what was written since the copy."""
+    pair.old.workloads.refuses.add("checkpoint")
+    with pytest.raises(WorkloadError):
+        pair.carry()
+    pair.old.workloads.refuses.clear()
+    pair.carry()
+    assert pair.old.workloads.upon == [0]
+    assert pair.places() == ["new:41"]
+
+
+def test_a_source_that_boots_anew_gets_back_what_it_rests_on(pair: Pair) -> None:
+    """Where it was, or from the host, with the state that rests on it."""
+    pair.old.workloads.counts_on = 3
+    for lost in (False, True):
+        pair.carrier().take(pair.end("old"))
+        assert pair.places() == []
+        pair.old.restart()
+        if lost:
+            shutil.rmtree(pair.old.directory)
+            pair.old.directory.mkdir(mode=0o700)
+        said = pair.carrier().undo_take(pair.end("old"))
+        assert ("host's copy" in said["text"]) == lost
+        remembered = pair.old.workloads.running["counter"]
+        assert remembered == (47 if lost else 44)
+
+
 @pytest.mark.slow
 def test_whenever_the_host_dies_it_is_found_and_brought_home(tmp_path: Path) -> None:
     """At every connection of the way there, and then at every one of the way back."""
     there = _connections(tmp_path / "there", Pair.carry)
-    assert there == 8, "two are asked whether they can, two what runs there; then what is done"
+    assert there == 12, "two are asked whether they can, two what runs there; then what is done"
     ends = []
     for number in range(1, there + 1):
         ends += _die(tmp_path / f"{number}", number)
