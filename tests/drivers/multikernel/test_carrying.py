@@ -153,6 +153,7 @@ def test_a_target_that_refuses_leaves_everything_as_it_was(scene: Carrying, spec
     assert scene.picture() == before
 
 
+@pytest.mark.slow
 @BOTH
 def test_a_source_that_refuses_runs_on(scene: Carrying, spec: Spec) -> None:
     before = scene.picture()
@@ -163,6 +164,7 @@ def test_a_source_that_refuses_runs_on(scene: Carrying, spec: Spec) -> None:
     assert scene.picture() == before
 
 
+@pytest.mark.slow
 @BOTH
 def test_a_dead_agent_in_the_source_stops_nothing(scene: Carrying, spec: Spec) -> None:
     before = scene.picture()
@@ -292,6 +294,7 @@ def test_keys_go_with_their_generations(scene: Carrying) -> None:
     assert names() == ["web-g2", "web-g3"], "the old one is kept, for a rollback"
 
 
+@pytest.mark.slow
 @BOTH
 def test_a_committed_upgrade_that_is_rolled_back_carries_its_state_back(
     scene: Carrying, spec: Spec

@@ -170,6 +170,7 @@ STEPS = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("step", STEPS)
 def test_dead_at_any_step_a_resume_finishes(scene: Scene, step: str, after: bool) -> None:
