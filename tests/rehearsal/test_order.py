@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.vm.order import SECONDS, dealt
+from tests.vm.order import SECONDS, USUAL, dealt
 
 ROOM = Path(__file__).parents[1] / "vm"
 LONG = sorted(SECONDS, key=SECONDS.__getitem__, reverse=True)
@@ -43,8 +43,8 @@ def test_each_worker_begins_with_a_longest_test_and_none_is_lost(workers: int) -
 def test_workers_are_about_as_long_at_work() -> None:
     order = dealt([item(name) for name in (*LONG, *(f"test_{n}" for n in range(9)))], ROOM, 2)
     half = len(order) // 2
-    loads = [sum(SECONDS.get(o.name, 90) for o in run) for run in (order[:half], order[half:])]
-    assert abs(loads[0] - loads[1]) <= 90
+    loads = [sum(SECONDS.get(o.name, USUAL) for o in run) for run in (order[:half], order[half:])]
+    assert abs(loads[0] - loads[1]) <= 3 * USUAL
 
 
 def test_tests_of_one_guest_stay_together() -> None:
