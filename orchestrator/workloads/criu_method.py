@@ -52,6 +52,7 @@ class Criu:
 
     def copy_ahead(self, place: Path, control: Control) -> None:
         images = place / _IMAGES
+        criu.wait_until_idle(images, control)
         images.mkdir(mode=0o700)
         root, shell_job = self._root(find.processes(self.workload.find))
         criu.copy_ahead(root.pid, images, self.migrate, shell_job, control)
