@@ -15,10 +15,12 @@ from orchestrator.rehearsal.tools import Progress, find_tool, kill_group, quiet
 KVM = ("-accel", "kvm", "-cpu", "host")
 # With a thread for each CPU, QEMU before 8.1 can run an int3 that the guest's kernel has already
 # patched away again ("Oops: int3" at a static key): the kernel dies of it, mostly in its boot.
-# Without erms, fsrm and AVX: they are slow to emulate (pages are then cleared byte by byte, and
-# strings go through calls), and kernels and libc choose by them. A tenth of the processor, and two
+# Without what is slow to emulate, as kernels and libc choose by what a CPU has: pages cleared byte
+# by byte (erms, fsrm), strings by calls (AVX), the end of a translated block at each copy to and
+# from user space (smap), page tables of five levels (la57). A quarter of the processor, and two
 # thirds of the first kexec_file_load.
-TCG = ("-accel", "tcg,thread=single", "-cpu", "max,-erms,-fsrm,-avx,-avx2")
+_DEAR = ("erms", "fsrm", "avx", "avx2", "smap", "la57")
+TCG = ("-accel", "tcg,thread=single", "-cpu", ",".join(("max", *(f"-{it}" for it in _DEAR))))
 
 _KVM_DEVICE = Path("/dev/kvm")
 _PROBE_SECONDS = 6.0
