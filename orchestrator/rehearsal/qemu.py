@@ -116,7 +116,7 @@ class Qemu:
                 start_new_session=True,
             )
         try:
-            self._monitor = Monitor(self._await_socket("qmp"))
+            self._monitor = Monitor(self._connected("qmp"))
         except BaseException:
             self.close()
             raise
@@ -190,6 +190,26 @@ class Qemu:
         said = self.command("human-monitor-command", **{"command-line": "info usernet"})
         return {int(guest): int(host) for host, guest in _FORWARD.findall(said)}
 
+    def _connected(self, name: str, timeout: float = 20.0) -> socket.socket:
+        """To a socket of QEMU's, which is there a moment before anybody listens."""
+        deadline = time.monotonic() + timeout
+        path = self._await_socket(name, timeout)
+        while True:
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                connection.connect(str(path))
+            except ConnectionRefusedError as error:
+                connection.close()
+                self.check_alive()
+                if time.monotonic() > deadline:
+                    what = f"nobody listens at QEMU's {name} socket within {timeout:g} s"
+                    raise RehearsalError(
+                        what, error_class=ErrorClass.TIMEOUT, details=self.tail()
+                    ) from error
+                time.sleep(0.02)
+            else:
+                return connection
+
     def _await_socket(self, name: str, timeout: float = 20.0) -> Path:
         path = self.room / name
         deadline = time.monotonic() + timeout
@@ -205,10 +225,8 @@ class Qemu:
 class Monitor:
     """QMP: one command at a time, events skipped."""
 
-    def __init__(self, path: Path, timeout: float = 20.0) -> None:
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    def __init__(self, connection: socket.socket, timeout: float = 20.0) -> None:
         connection.settimeout(timeout)
-        connection.connect(str(path))
         self._stream = connection.makefile("rw", encoding="utf-8")
         self._stream.readline()
         self.command("qmp_capabilities")

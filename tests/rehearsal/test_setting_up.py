@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from orchestrator.rehearsal.firmware import Firmware
 from orchestrator.rehearsal.kernel_build import fragment
 from orchestrator.rehearsal.machine import CMDLINE, Setup
-from orchestrator.rehearsal.qemu import Hardware, qemu_arguments
+from orchestrator.rehearsal.qemu import Hardware, Qemu, qemu_arguments
 
 ROOT = Path(__file__).parents[2]
 
@@ -130,3 +133,16 @@ def test_the_command_line_says_which_init_and_whether_state_is_handed_over() -> 
     assert small.endswith("init=/usr/sbin/mkupgrade-init kho=on liveupdate=on quiet")
     full = Setup(kernel=Path("k"), systemd=True, handover=False).command_line()
     assert full.endswith("init=/usr/lib/systemd/systemd kho=off")
+
+
+def test_a_socket_that_nobody_listens_at_yet_is_tried_again(tmp_path: Path) -> None:
+    """QEMU binds it a moment before."""
+    qemu = Qemu.__new__(Qemu)
+    qemu.room = tmp_path
+    qemu._process = SimpleNamespace(poll=lambda: None)  # type: ignore[assignment]
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "qmp"))
+        later = threading.Timer(0.1, server.listen)
+        later.start()
+        qemu._connected("qmp").close()
+        later.join()
