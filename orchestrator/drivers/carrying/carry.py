@@ -250,13 +250,7 @@ class Carrier:
     def _emptied_alive(
         self, target: End, sent: Parcel, took: dict[str, Any], *, ended: bool
     ) -> dict[str, Any]:
-        there = target.look(self._cargo, sent, self._control)
-        if there.running is None:
-            raise WorkloadError(
-                f"it cannot be told whether it runs: {there.reason}",
-                where=target.name,
-                error_class=ErrorClass.BUSY,
-            )
+        there = target.told(self._cargo, sent, self._control)
         runs = there.running and there.brought is Inspection.PRESENT
         stopped = there.taken_back is Inspection.PRESENT and there.tag_back == took.get("tag")
         if runs or stopped:
@@ -342,14 +336,7 @@ class Carrier:
         if not source.runs():
             return f"{source.name} does not run"
         source.require_work(self._cargo, self._control)
-        look = source.look(self._cargo, self._there, self._control)
-        if look.running is None:
-            raise WorkloadError(
-                f"it cannot be told whether it runs: {look.reason}",
-                where=source.name,
-                state="nothing was changed",
-                error_class=ErrorClass.BUSY,
-            )
+        look = source.told(self._cargo, self._there, self._control, state="nothing was changed")
         return None if look.running else f"{source.name}: {look.reason}"
 
     def _as_before(self, source: End, gone: str) -> Result:

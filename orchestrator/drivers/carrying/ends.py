@@ -84,6 +84,24 @@ class End:
         """What became of the workload there, and of this handover."""
         return read_look(self.work(Verb.LOOK, cargo, parcel, control), self.name)
 
+    def told(
+        self, cargo: Cargo, parcel: Parcel, control: Control, *, state: str | None = None
+    ) -> Look:
+        """The same, of a workload that runs or does not.
+
+        Raises:
+            WorkloadError: it cannot be told; `state`: what is so now.
+        """
+        look = self.look(cargo, parcel, control)
+        if look.running is None:
+            raise WorkloadError(
+                f"it cannot be told whether it runs: {look.reason}",
+                where=self.name,
+                state=state,
+                error_class=ErrorClass.BUSY,
+            )
+        return look
+
     def work(
         self,
         verb: Verb,
