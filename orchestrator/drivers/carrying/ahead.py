@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from orchestrator.drivers.carrying.ends import Cargo, End
-from orchestrator.drivers.carrying.requests import Verb
+from orchestrator.drivers.carrying.requests import AHEAD, Verb
 from orchestrator.handover.parcel import Parcel
 from orchestrator.handover.stream import ConnectionLostError
 from orchestrator.model.errors import HandoverError, MkupgradeError
@@ -63,7 +63,7 @@ class Ahead:
         except HandoverError:
             manifest = None  # told below
         if manifest is not None:
-            digest = manifest.workload(self._cargo.workload.name).meta.get("ahead")
+            digest = manifest.workload(self._cargo.workload.name).meta.get(AHEAD)
             if digest and (end.name, digest) not in self._sent:
                 self._send(end, parcel, str(digest))
         end.pass_on(self._cargo, parcel, self._state_dir, self._control)

@@ -22,6 +22,8 @@ from orchestrator.model.steps import Inspection, Section
 
 _Text = Annotated[str, Field(max_length=4000)]
 _MOST_LINES, _MOST_TEXT = 100, 500
+AHEAD = "ahead"
+"""In the meta of a handover: the digest of the manifest of the copy that it rests on."""
 _Digest = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
 
 

@@ -26,7 +26,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from orchestrator.agent.wire import WORK
-from orchestrator.drivers.carrying.requests import Look, Request, Verb, done, failed, read_request
+from orchestrator.drivers.carrying.requests import (
+    AHEAD,
+    Look,
+    Request,
+    Verb,
+    done,
+    failed,
+    read_request,
+)
 from orchestrator.drivers.jobs import absent, unknown
 from orchestrator.drivers.records import Shelf, drop_tree, keep_log, make_private_directories
 from orchestrator.handover.channels import Head, Item
@@ -40,8 +48,6 @@ from orchestrator.system.limited import Limited
 from orchestrator.workloads.facade import Workloads
 
 _PAUSE = 0.1
-_AHEAD = "ahead"
-"""In the meta of a handover: the digest of the manifest of what it rests on."""
 TAKEN, BROUGHT = "taken", "brought"
 """Records: of a checkpoint that began, and of a restore that began or ended."""
 
@@ -115,7 +121,7 @@ class Worker:
             make_private_directories(directory)
         with self._logged(self._ahead):
             self._workloads.copy_ahead(self._workload, self._ahead, self._control)
-        manifest = self._send(self._ahead_channel, {_AHEAD: True}, self._ahead)
+        manifest = self._send(self._ahead_channel, {AHEAD: True}, self._ahead)
         return {"manifest": manifest.digest(), "bytes": _size(manifest)}
 
     def unpack(self) -> Result:
@@ -157,8 +163,8 @@ class Worker:
             )
         directory = self._unpacked(manifest)
         meta = manifest.workload(self._workload.name).meta
-        if directory is not None and meta.get(_AHEAD):
-            come = self._come_ahead(meta[_AHEAD])
+        if directory is not None and meta.get(AHEAD):
+            come = self._come_ahead(meta[AHEAD])
             self._workloads.rest_on(self._workload, directory, come)
         if self._request.outrun:
             meta = {**meta, "outrun": True}
@@ -181,7 +187,7 @@ class Worker:
             raise WorkloadError(
                 f"no state of {self._workload.name} is kept here", where=self._workload.name
             )
-        if record.get(_AHEAD):
+        if record.get(AHEAD):
             self._workloads.rest_on(self._workload, self._workdir, self._ahead)
         older = self._request.outrun or record.get("boot_id") != proc.boot_id()
         if not older:
@@ -227,7 +233,7 @@ class Worker:
         taken = time.strftime("%Y-%m-%dT%H:%M:%S%z")
         boot = {"boot_id": proc.boot_id(), "taken": taken, "tag": self._request.tag}
         # Whatever comes of it: another checkpoint would not see what was written before this one.
-        self._records.write(TAKEN, {**boot, _AHEAD: ahead})
+        self._records.write(TAKEN, {**boot, AHEAD: ahead})
         with self._logged(self._workdir):
             return self._workloads.checkpoint(
                 self._workload, self._workdir, self._control, self._ahead if ahead else None
@@ -248,8 +254,8 @@ class Worker:
 
     def _with_ahead(self, meta: Result) -> Result:
         """Says what it rests on, for whoever restores it."""
-        ahead = (self._record() or {}).get(_AHEAD)
-        return {**meta, _AHEAD: ahead} if ahead else meta
+        ahead = (self._record() or {}).get(AHEAD)
+        return {**meta, AHEAD: ahead} if ahead else meta
 
     def _come_ahead(self, wanted: str) -> Path:
         """What has come ahead, unpacked.
@@ -291,7 +297,7 @@ class Worker:
             raise
 
     def _pack(self, meta: Result) -> Manifest:
-        if meta.get(_AHEAD):
+        if meta.get(AHEAD):
             self._workloads.rest_on(self._workload, self._workdir, None)
         return self._send(self._channel, meta, self._workdir)
 
