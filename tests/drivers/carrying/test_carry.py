@@ -4,117 +4,18 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from orchestrator.agent.client import About, AgentClient
 from orchestrator.agent.keys import new_key
-from orchestrator.drivers.carrying.carry import Carrier
-from orchestrator.drivers.carrying.ends import Cargo, End
 from orchestrator.drivers.records import Records
-from orchestrator.handover.disk import DiskChannel
-from orchestrator.handover.parcel import Parcel
 from orchestrator.handover.stream import ConnectionLostError
 from orchestrator.model.errors import MkupgradeError, WorkloadError
-from orchestrator.model.spec.workloads import Workload
-from orchestrator.model.steps import Inspection, Section
-from tests.support.carried import Kernel, workload
-from tests.support.control import Control
-
-T = "t-20260901-ab12cd"
-WAY = Parcel(T, Section.FORWARD, "counter")
-
-
-class Died(BaseException):
-    """The host's process is gone."""
-
-
-@dataclass
-class Pair:
-    """Two kernels and the host between them."""
-
-    directory: Path
-    old: Kernel
-    new: Kernel
-    connections: int = 0
-    dies_at: int | None = None
-    """At which connection the host's process dies, before it is made."""
-    running: dict[str, bool] = field(default_factory=lambda: {"old": True, "new": True})
-    fenced: list[str] = field(default_factory=list)
-    unreachable: set[str] = field(default_factory=set)
-    clock: float = 0.0
-    before: dict[int, Callable[[], object]] = field(default_factory=dict)
-    """Number of a connection -> what happens right before it."""
-
-    def end(self, name: str, *, fenced: bool = False) -> End:
-        kernel = getattr(self, name)
-
-        def opened(remaining: Callable[[], float], about: About) -> AgentClient:
-            self.connections += 1
-            if self.connections == self.dies_at:
-                raise Died
-            self.before.pop(self.connections, lambda: None)()
-            if name in self.unreachable or not self.running[name]:
-                raise ConnectionLostError("no agent answers", where="vsock:3:1022")
-            client: AgentClient = kernel.agent.open(remaining, about)
-            return client
-
-        def sleep(seconds: float) -> None:
-            self.clock += seconds
-
-        def fence() -> None:
-            self.fenced.append(name)
-            self.stop(name)
-
-        return End(
-            name, opened, lambda: self.running[name], fence if fenced else None,
-            now=lambda: self.clock, sleep=sleep,
-        )  # fmt: skip
-
-    def stop(self, name: str) -> None:
-        """The kernel of an instance stops, with all that runs in it."""
-        self.running[name] = False
-        getattr(self, name).workloads.running.clear()
-
-    def carrier(self) -> Carrier:
-        """Of a new process."""
-        cargo = Cargo(Workload.model_validate(workload()), WAY, "ab" * 32)
-        return Carrier(self.directory, Records(self.directory, T, WAY.section), cargo, Control())
-
-    def places(self) -> list[str]:
-        """Where it runs, with what it remembers."""
-        return [
-            f"{name}:{kernel.workloads.running['counter']}"
-            for name, kernel in (("old", self.old), ("new", self.new))
-            if "counter" in kernel.workloads.running
-        ]
-
-    def carry(self) -> dict[str, Any]:
-        return self.carrier().carry(self.end("old"), self.end("new", fenced=True))
-
-    def inspect(self) -> Inspection:
-        return self.carrier().inspect(self.end("old"), self.end("new")).verdict
-
-    def undo(self) -> dict[str, Any]:
-        return self.carrier().undo(self.end("old"), self.end("new", fenced=True))
-
-    def left(self) -> list[str]:
-        """What the host has kept on disk."""
-        return sorted(str(p.relative_to(self.directory)) for p in self.directory.rglob("*.json"))
-
-
-@pytest.fixture
-def pair(tmp_path: Path) -> Iterator[Pair]:
-    host = tmp_path / "host"
-    host.mkdir(mode=0o700)
-    old = Kernel(tmp_path / "old", new_key("t-earlier"), counter=41)
-    new = Kernel(tmp_path / "new", new_key(T))
-    yield Pair(host, old, new)
-    old.close()
-    new.close()
+from orchestrator.model.steps import Inspection
+from tests.drivers.carrying.pair import WAY, Died, Pair, T, damage
+from tests.support.carried import Kernel
 
 
 def test_it_runs_on_in_the_target_with_what_it_remembered(pair: Pair) -> None:
@@ -312,89 +213,20 @@ def test_a_corrupt_payload_is_never_restored(pair: Pair, where: str) -> None:
     target before it is restored."""
     directory = {"old": pair.old.directory, "new": pair.new.directory, "host": pair.directory}
 
-    def damage() -> None:
-        _damage(WAY.channel(directory[where]))
+    def harm() -> None:
+        damage(WAY.channel(directory[where]))
 
     pair.carry()
     dark = pair.connections - 4
     """Before the connections that take, fetch, pass on and bring."""
     pair.undo()
     pair.connections = 0
-    pair.before[dark + {"old": 2, "host": 3, "new": 4}[where]] = damage
+    pair.before[dark + {"old": 2, "host": 3, "new": 4}[where]] = harm
     with pytest.raises(MkupgradeError):
         pair.carry()
     assert "counter" not in pair.new.workloads.running
     pair.undo()
     assert pair.places() == ["old:41"]
-
-
-def _damage(channel: DiskChannel) -> None:
-    payload = channel.dir / "payload-000001"
-    data = payload.read_bytes()
-    payload.write_bytes(data[:5000] + b"\xff" + data[5001:])
-
-
-def test_what_was_copied_ahead_is_gone_on_from(pair: Pair) -> None:
-    """The checkpoint holds what has changed since, and the target puts both together."""
-    pair.old.workloads.counts_on = 3
-    said = pair.carry()
-    assert pair.old.workloads.upon == [41]
-    assert pair.places() == ["new:44"]
-    assert said["bytes_ahead"] > 0
-    dark = pair.new.asked[pair.new.asked.index("unpack") + 1 :]
-    assert dark == ["bring"], "it was sent and unpacked before the workload stood still"
-    pair.undo()
-    assert pair.places() == ["old:44"]
-    assert not list(pair.old.directory.glob("work/t-*"))
-
-
-@pytest.mark.parametrize("wrong", ["refused", "damaged in old", "damaged on the host"])
-def test_without_a_copy_ahead_everything_is_taken_at_once(pair: Pair, wrong: str) -> None:
-    ahead = WAY.copied_ahead()
-    if wrong == "refused":
-        pair.old.workloads.refuses.add("copy_ahead")
-    elif wrong == "damaged in old":
-        pair.before[6] = lambda: _damage(ahead.channel(pair.old.directory))
-    else:
-        pair.before[7] = lambda: _damage(ahead.channel(pair.directory))
-    said = pair.carry()
-    assert pair.places() == ["new:41"]
-    assert pair.old.workloads.upon == [0]
-    assert "nothing was copied ahead" in said["notes"][0]
-
-
-def test_a_copy_ahead_that_is_damaged_in_the_target_is_never_restored_from(pair: Pair) -> None:
-    pair.before[8] = lambda: _damage(WAY.copied_ahead().channel(pair.new.directory))
-    pair.carry()
-    assert pair.old.workloads.upon == [0]
-    assert pair.places() == ["new:41"]
-
-
-def test_a_checkpoint_that_was_tried_upon_a_copy_spoils_it_for_the_next(pair: Pair) -> None:
-    """CRIU has the kernel forget by then what was written since the copy."""
-    pair.old.workloads.refuses.add("checkpoint")
-    with pytest.raises(WorkloadError):
-        pair.carry()
-    pair.old.workloads.refuses.clear()
-    pair.carry()
-    assert pair.old.workloads.upon == [0]
-    assert pair.places() == ["new:41"]
-
-
-def test_a_source_that_boots_anew_gets_back_what_it_rests_on(pair: Pair) -> None:
-    """Where it was, or from the host, with the state that rests on it."""
-    pair.old.workloads.counts_on = 3
-    for lost in (False, True):
-        pair.carrier().take(pair.end("old"))
-        assert pair.places() == []
-        pair.old.restart()
-        if lost:
-            shutil.rmtree(pair.old.directory)
-            pair.old.directory.mkdir(mode=0o700)
-        said = pair.carrier().undo_take(pair.end("old"))
-        assert ("host's copy" in said["text"]) == lost
-        remembered = pair.old.workloads.running["counter"]
-        assert remembered == (47 if lost else 44)
 
 
 @pytest.mark.slow
