@@ -49,7 +49,7 @@ def test_no_schedule_over_real_files_breaks_a_promise() -> None:
 
 
 def test_no_schedule_on_a_host_with_instances_breaks_a_promise() -> None:
-    tally = campaign.campaign("instances", 0, 12)
+    tally = campaign.campaign("instances", 0, 24)
     assert not tally.failures, told(tally.failures)
 
 
