@@ -22,6 +22,7 @@ import sys
 import time
 from pathlib import Path
 
+from orchestrator.cli.journals import last_report
 from orchestrator.loading import load_spec_file
 from orchestrator.rehearsal.control import GuestRestartedError
 from orchestrator.rehearsal.machine import Guest
@@ -75,7 +76,7 @@ def bare_jump(scene: Scene) -> float:
 
 def live_update(scene: Scene, watcher: Watcher) -> dict[str, float]:
     """Measured silences in seconds, by what was measured."""
-    result = perform(scene, watcher)
+    result = perform(scene, watcher, last_report)
     if not result.held:
         failed = [f"{f.what}: {f.seen}" for f in result.findings() if not f.held]
         raise SystemExit("the live update did not hold: " + "; ".join(failed))

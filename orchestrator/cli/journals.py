@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.cli.next_command import as_root
 from orchestrator.model.errors import ErrorClass, MkupgradeError
@@ -61,6 +61,23 @@ def refuse_if_closed(state_dir: Path) -> None:
         next_command=as_root(),
         error_class=ErrorClass.REFUSED,
     )
+
+
+def last_report(state_dir: Path) -> dict[str, Any]:
+    """The last transaction's report, as `report --json` prints it; {}: there was none.
+
+    Raises:
+        JournalError: the journal cannot be read.
+    """
+    from orchestrator.cli.render.view import report_json, view_of
+    from orchestrator.engine.queries import report_of
+
+    with reading(state_dir) as journal:
+        known = journal.transactions() if journal is not None else []
+        if journal is None or not known:
+            return {}
+        name = known[-1].id
+        return report_json(view_of(report_of(journal, name), journal.plan(name)[0]))
 
 
 def find(journal: Journal | None, given: str | None, state_dir: Path) -> str:

@@ -9,13 +9,14 @@ from pathlib import Path
 from orchestrator.loading import load_spec_file
 from orchestrator.model.outcomes import ExitCode
 from orchestrator.rehearsal.display import Display, show_result
-from orchestrator.rehearsal.performance import perform
+from orchestrator.rehearsal.performance import ReadReport, perform
 from orchestrator.rehearsal.result import Rehearsal
 from orchestrator.rehearsal.scene import Channel, Request, make_scene
 
 
 def rehearse(
     plan: Path,
+    read_report: ReadReport,
     *,
     source: Path | None = None,
     target: Path | None = None,
@@ -28,6 +29,7 @@ def rehearse(
 
     Args:
         plan: the spec, `plan.yaml`.
+        read_report: see `performance.ReadReport`.
         source, target: kernel images; default: see `scene.choose_kernels`.
         channel: "auto" leaves it to the plan; "disk" boots the kernels with kho=off.
         stock: Debian's own kernels instead.
@@ -48,7 +50,7 @@ def rehearse(
         scene = make_scene(request, spec, display.say)
         for note in scene.notes:
             display.say(note)
-        result = perform(scene, display, keep=keep)
+        result = perform(scene, display, read_report, keep=keep)
     _print(result, as_json=as_json)
     return result.exit_code
 

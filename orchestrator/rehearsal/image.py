@@ -1,6 +1,6 @@
 """The guest's disk: a Debian tree (dear, kept) with our files laid over it (cheap).
 
-No loop device, no mount and no network at boot: mmdebstrap makes a tar, mke2fs fills an ext4
+No loop device, no mount and no network at boot: mmdebstrap makes a tree, mke2fs fills an ext4
 image from it, debugfs adds files to a copy.
 """
 
@@ -20,7 +20,7 @@ from orchestrator.rehearsal.apt import AptHost, read_apt
 from orchestrator.rehearsal.cache import drop_old, kept
 from orchestrator.rehearsal.tools import Progress, quiet, run_tool
 
-_FORMAT = 6
+_FORMAT = 7
 """Raised when the way an image is made changes."""
 
 _IMAGE_SIZE = "2G"
@@ -101,11 +101,15 @@ def base_image(recipe: Recipe, progress: Progress = quiet) -> Path:
     apt = read_apt()
 
     def make(product: Path, work: Path) -> None:
-        tree_tar = work / "tree.tar"
+        root = os.geteuid() == 0
+        made = work / ("tree" if root else "tree.tar")
         progress(f"guest image: Debian {recipe.suite} by mmdebstrap (once, about half a minute)")
-        run_tool(_mmdebstrap(recipe, apt, tree_tar, work), timeout=1200, what="make the guest tree")
+        run_tool(_mmdebstrap(recipe, apt, made, work), timeout=1200, what="make the guest tree")
         progress("guest image: ext4 file system")
-        _tar_to_ext4(tree_tar, product, work)
+        if root:
+            run_tool(_mke2fs(made, product), timeout=300, what=_FILL)
+        else:
+            _tar_to_ext4(made, product, work)
 
     image = kept("debian", recipe.digest(apt), ".ext4", make)
     drop_old("debian", keep=4)
@@ -113,7 +117,8 @@ def base_image(recipe: Recipe, progress: Progress = quiet) -> Path:
 
 
 def _mmdebstrap(recipe: Recipe, apt: AptHost, target: Path, work: Path) -> list[str | Path]:
-    command: list[str | Path] = ["mmdebstrap", "--variant=minbase", "--format=tar"]
+    form = "tar" if target.suffix == ".tar" else "directory"
+    command: list[str | Path] = ["mmdebstrap", "--variant=minbase", f"--format={form}"]
     command += [f"--aptopt={line}" for line in apt.options]
     # The tree is packed and removed at once: to sync its files one by one buys nothing.
     command.append("--dpkgopt=force-unsafe-io")
@@ -132,25 +137,27 @@ def _files_tar(recipe: Recipe, work: Path) -> Path:
             data = text.encode()
             member = tarfile.TarInfo(path.lstrip("/"))
             member.size = len(data)
+            member.mode = 0o755 if text.startswith("#!") else 0o644
             archive.addfile(member, io.BytesIO(data))
     return target
 
 
+_FILL = "make the guest's file system"
+
+
 def _tar_to_ext4(tree_tar: Path, product: Path, work: Path) -> None:
-    """Unpack and fill; when not root, fakeroot remembers owners and devices in between."""
+    """Unpack and fill for who is not root: fakeroot remembers owners and devices in between."""
     tree = work / "tree"
     tree.mkdir()
     state = work / "fakeroot"
-    root = os.geteuid() == 0
-    unpack: list[str | Path] = [] if root else ["fakeroot", "-s", state, "--"]
-    fill: list[str | Path] = [] if root else ["fakeroot", "-i", state, "--"]
-    what = "make the guest's file system"
-    run_tool(
-        [*unpack, "tar", "-C", tree, "-xpf", tree_tar, "--numeric-owner"], timeout=300, what=what
-    )
+    unpack: list[str | Path] = ["tar", "-C", tree, "-xpf", tree_tar, "--numeric-owner"]
+    run_tool(["fakeroot", "-s", state, "--", *unpack], timeout=300, what=_FILL)
+    run_tool(["fakeroot", "-i", state, "--", *_mke2fs(tree, product)], timeout=300, what=_FILL)
+
+
+def _mke2fs(tree: Path, product: Path) -> list[str | Path]:
     options = ["-q", "-t", "ext4", "-m", "0", "-E", "lazy_itable_init=0,root_owner=0:0"]
-    fill += ["mke2fs", *options, "-d", tree, product, _IMAGE_SIZE]
-    run_tool(fill, timeout=300, what=what)
+    return ["mke2fs", *options, "-d", tree, product, _IMAGE_SIZE]
 
 
 def copy_out(image: Path, inside: str, target: Path) -> None:

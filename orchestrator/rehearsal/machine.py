@@ -11,6 +11,7 @@ import json
 import re
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -198,7 +199,10 @@ class Guest:
         Raises:
             RehearsalError: it did not come up; `details` holds the end of the serial log.
         """
-        image = setup.image(progress)
+        with ThreadPoolExecutor(1) as pool:  # to try KVM can take as long as to make the disk
+            asked = pool.submit(accelerator, setup.kernel, progress)
+            image = setup.image(progress)
+            how = asked.result()
         hardware = Hardware(
             kernel=setup.kernel,
             cmdline=setup.command_line(),
@@ -213,7 +217,6 @@ class Guest:
             firmware=setup.firmware,
             extra=setup.extra,
         )
-        how = accelerator(setup.kernel, progress)
         progress(f"guest: booting {setup.kernel.name} ({how[1].partition(',')[0]})")
         qemu = Qemu(hardware, how)
         try:

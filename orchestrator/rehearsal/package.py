@@ -99,3 +99,7 @@ def _as_installed() -> dict[str, LayerFile]:
         if entry.parts[0] != ".." and path.suffix != ".pyc" and path.is_file():
             files[f"{GUEST_PACKAGES}/{entry}"] = LayerFile(path)
     return files
+
+
+if __name__ == "__main__":  # ahead, while something else is waited for
+    wheel(lambda text: print(f"==> {text}", file=sys.stderr, flush=True))

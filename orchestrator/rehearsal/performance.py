@@ -5,21 +5,26 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, Protocol
 
 from orchestrator.model.errors import ErrorClass, MkupgradeError, RehearsalError
 from orchestrator.model.outcomes import ExitCode
 from orchestrator.rehearsal.client import Client, Seen
 from orchestrator.rehearsal.control import GuestRestartedError
+from orchestrator.rehearsal.copied import STATE, copied
 from orchestrator.rehearsal.machine import Guest
 from orchestrator.rehearsal.result import LogSeen, Rehearsal, read_log
-from orchestrator.rehearsal.scene import PLAN_PATH, Scene
+from orchestrator.rehearsal.scene import PLAN_PATH, STATE_DIR, Scene
 
 RESUME_LOG = "/var/log/mkupgrade-resume.log"
 RESUME_ENDED = "/run/mkupgrade-resume.ended"
 """Written by the guest's init when `mkupgrade resume --boot` has ended, in each kernel."""
+
+ReadReport = Callable[[Path], dict[str, Any]]
+"""State directory -> the last transaction's report as `report --json` prints it; {}: none."""
 
 _POLL = 0.4
 _MESSAGES_BEFORE = 40
@@ -47,8 +52,13 @@ class Watcher(Protocol):
         ...
 
 
-def perform(scene: Scene, watcher: Watcher, *, keep: bool = False) -> Rehearsal:
+def perform(
+    scene: Scene, watcher: Watcher, read_report: ReadReport, *, keep: bool = False
+) -> Rehearsal:
     """Run the scene once.
+
+    Args:
+        read_report: reads a copy of the guest's journal, here: a look in the guest takes seconds.
 
     Raises:
         RehearsalError: the guest could not be booted or talked to; what mkupgrade itself did
@@ -63,7 +73,7 @@ def perform(scene: Scene, watcher: Watcher, *, keep: bool = False) -> Rehearsal:
             try:
                 _apply(guest, watcher)
                 _follow(guest, watcher, deadline)
-                return _look(guest, scene, client, started)
+                return _look(guest, scene, client, read_report, started)
             except MkupgradeError as error:
                 raise _with_serial(error, guest) from None
             finally:
@@ -128,13 +138,15 @@ def _has_file(guest: Guest, path: str) -> bool:
     return True
 
 
-def _look(guest: Guest, scene: Scene, client: Client | None, started: float) -> Rehearsal:
+def _look(
+    guest: Guest, scene: Scene, client: Client | None, read_report: ReadReport, started: float
+) -> Rehearsal:
     seen: Seen | None = None
     served: bool | None = None
     again_plan = ["mkupgrade", "plan", PLAN_PATH, "--detailed-exitcode"]
-    with ThreadPoolExecutor(2) as pool:  # each of them spends seconds on starting Python
-        report = pool.submit(_report, guest)
+    with ThreadPoolExecutor(1) as pool:  # it spends seconds on starting Python
         again = pool.submit(guest.run, again_plan, check=False)
+        report = _report(guest, read_report)
         if client is not None and scene.counter_port is not None:
             client.wait_messages(_MESSAGES_AFTER, 60.0)
             served = _new_client_served(guest.forwarded(scene.counter_port))
@@ -143,7 +155,7 @@ def _look(guest: Guest, scene: Scene, client: Client | None, started: float) -> 
         source=scene.source.release,
         target=scene.target.release,
         notes=scene.notes,
-        report=report.result(),
+        report=report,
         release_after=guest.release(),
         seen=seen,
         logs={name: _log(guest, path) for name, path in scene.logs.items()},
@@ -154,13 +166,12 @@ def _look(guest: Guest, scene: Scene, client: Client | None, started: float) -> 
     )
 
 
-def _report(guest: Guest) -> dict[str, Any]:
-    done = guest.run(["mkupgrade", "report", "--json"], check=False)
-    try:
-        report = json.loads(done.stdout)
-    except ValueError:
-        return {}
-    return report if isinstance(report, dict) else {}
+def _report(guest: Guest, read_report: ReadReport) -> dict[str, Any]:
+    with copied(guest, state_dir=str(STATE_DIR)) as room:
+        try:
+            return read_report(room / STATE)
+        except MkupgradeError as error:
+            return {"reason": str(error)}
 
 
 def _log(guest: Guest, path: str) -> LogSeen:

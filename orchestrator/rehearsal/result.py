@@ -59,7 +59,8 @@ class Rehearsal:
     target: str
     notes: tuple[str, ...]
     report: dict[str, Any]
-    """`mkupgrade report --json` of the guest; empty: there was no transaction."""
+    """`mkupgrade report --json` of the guest; empty: there was no transaction. With nothing but a
+    `reason`: it cannot be read."""
     release_after: str
     seen: Seen | None
     """What the client outside saw; None: no workload of the plan serves one."""
@@ -99,10 +100,11 @@ class Rehearsal:
 
     def _ending(self, outcome: Outcome | None) -> str:
         """How the transaction ended, and where it did not commit, why."""
-        if outcome is None or outcome is Outcome.COMMITTED:
-            return str(outcome or "none")
+        if outcome is Outcome.COMMITTED:
+            return str(outcome)
         why = self.report.get("rollback_cause") or self.report.get("reason")
-        return f"{outcome}: {why}" if why else str(outcome)
+        ended = str(outcome or "none")
+        return f"{ended}: {why}" if why else ended
 
     @property
     def held(self) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import bz2
 import importlib
-import io
 import lzma
 import zlib
 from typing import Protocol
@@ -92,7 +91,8 @@ def _decompressor(kind: str) -> _Decompressor | None:
 
 
 def _stream(decompressor: _Decompressor, kind: str, data: bytes, limit: int) -> bytes:
-    out = io.BytesIO()
+    out: list[bytes] = []
+    size = 0
     view = memoryview(data)
     fed = 0
     try:
@@ -103,15 +103,16 @@ def _stream(decompressor: _Decompressor, kind: str, data: bytes, limit: int) -> 
                     raise DecompressError(f"cut off: {kind} data ends in the middle")
                 piece = bytes(view[fed : fed + _STEP])
                 fed += len(piece)
-            out.write(decompressor.decompress(piece, _STEP))
-            _hold(out.tell(), limit)
+            out.append(decompressor.decompress(piece, _STEP))
+            size += len(out[-1])
+            _hold(size, limit)
     except (OSError, EOFError, ValueError, lzma.LZMAError) as error:
         raise DecompressError(f"damaged {kind} data: {error}") from error
     except Exception as error:
         if type(error).__name__ == "ZstdError":
             raise DecompressError(f"damaged {kind} data: {error}") from error
         raise
-    return out.getvalue()
+    return b"".join(out)
 
 
 def _gunzip(data: bytes, limit: int) -> bytes:

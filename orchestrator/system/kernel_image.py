@@ -20,8 +20,8 @@ from orchestrator.system import decompress, files, image_formats, kernel_config
 IMAGE_LIMIT = 256 << 20
 """Bytes; larger files are no kernel image."""
 UNPACKED_LIMIT = decompress.LIMIT
-# One pattern each, beginning with plain text: that is what `re` searches for quickly.
-_ABI = {name: re.compile(name.encode() + rb"-v(\d{1,4})\0") for name in ("kho", "luo", "memfd")}
+_ABI = {name: f"{name}-v".encode() for name in ("kho", "luo", "memfd")}
+_VERSION = re.compile(rb"(\d{1,4})\0")
 _INSIDE_A_WORD = re.compile(rb"[\w-]")
 _BANNER = re.compile(rb"Linux version ([^\0\n]{3,400})")
 _ELF = b"\x7fELF"
@@ -169,10 +169,14 @@ def abi_strings(kernel: bytes) -> Abi:
     kernel that holds several versions of one gets all of them, comma-separated.
     """
     found: dict[str, set[int]] = {}
-    for name, pattern in _ABI.items():
-        for match in pattern.finditer(kernel):
-            if not _INSIDE_A_WORD.match(kernel[max(0, match.start() - 1) : match.start()]):
+    for name, begin in _ABI.items():
+        # Not by a pattern: `find` is five times as quick where the processor is emulated.
+        at = kernel.find(begin)
+        while at >= 0:
+            match = _VERSION.match(kernel, at + len(begin))
+            if match and not _INSIDE_A_WORD.match(kernel[max(0, at - 1) : at]):
                 found.setdefault(name, set()).add(int(match[1]))
+            at = kernel.find(begin, at + len(begin))
     joined = {
         name: ",".join(f"{name}-v{number}" for number in sorted(numbers))
         for name, numbers in found.items()

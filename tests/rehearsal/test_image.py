@@ -107,7 +107,6 @@ def test_without_root_owners_and_devices_survive_all_the_same(
         owned.mode, owned.uid, owned.gid = 0o4755, 0, 42
         for member in (device, owned):
             archive.addfile(member)
-    monkeypatch.setattr("os.geteuid", lambda: 1000)
     monkeypatch.setattr(image_module, "_IMAGE_SIZE", "8M")
     target = tmp_path / "image.ext4"
     image_module._tar_to_ext4(tree_tar, target, tmp_path)

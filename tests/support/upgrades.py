@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
-import tarfile
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from orchestrator.cli.render.view import report_json, view_of
+from orchestrator.cli.journals import last_report
 from orchestrator.engine.journal import Journal
-from orchestrator.engine.queries import report_of
 from orchestrator.rehearsal.control import GuestRestartedError, Hello
+from orchestrator.rehearsal.copied import STATE, copied
 from orchestrator.rehearsal.image import LayerFile
 from orchestrator.rehearsal.machine import GUEST_PROGRAMS, Guest
 
@@ -128,38 +124,11 @@ def outcome(guest: Guest, timeout: float = 240.0) -> dict[str, Any]:
             guest.next_kernel(max(1.0, deadline - time.monotonic()))
 
 
-_PACK = r"""
-if cd "$0" 2>/dev/null; then
-    for name in journal.*; do [ ! -e "$name" ] || set -- "$@" "$name"; done
-fi
-[ $# = 0 ] || tar -c --transform='s,.*/,,;s,^journal\.,state/&,' "$@" 2>/dev/null | base64 -w 0
-"""
-"""Prints a state directory's journal and further files. Some grow meanwhile, which tar does not
-like; started as few programs as can be, for each takes a fifth of a second."""
-
-
-@contextmanager
-def copied(guest: Guest, *files: str, state_dir: str = STATE_DIR) -> Iterator[Path]:
-    """A directory here, where a look takes no six seconds, with copies of what is in the guest:
-    in `state` its journal, if there is one, and beside it the files. For a guest whose transaction
-    has ended, or stands still."""
-    packed = base64.b64decode(guest.run(["sh", "-c", _PACK, state_dir, *files]).stdout)
-    with tempfile.TemporaryDirectory(prefix="mkupgrade-copied-") as name:
-        room = Path(name)
-        (room / "state").mkdir(mode=0o700)
-        if packed:
-            with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
-                archive.extractall(room, filter="data")
-        for path in files:
-            assert (room / Path(path).name).exists(), path
-        yield room
-
-
 @contextmanager
 def journal(guest: Guest) -> Iterator[Journal]:
     """The guest's journal, copied to be read here."""
-    with copied(guest) as room:
-        opened = Journal.open_readonly(room / "state")
+    with copied(guest, state_dir=STATE_DIR) as room:
+        opened = Journal.open_readonly(room / STATE)
         assert opened is not None, "the guest has no journal"
         with opened:
             yield opened
@@ -167,10 +136,9 @@ def journal(guest: Guest) -> Iterator[Journal]:
 
 def report(guest: Guest) -> dict[str, Any]:
     """The report of the last transaction, as `mkupgrade report --json` has it."""
-    with journal(guest) as read:
-        last = read.transactions()[-1].id
-        shown = report_json(view_of(report_of(read, last), read.plan(last)[0]))
-    found: dict[str, Any] = json.loads(json.dumps(shown))
+    with copied(guest, state_dir=STATE_DIR) as room:
+        found = last_report(room / STATE)
+    assert found, "the guest has no journal"
     return found
 
 

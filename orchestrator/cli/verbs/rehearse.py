@@ -59,6 +59,7 @@ def rehearse(
     Needs QEMU; touches nothing of this machine but a cache directory. Without --from and --to
     it takes kernels that are at hand; it says which.
     """
+    from orchestrator.cli.journals import last_report
     from orchestrator.cli.wiring import read_target
     from orchestrator.rehearsal.command import rehearse as run
 
@@ -71,6 +72,7 @@ def rehearse(
         )
     return run(
         spec,
+        last_report,
         source=source,
         target=target,
         channel=channel,

@@ -16,6 +16,7 @@ from orchestrator.engine.journal import Journal
 from orchestrator.model.errors import MkupgradeError, RehearsalError
 from orchestrator.rehearsal.client import Client, Seen
 from orchestrator.rehearsal.control import GuestRestartedError
+from orchestrator.rehearsal.copied import copied
 from orchestrator.rehearsal.image import LayerFile
 from orchestrator.rehearsal.kernels import KernelPair
 from orchestrator.rehearsal.machine import Guest, Setup
@@ -151,7 +152,7 @@ def seen_in(guest: Guest, *, calls: bool = False) -> dict[str, Any]:
         "kexec_loaded": guest.text("/sys/kernel/kexec_loaded").strip(),
         "planned": None,
     }
-    with up.copied(guest, LEDGER, state_dir=f"{MOUNT}/mkupgrade") as left:
+    with copied(guest, LEDGER, state_dir=f"{MOUNT}/mkupgrade") as left:
         found["ledger"] = (left / Path(LEDGER).name).read_text()
         found |= history(left / "state")
     if calls and found["transactions"]:
