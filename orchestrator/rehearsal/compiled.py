@@ -22,7 +22,7 @@ _LINKED = ("ld-linux-x86-64.so.2", "libc.so.6", "libm.so.6", "libz.so.1", "libex
 """What Debian's interpreter is linked with."""
 
 _PYTHON = re.compile(r"python3\.\d+")
-_FORMAT = "1"
+_FORMAT = "2"
 
 
 def compiled_files(
@@ -58,11 +58,11 @@ class _Compiler:
             copy.parent.mkdir(parents=True, exist_ok=True)
             content = file.content
             copy.write_bytes(content if isinstance(content, bytes) else content.read_bytes())
-        # By the hash of the source: times are not kept on the way into the image.
+        # Times are not kept on the way into the image, and nobody changes the source there.
         options: list[str | Path] = [
             "-q",
             "--invalidation-mode",
-            "checked-hash",
+            "unchecked-hash",
             "-s",
             tree,
             "-p",
