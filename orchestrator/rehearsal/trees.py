@@ -1,12 +1,13 @@
 """The two Debian trees that guests are made of: bare, or with Debian's own kernels in it.
 
-`python -m orchestrator.rehearsal.trees` makes the one that a rehearsal will need. It needs the
-standard library only, so that it can run beside pip.
+`python -m orchestrator.rehearsal.trees likely` makes the one that a rehearsal will need. It needs
+the standard library only, so that it can run beside pip.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from orchestrator.model.errors import RehearsalError
@@ -77,22 +78,25 @@ def _may_be_kernel(path: Path) -> bool:
 
 
 def main() -> int:
-    """Arguments: `default` or `stock`; none: the likely one."""
-    wanted = sys.argv[1] if len(sys.argv) > 1 else ""
+    """Arguments: `default`, `stock` or `likely`, several of them one after the other."""
 
     def tell(text: str) -> None:
         print(f"==> {text}", file=sys.stderr, flush=True)
 
     try:
-        if wanted == "default":
-            recipe = DEFAULT_RECIPE
-        else:
-            recipe = stock_recipe(tell) if wanted == "stock" else likely_recipe(tell)
-        base_image(recipe, tell)
+        for wanted in sys.argv[1:]:
+            base_image(_RECIPES[wanted](tell), tell)
     except RehearsalError as error:
         print("\n".join([f"error: {error}", *error.details]), file=sys.stderr)
         return 1
     return 0
+
+
+_RECIPES: dict[str, Callable[[Progress], Recipe]] = {
+    "default": lambda _tell: DEFAULT_RECIPE,
+    "stock": stock_recipe,
+    "likely": likely_recipe,
+}
 
 
 if __name__ == "__main__":
