@@ -14,7 +14,7 @@ from typing import Any
 from orchestrator.model.spec import Find, Hooks, UpgradeSpec, Workload
 from orchestrator.model.spec.checks import Check
 from orchestrator.model.spec.workloads import CriuMigrate
-from orchestrator.rehearsal.machine import GUEST_PROGRAMS
+from orchestrator.rehearsal.package import GUEST_PROGRAMS
 
 COUNTER_PORT = 7777
 _FIRST_STAND_IN_PORT = 7800

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -38,6 +37,7 @@ from orchestrator.rehearsal.image import (
 )
 from orchestrator.rehearsal.package import package_files
 from orchestrator.rehearsal.qemu import Hardware, Qemu
+from orchestrator.rehearsal.systemd_guest import systemd_files
 from orchestrator.rehearsal.tools import Progress, quiet
 from orchestrator.rehearsal.trees import DEFAULT_RECIPE
 
@@ -53,9 +53,6 @@ HANDOVER = "kho=on liveupdate=on"
 
 BOOT_SECONDS = 120.0
 """Patience for a kernel to come up until its agent greets."""
-
-GUEST_PROGRAMS = "/usr/lib/python3/dist-packages/orchestrator/rehearsal/guest"
-"""Where the workloads (counter.py, sleeper.py, tree.py) are in the guest."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +123,7 @@ class Setup:
             config = json.dumps({"workloads": self.workloads}).encode()
             layer["/etc/mkupgrade/rehearsal.json"] = LayerFile(config)
         if self.systemd:
-            layer |= _systemd_files()
+            layer |= systemd_files()
         else:
             layer["/etc/fstab"] = LayerFile(_program("fstab"))
         return {**layer, **self.files}
@@ -134,52 +131,6 @@ class Setup:
 
 def _program(name: str) -> bytes:
     return (resources.files("orchestrator.rehearsal.guest") / name).read_bytes()
-
-
-_AGENT_UNIT = f"""[Unit]
-Description=Control agent of the rehearsal
-DefaultDependencies=no
-After=systemd-remount-fs.service
-[Service]
-ExecStart=/usr/bin/python3 -IS {GUEST_PROGRAMS}/agent.py
-Environment=LC_ALL=C.UTF-8 HOME=/root
-Restart=always
-[Install]
-WantedBy=sysinit.target
-"""
-
-_NETWORK = """[Match]
-Name=eth0
-[Network]
-Address=10.0.2.15/24
-Gateway=10.0.2.2
-LinkLocalAddressing=no
-IPv6AcceptRA=no
-"""
-
-_WANTED_BY = re.compile(r"^WantedBy=(\S+)$", re.MULTILINE)
-
-
-def _systemd_files() -> dict[str, LayerFile | str]:
-    """The agent and the network as units; what only slows a guest down is masked."""
-    units, wants = "/etc/systemd/system", "/etc/systemd/system/sysinit.target.wants"
-    files: dict[str, LayerFile | str] = {
-        f"{units}/mkupgrade-control.service": LayerFile(_AGENT_UNIT.encode()),
-        f"{wants}/mkupgrade-control.service": f"{units}/mkupgrade-control.service",
-        "/etc/systemd/network/10-eth0.network": LayerFile(_NETWORK.encode()),
-        f"{units}/multi-user.target.wants/systemd-networkd.service": (
-            "/usr/lib/systemd/system/systemd-networkd.service"
-        ),
-    }
-    slow = ("apt-daily.timer", "apt-daily-upgrade.timer", "systemd-firstboot.service")
-    files |= {f"{units}/{name}": "/dev/null" for name in (*slow, "e2scrub_all.timer")}
-    unit = resources.files("orchestrator") / "drivers" / "live_update" / "mkupgrade-resume.service"
-    if unit.is_file():
-        name, text = "mkupgrade-resume.service", unit.read_text(encoding="utf-8")
-        files[f"/usr/lib/systemd/system/{name}"] = LayerFile(text.encode())
-        for target in _WANTED_BY.findall(text):  # what `systemctl enable` does
-            files[f"{units}/{target}.wants/{name}"] = f"/usr/lib/systemd/system/{name}"
-    return files
 
 
 class Guest:

@@ -17,6 +17,9 @@ from orchestrator.rehearsal.tools import Progress, quiet, run_tool
 GUEST_PACKAGES = "/usr/lib/python3/dist-packages"
 """Where Debian's Python looks for packages that dpkg brings, and we ours."""
 
+GUEST_PROGRAMS = f"{GUEST_PACKAGES}/orchestrator/rehearsal/guest"
+"""Where the workloads (counter.py, sleeper.py, tree.py) are in the guest."""
+
 _COMMAND = b"""#!/usr/bin/python3
 import sys
 from orchestrator.cli.main import main

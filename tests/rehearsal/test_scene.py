@@ -13,7 +13,7 @@ from orchestrator.rehearsal import scene
 from orchestrator.rehearsal.cast import GUEST_WORKLOADS, cast_workloads
 from orchestrator.rehearsal.image import LayerFile, Recipe
 from orchestrator.rehearsal.kernels import KernelPair, RehearsalKernel, kernel, kernels_in
-from orchestrator.rehearsal.machine import GUEST_PROGRAMS
+from orchestrator.rehearsal.package import GUEST_PROGRAMS
 from orchestrator.rehearsal.scene import Request, make_scene
 from orchestrator.rehearsal.tools import quiet
 

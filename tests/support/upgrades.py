@@ -14,7 +14,8 @@ from orchestrator.engine.journal import Journal
 from orchestrator.rehearsal.control import GuestRestartedError, Hello
 from orchestrator.rehearsal.copied import STATE, copied
 from orchestrator.rehearsal.image import LayerFile
-from orchestrator.rehearsal.machine import GUEST_PROGRAMS, Guest
+from orchestrator.rehearsal.machine import Guest
+from orchestrator.rehearsal.package import GUEST_PROGRAMS
 
 PLAN = "/etc/mkupgrade/plan.yaml"
 ENDED = "/run/mkupgrade-resume.ended"

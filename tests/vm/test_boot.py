@@ -7,7 +7,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 from orchestrator.rehearsal.kernels import KernelPair
-from orchestrator.rehearsal.machine import GUEST_PROGRAMS, Guest
+from orchestrator.rehearsal.machine import Guest
+from orchestrator.rehearsal.package import GUEST_PROGRAMS
 
 Boot = Callable[..., AbstractContextManager[Guest]]
 

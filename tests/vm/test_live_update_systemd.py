@@ -10,7 +10,8 @@ from orchestrator.model.landing import FIRST_PID
 from orchestrator.rehearsal.client import Client
 from orchestrator.rehearsal.image import LayerFile
 from orchestrator.rehearsal.kernels import KernelPair
-from orchestrator.rehearsal.machine import GUEST_PROGRAMS, Guest
+from orchestrator.rehearsal.machine import Guest
+from orchestrator.rehearsal.package import GUEST_PROGRAMS
 from tests.support import upgrades as up
 
 Boot = Callable[..., AbstractContextManager[Guest]]
