@@ -55,6 +55,11 @@ class AgentClient:
         self._remaining = remaining
         self._about = about
 
+    @property
+    def minor(self) -> int:
+        """Version 1.MINOR of the protocol is what the agent speaks."""
+        return self._link.minor
+
     def status(self) -> Status:
         """That it lives, and in which kernel."""
         return Status.decode(self._ask(Type.ASK, b"", Type.STATUS), self._link.where)

@@ -63,6 +63,8 @@ class Link:
         self._stream = stream
         self._send_key, self._receive_key = keys
         self._sent = self._received = 0
+        self.minor = 0
+        """Of the protocol that the other end speaks, as its last frame says."""
         self._frame_seconds = frame_seconds
         self._broken = False
 
@@ -113,6 +115,7 @@ class Link:
             self._broken = True
             raise
         self._received += 1
+        self.minor = header.minor
         return header.kind, body
 
     def close(self) -> None:

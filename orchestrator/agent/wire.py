@@ -27,7 +27,7 @@ from orchestrator.handover.stream import BLOCK, DIGEST
 
 MAGIC = b"MKAG"
 MAJOR = 1
-MINOR = 2
+MINOR = 3
 HEADER = 16
 PROOF = 32
 NONCE = 32

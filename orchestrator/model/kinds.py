@@ -30,6 +30,8 @@ class Kind(StrEnum):
     MOVE_WORKLOAD = "move-workload"
     STOP_WORKLOAD = "stop-workload"
     START_WORKLOAD = "start-workload"
+    TRY_WORKLOADS = "try-workloads"
+    ADMIT_WORKLOADS = "admit-workloads"
     CARRY_WORKLOAD = "carry-workload"
     TAKE_WORKLOAD = "take-workload"
     BRING_WORKLOAD = "bring-workload"

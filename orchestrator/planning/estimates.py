@@ -55,6 +55,11 @@ def bring(size: int) -> float:
     return _round(WORKER + RESTORE_BASE + 2 * size / DISK_RATE + size / HASH_RATE)
 
 
+def trial(size: int) -> float:
+    """Dumped in the instance, while it stands still, and thrown away."""
+    return _round(WORKER + CHECKPOINT_BASE + size / DISK_RATE)
+
+
 def handover(kho_bytes: int) -> float:
     """Preserving, or retrieving and making durable, what travels in memory."""
     return _round(QUICK + kho_bytes / MEMORY_RATE)

@@ -28,6 +28,8 @@ CLASSES: dict[Kind, str] = {
     Kind.MOVE_WORKLOAD: "workload",
     Kind.STOP_WORKLOAD: "workload",
     Kind.START_WORKLOAD: "workload",
+    Kind.TRY_WORKLOADS: "default",
+    Kind.ADMIT_WORKLOADS: "default",
     Kind.CARRY_WORKLOAD: "workload",
     Kind.TAKE_WORKLOAD: "workload",
     Kind.BRING_WORKLOAD: "workload",

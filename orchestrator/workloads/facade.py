@@ -19,7 +19,8 @@ from orchestrator.workloads.meta import network_of
 from orchestrator.workloads.restart import Restart
 
 if TYPE_CHECKING:
-    from orchestrator.workloads.preflight import Finding
+    from orchestrator.workloads.elsewhere import Needs
+    from orchestrator.workloads.findings import Finding
 
 
 class Method(Protocol):
@@ -56,12 +57,34 @@ class Workloads:
         scratch: Path,
         control: Control,
         state_dir: Path,
+        *,
+        jumps: bool = True,
     ) -> list[Finding]:
         """Everything that would go wrong later, trial dump (in `scratch`) included. The workload
-        goes on running."""
+        goes on running.
+
+        Args:
+            jumps: False: it goes to a kernel that runs beside this one.
+        """
         from orchestrator.workloads import preflight
 
-        return preflight.run(workload, channel, scratch, control, state_dir)
+        return preflight.run(workload, channel, scratch, control, state_dir, jumps=jumps)
+
+    def needs(self, workload: Workload) -> Needs:
+        """What another kernel must have, so that this one can be restored in it."""
+        from orchestrator.workloads import elsewhere
+
+        return elsewhere.needs(workload)
+
+    def lacks(self, workload: Workload, needed: Needs, directory: Path) -> list[Finding]:
+        """What this kernel lacks of it. Nothing is changed.
+
+        Args:
+            directory: where its state will come to.
+        """
+        from orchestrator.workloads import elsewhere
+
+        return elsewhere.lacks(workload, needed, directory)
 
     def copy_ahead(self, workload: Workload, place: Path, control: Control) -> None:
         """Copy what it has in memory into `place`, an empty private directory, while it runs on,

@@ -1,4 +1,4 @@
-"""What would go wrong behind the pivot, looked for while nothing has happened."""
+"""What would go wrong once a workload stands still, looked for while nothing has happened."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from orchestrator.model.errors import MkupgradeError
 from orchestrator.model.kinds import ChannelName
@@ -22,6 +21,7 @@ from orchestrator.model.spec.workloads import (
 from orchestrator.system import files, open_files, proc, subprocesses, systemd
 from orchestrator.workloads import criu, find, hold, journal, seal, sockets, unix_diag
 from orchestrator.workloads.criu_method import Criu
+from orchestrator.workloads.findings import Finding
 
 _EARLY_SECONDS = 2.0
 """Until then a kernel has started the threads that are there before init is."""
@@ -29,17 +29,6 @@ _TRIAL_SHARE = 0.5
 """Part of the time limit that a trial may take."""
 _ROOM = 2
 """Images and payload are both there for a while."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that preflight found."""
-
-    severity: Literal["error", "warning"]
-    """An error would make the transaction fail behind the pivot."""
-    workload: str
-    text: str
-    """What it is and what to do about it."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +40,8 @@ class Scene:
     scratch: Path
     state_dir: Path
     processes: list[proc.Process]
+    jumps: bool = True
+    """Its kernel goes, and another one comes in its place."""
 
     @property
     def pids(self) -> list[int]:
@@ -64,18 +55,25 @@ class Scene:
 
 
 def run(
-    workload: Workload, channel: ChannelName, scratch: Path, control: Control, state_dir: Path
+    workload: Workload,
+    channel: ChannelName,
+    scratch: Path,
+    control: Control,
+    state_dir: Path,
+    *,
+    jumps: bool = True,
 ) -> list[Finding]:
     """Every check that fits the workload's method. It goes on running.
 
     Args:
         scratch: a directory for the trial dump; made, and emptied afterwards.
+        jumps: False: it goes to a kernel that runs beside this one.
     """
     try:
         processes = find.processes(workload.find)
     except MkupgradeError as error:
         return [Finding("error", workload.name, str(error))]
-    scene = Scene(workload, channel, scratch, state_dir, processes)
+    scene = Scene(workload, channel, scratch, state_dir, processes, jumps)
     migrate = workload.migrate
     if isinstance(migrate, CriuMigrate):
         return list(_criu(scene, migrate, control))
@@ -93,7 +91,7 @@ def _programs(scene: Scene, migrate: HooksMigrate | RestartMigrate) -> Iterator[
     for argv in commands:
         if argv is not None and subprocesses.available(argv[0]) is None:
             yield scene.error(f"program {argv[0]} is not there, or not executable")
-        elif argv is not None and open_files.is_volatile(argv[0]):
+        elif scene.jumps and argv is not None and open_files.is_volatile(argv[0]):
             yield scene.error(f"{argv[0]} is on a volatile file system: gone after the jump")
 
 
@@ -202,7 +200,7 @@ def _network(scene: Scene, migrate: CriuMigrate) -> Iterator[Finding]:
     connected = sockets.established(found)
     if connected and not migrate.tcp_established:
         yield scene.error(f"{len(connected)} connections are open; set migrate.tcp_established")
-    if connected and not hold.available():
+    if connected and scene.jumps and not hold.available():
         yield scene.error(
             f"{len(connected)} connections are open and nft is not installed: the next kernel "
             "would reset them before they are restored (apt install nftables)"

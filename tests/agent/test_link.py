@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from orchestrator.agent.errors import NotProvenError, ProtocolError
 from orchestrator.agent.keys import Key, new_key
 from orchestrator.agent.link import accept, connect
-from orchestrator.agent.wire import HEADER, MAGIC, Header, Type, most
+from orchestrator.agent.wire import HEADER, MAGIC, MINOR, Header, Type, most
 from orchestrator.handover.stream import ConnectionLostError
 from orchestrator.model.errors import HandoverError
 from tests.agent.conftest import TRANSACTION
@@ -181,3 +181,8 @@ def test_an_endless_handshake_takes_no_memory(agent: Local) -> None:
     assert wire.recv(1000) == b""
     agent.wait()
     assert agent.told[0][0] == "hung-up"
+
+
+def test_a_client_knows_which_minor_version_the_agent_speaks(agent: Local) -> None:
+    with agent.client() as client:
+        assert client.minor == MINOR

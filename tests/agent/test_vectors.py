@@ -29,7 +29,7 @@ def test_headers_have_the_documented_offsets() -> None:
     kinds |= {"FETCH": 27, "WORK": 28, "FETCHED": 138, "WORKED": 139}
     for name, kind in kinds.items():
         magic, major, minor, found, length, reserved = struct.unpack_from("<4sBBHII", FRAMES[name])
-        assert (magic, major, minor, found, reserved) == (b"MKAG", 1, 2, kind, 0)
+        assert (magic, major, minor, found, reserved) == (b"MKAG", 1, 3, kind, 0)
         proof = 0 if name in {"HELLO", "CHALLENGE", "PROOF"} else 32
         assert len(FRAMES[name]) == 16 + length + proof
 

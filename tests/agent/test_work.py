@@ -327,3 +327,25 @@ def test_a_copy_that_was_not_asked_for_is_not_gone_on_from(kernel: Kernel, diges
     ask(kernel, "ahead")
     ask(kernel, "take", tag="aa", ahead=digest)
     assert kernel.workloads.upon == [0]
+
+
+def test_a_trial_leaves_nothing_and_may_be_asked_for_again(kernel: Kernel) -> None:
+    first = ask(kernel, "try")
+    assert first["needs"]["tasks"] == [[PID, PID]]
+    assert ask(kernel, "try") == first
+    assert kernel.workloads.running == {"counter": 41}
+    assert {path.name for path in kernel.directory.rglob("*")} == {"work", "counter.lock"}
+
+
+def test_a_trial_takes_nothing_away_of_what_was_copied_ahead(kernel: Kernel) -> None:
+    copied = ask(kernel, "ahead")
+    ask(kernel, "try")
+    ask(kernel, "take", tag="aa", ahead=copied["manifest"])
+    assert kernel.workloads.upon == [41]
+
+
+def test_needs_that_mean_ill_are_not_looked_at(kernel: Kernel) -> None:
+    data = request("admit", needs={"tasks": [[0, -1]]})
+    said = json.loads(worker.answer(data, kernel.directory, kernel.workloads))
+    assert said["error"]["what"] == "a request that cannot be read"
+    assert kernel.workloads.told == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from orchestrator.agent.keys import Key
 from orchestrator.drivers.carrying import worker
@@ -15,10 +15,13 @@ from orchestrator.model.seams import Control, Result
 from orchestrator.model.spec.workloads import Workload
 from orchestrator.model.steps import Inspected, Inspection
 from orchestrator.workloads import criu, seal
+from orchestrator.workloads.elsewhere import Needs
 from orchestrator.workloads.facade import Workloads
+from orchestrator.workloads.findings import Finding
 from tests.support.agents import Local
 
 PID = 4000
+Severity = Literal["error", "warning"]
 
 
 class PretendWorkloads(Workloads):
@@ -34,6 +37,13 @@ class PretendWorkloads(Workloads):
         """Calls that fail, before they have changed anything."""
         self.breaks: set[str] = set()
         """Calls that fail behind their effect."""
+        self.finds: list[tuple[Severity, str]] = []
+        """By a trial, and what is lacking for what comes from elsewhere."""
+        self.lacking: list[tuple[Severity, str]] = []
+        self.size = 9000
+        """Bytes that it has, as it says itself."""
+        self.told: list[Needs] = []
+        """What was needed, each time that it was asked what is lacking."""
         self.counts_on = 0
         """How much more it remembers behind each copy ahead."""
         self.upon: list[int] = []
@@ -45,6 +55,17 @@ class PretendWorkloads(Workloads):
         if workload.name in self.running:
             return WorkloadState(name=workload.name, pids=[PID])
         return WorkloadState(name=workload.name, error=f"not running: {workload.name}")
+
+    def preflight(self, workload: Workload, *rest: Any, jumps: bool = True) -> list[Finding]:
+        assert not jumps
+        return [Finding(kind, workload.name, text) for kind, text in self.finds]
+
+    def needs(self, workload: Workload) -> Needs:
+        return Needs(size=self.size, tasks=[(PID, PID)])
+
+    def lacks(self, workload: Workload, needed: Needs, directory: Path) -> list[Finding]:
+        self.told.append(needed)
+        return [Finding(kind, workload.name, text) for kind, text in self.lacking]
 
     def copy_ahead(self, workload: Workload, place: Path, control: Control) -> None:
         with _call(self, "copy_ahead"):

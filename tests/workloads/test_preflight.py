@@ -16,7 +16,7 @@ from orchestrator.system import files, proc
 from orchestrator.workloads import find as finding
 from orchestrator.workloads import preflight
 from orchestrator.workloads.facade import Workloads
-from orchestrator.workloads.preflight import Finding
+from orchestrator.workloads.findings import Finding
 from tests.support.control import Control
 
 Start = Callable[..., int]

@@ -18,6 +18,7 @@ from orchestrator.handover.stream import ConnectionLostError, Peer, StreamChanne
 from orchestrator.model.errors import DeadlineError, ErrorClass, WorkloadError
 from orchestrator.model.seams import Control, Result
 from orchestrator.model.spec.workloads import Workload
+from orchestrator.workloads.elsewhere import Needs
 
 OpenAgent = Callable[[Callable[[], float], About], AgentClient]
 """Connects: seconds that are left, and what it is about. Raises `ConnectionLostError` where nobody
@@ -80,6 +81,10 @@ class End:
                 error_class=ErrorClass.REFUSED,
             )
 
+    def minor(self, cargo: Cargo, control: Control) -> int:
+        """Version 1.MINOR of the protocol is what its agent speaks."""
+        return self._patiently(cargo, control, lambda agent: agent.minor)
+
     def look(self, cargo: Cargo, parcel: Parcel, control: Control) -> Look:
         """What became of the workload there, and of this handover."""
         return read_look(self.work(Verb.LOOK, cargo, parcel, control), self.name)
@@ -112,6 +117,7 @@ class End:
         tag: str = "",
         ahead: str = "",
         outrun: bool = False,
+        needs: Needs | None = None,
     ) -> Result:
         """Have it done there, and wait for its end; asked again where the connection is cut."""
 
@@ -126,6 +132,7 @@ class End:
                 tag=tag,
                 ahead=ahead,
                 outrun=outrun,
+                needs=needs,
             )
             return read_answer(agent.work(request.model_dump_json().encode()), self.name)
 

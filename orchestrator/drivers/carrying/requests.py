@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -19,6 +19,7 @@ from orchestrator.model.errors import (
 )
 from orchestrator.model.spec.workloads import Workload
 from orchestrator.model.steps import Inspection, Section
+from orchestrator.workloads.elsewhere import Needs
 
 _Text = Annotated[str, Field(max_length=4000)]
 _MOST_LINES, _MOST_TEXT = 100, 500
@@ -42,12 +43,19 @@ class Verb(StrEnum):
     """Make it run again from what `take` left, which goes then."""
     END = "end"
     """Stop what was restored here, and drop what there is of it."""
+    TRY = "try"
+    """Try a checkpoint, and tell what restoring it needs. It runs on. Since version 1.3."""
+    ADMIT = "admit"
+    """Tell what is lacking here for it to be restored. Changes nothing. Since version 1.3."""
     DROP = "drop"
     """Remove what is kept of it, of both sections; it runs on, or does not, as before."""
 
 
 class _Said(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True)
+
+
+S = TypeVar("S", bound=_Said)
 
 
 class Request(_Said):
@@ -64,6 +72,8 @@ class Request(_Said):
     ahead: _Digest = ""
     """With take: SHA-256 of the manifest's frame of what was copied ahead and may be gone on from;
     what is there is used if it is that."""
+    needs: Needs | None = None
+    """With admit: what the kernel that it runs in has said; None: nothing is known."""
     outrun: bool = False
     """With bring and again: it ran on elsewhere since this state was taken."""
 
@@ -89,6 +99,19 @@ class Look(_Said):
     """PRESENT: it was restored here, in this boot, and runs."""
     manifest: _Digest = ""
     """SHA-256 of the manifest's frame of the handover that is complete here."""
+
+
+class Tried(_Said):
+    """Of a checkpoint that was tried."""
+
+    warnings: Annotated[list[_Text], Field(max_length=_MOST_LINES)] = []
+    needs: Needs | None = None
+
+
+class Admitted(_Said):
+    """Of a kernel where nothing is lacking."""
+
+    warnings: Annotated[list[_Text], Field(max_length=_MOST_LINES)] = []
 
 
 def read_request(data: bytes) -> Request:
@@ -148,8 +171,22 @@ def read_answer(data: bytes, where: str) -> dict[str, Any]:
 
 def read_look(result: dict[str, Any], where: str) -> Look:
     """Raises: HandoverError."""
+    return _read(Look, result, where)
+
+
+def read_tried(result: dict[str, Any], where: str) -> Tried:
+    """Raises: HandoverError."""
+    return _read(Tried, result, where)
+
+
+def read_admitted(result: dict[str, Any], where: str) -> Admitted:
+    """Raises: HandoverError."""
+    return _read(Admitted, result, where)
+
+
+def _read(kind: type[S], result: dict[str, Any], where: str) -> S:
     try:
-        return Look.model_validate(result)
+        return kind.model_validate(result)
     except ValidationError as error:
         raise HandoverError(
             f"what {where} says of a workload cannot be read", where=where

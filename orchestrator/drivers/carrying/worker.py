@@ -4,6 +4,7 @@
 
     DIR/work/<transaction>/<workload>/<section>/ahead/       what was copied while it ran on
                                                 state/       what a checkpoint left
+                                                trial/       while a checkpoint is tried
                                                 arrived/     what has come, unpacked
                                                 arrived.ahead/
                                                 taken.json, brought.json
@@ -45,7 +46,9 @@ from orchestrator.model.seams import Control, Result
 from orchestrator.model.steps import Inspected, Inspection
 from orchestrator.system import proc
 from orchestrator.system.limited import Limited
+from orchestrator.workloads.elsewhere import Needs
 from orchestrator.workloads.facade import Workloads
+from orchestrator.workloads.findings import Finding
 
 _PAUSE = 0.1
 TAKEN, BROUGHT = "taken", "brought"
@@ -86,6 +89,8 @@ class Worker:
             Verb.BRING: self.bring,
             Verb.AGAIN: self.again,
             Verb.END: self.end,
+            Verb.TRY: self.try_out,
+            Verb.ADMIT: self.admit,
             Verb.DROP: self.drop,
         }
         with self._alone():
@@ -123,6 +128,23 @@ class Worker:
             self._workloads.copy_ahead(self._workload, self._ahead, self._control)
         manifest = self._send(self._ahead_channel, {AHEAD: True}, self._ahead)
         return {"manifest": manifest.digest(), "bytes": _size(manifest)}
+
+    def try_out(self) -> Result:
+        self._require_running()
+        trial = self._place / "trial"
+        make_private_directories(self._place)
+        try:
+            found = self._workloads.preflight(
+                self._workload, "disk", trial, self._control, self._directory, jumps=False
+            )
+        finally:
+            drop_tree(trial)
+            self._drop_empty()
+        return {**_held(found), "needs": self._workloads.needs(self._workload).model_dump()}
+
+    def admit(self) -> Result:
+        needed = self._request.needs or Needs()
+        return _held(self._workloads.lacks(self._workload, needed, self._directory))
 
     def unpack(self) -> Result:
         manifest = self._ahead_channel.manifest()
@@ -378,9 +400,12 @@ class Worker:
         for channel in (self._channel, self._ahead_channel):
             channel.discard()
         drop_tree(self._place)
-        for above in (self._root, self._root.parent):
-            if above.is_dir() and not any(above.iterdir()):
-                above.rmdir()
+        self._drop_empty()
+
+    def _drop_empty(self) -> None:
+        for place in (self._place, self._root, self._root.parent):
+            if place.is_dir() and not any(place.iterdir()):
+                place.rmdir()
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -421,6 +446,23 @@ def main(arguments: list[str]) -> int:
     sys.stdout.buffer.write(answer(request, Path(directory), Workloads()))
     sys.stdout.buffer.flush()
     return 0
+
+
+def _held(found: list[Finding]) -> Result:
+    """
+    Raises:
+        WorkloadError: there are errors among it.
+    """
+    errors = [line for it in found if it.severity == "error" for line in it.text.splitlines()]
+    if errors:
+        raise WorkloadError(
+            errors[0],
+            where=found[0].workload,
+            state="nothing was changed; it runs",
+            details=tuple(line.strip() for line in errors[1:]),
+            error_class=ErrorClass.REFUSED,
+        )
+    return {"warnings": [it.text for it in found]}
 
 
 def _size(manifest: Manifest) -> int:

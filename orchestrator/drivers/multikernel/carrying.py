@@ -31,15 +31,15 @@ class CarryHandler(Handler[CarryWorkload]):
     """Both generations run."""
 
     def perform(self, job: Job, params: CarryWorkload) -> Result:
-        source, target = _end(job, params.source), _end(job, params.target, fenced=True)
+        source, target = end(job, params.source), end(job, params.target, fenced=True)
         return _carrier(job, params.workload).carry(source, target)
 
     def inspect(self, job: Job, params: CarryWorkload) -> Inspected:
-        source, target = _end(job, params.source), _end(job, params.target)
+        source, target = end(job, params.source), end(job, params.target)
         return _carrier(job, params.workload).inspect(source, target)
 
     def revert(self, job: Job, params: CarryWorkload) -> Result:
-        source, target = _end(job, params.source), _end(job, params.target, fenced=True)
+        source, target = end(job, params.source), end(job, params.target, fenced=True)
         return _carrier(job, params.workload).undo(source, target)
 
 
@@ -47,13 +47,13 @@ class TakeHandler(Handler[TakeWorkload]):
     """The generation goes behind it, and boots anew before it is reverted."""
 
     def perform(self, job: Job, params: TakeWorkload) -> Result:
-        return _carrier(job, params.workload).take(_end(job, params.instance))
+        return _carrier(job, params.workload).take(end(job, params.instance))
 
     def inspect(self, job: Job, params: TakeWorkload) -> Inspected:
-        return _carrier(job, params.workload).inspect_take(_end(job, params.instance))
+        return _carrier(job, params.workload).inspect_take(end(job, params.instance))
 
     def revert(self, job: Job, params: TakeWorkload) -> Result:
-        source = _end(job, params.instance, patience=params.patience)
+        source = end(job, params.instance, patience=params.patience)
         return _carrier(job, params.workload).undo_take(source)
 
 
@@ -61,24 +61,34 @@ class BringHandler(Handler[BringWorkload]):
     """The generation came before it, and goes after it is reverted."""
 
     def perform(self, job: Job, params: BringWorkload) -> Result:
-        return _carrier(job, params.workload).bring(_end(job, params.instance))
+        return _carrier(job, params.workload).bring(end(job, params.instance))
 
     def inspect(self, job: Job, params: BringWorkload) -> Inspected:
-        return _carrier(job, params.workload).inspect_bring(_end(job, params.instance))
+        return _carrier(job, params.workload).inspect_bring(end(job, params.instance))
 
     def revert(self, job: Job, params: BringWorkload) -> Result:
-        target = _end(job, params.instance, fenced=True)
+        target = end(job, params.instance, fenced=True)
         return _carrier(job, params.workload).undo_bring(target)
 
 
 def _carrier(job: Job, workload: Workload) -> Carrier:
     context = job.context
+    return Carrier(context.state_dir, job.records, cargo(job, workload), context.control)
+
+
+def cargo(job: Job, workload: Workload) -> Cargo:
+    """It, on the way of this step's section."""
+    context = job.context
     parcel = Parcel(context.transaction, context.section, workload.name)
-    cargo = Cargo(workload, parcel, context.plan_digest)
-    return Carrier(context.state_dir, job.records, cargo, context.control)
+    return Cargo(workload, parcel, context.plan_digest)
 
 
-def _end(job: Job, it: Reached, *, fenced: bool = False, patience: float = PATIENCE) -> End:
+def end(job: Job, it: Reached, *, fenced: bool = False, patience: float = PATIENCE) -> End:
+    """A generation, as it is reached.
+
+    Args:
+        fenced: it may be halted where its agent is gone.
+    """
     one = it.generation
 
     def opened(remaining: Callable[[], float], about: About) -> AgentClient:

@@ -24,6 +24,7 @@ from orchestrator.drivers.multikernel import (
     pruning,
     resizing,
     running,
+    trying,
 )
 from orchestrator.drivers.multikernel.kernel import RealKernel
 from orchestrator.drivers.multikernel.parts import Job, Parts
@@ -41,6 +42,8 @@ HANDLERS: Mapping[Kind, AnyHandler[Any, Any]] = {
     Kind.MOVE_WORKLOAD: asking.MoveHandler(),
     Kind.STOP_WORKLOAD: asking.StopHandler(),
     Kind.START_WORKLOAD: asking.StartHandler(),
+    Kind.TRY_WORKLOADS: trying.TryHandler(),
+    Kind.ADMIT_WORKLOADS: trying.AdmitHandler(),
     Kind.CARRY_WORKLOAD: carrying.CarryHandler(),
     Kind.TAKE_WORKLOAD: carrying.TakeHandler(),
     Kind.BRING_WORKLOAD: carrying.BringHandler(),

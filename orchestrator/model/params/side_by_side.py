@@ -112,6 +112,28 @@ class Reached(Record):
     port: int
 
 
+class Tried(Record):
+    """A workload, and the generation that it runs in."""
+
+    workload: Workload
+    instance: Reached
+
+
+class TryWorkloads(Record):
+    """Try a checkpoint of each workload that is to be carried; it runs on. Before anything is
+    changed. Leaves nothing behind but what each of them needs."""
+
+    workloads: list[Tried]
+
+
+class AdmitWorkloads(Record):
+    """Ask the generation that came whether these workloads can be restored in it, while they run
+    on in the one that they are in. Leaves nothing behind."""
+
+    instance: Reached
+    workloads: list[Workload]
+
+
 class CarryWorkload(Record):
     """Checkpoint a workload in one generation and restore it in the next, both of which run, by
     their agents. Revert: the other way round, with the state that it has by then."""
@@ -258,6 +280,8 @@ PARAMS: dict[Kind, type[Record]] = {
     Kind.MOVE_WORKLOAD: MoveWorkload,
     Kind.STOP_WORKLOAD: StopWorkload,
     Kind.START_WORKLOAD: StartWorkload,
+    Kind.TRY_WORKLOADS: TryWorkloads,
+    Kind.ADMIT_WORKLOADS: AdmitWorkloads,
     Kind.CARRY_WORKLOAD: CarryWorkload,
     Kind.TAKE_WORKLOAD: TakeWorkload,
     Kind.BRING_WORKLOAD: BringWorkload,

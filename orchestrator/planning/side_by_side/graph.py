@@ -78,6 +78,7 @@ def plan(spec: UpgradeSpec, host: HostState, intent: str) -> StepGraph:
 def _forward(b: SectionBuilder, c: Choices) -> None:
     spec, changed = c.spec, c.changed
     host_steps.checks(b, "before", steps.checks(c, "before"), "before the upgrade")
+    steps.try_out(b, c)
     resize_steps.put(b, c.resized, c.pool)
     if changed:
         STRATEGIES[spec.strategy.kind](b, c)

@@ -7,6 +7,8 @@ which is written to again while it is copied ahead.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from orchestrator.model.base import Record
 from orchestrator.model.host import Cap
 from orchestrator.model.kinds import Kind
@@ -20,6 +22,49 @@ from orchestrator.planning.workload_steps import RESOURCE
 
 NEEDS = [Cap.ROOT, Cap.SIDE_BY_SIDE, Cap.INSTANCE_VSOCK, Cap.DURABLE_STATE]
 """State is on the host's disk in between."""
+
+
+def try_out(b: SectionBuilder, about: str, tried: Sequence[tuple[Workload, Reached, int]]) -> None:
+    """A checkpoint of each, one after the other, before anything is changed; none: no step.
+
+    Args:
+        tried: workload, the generation that it runs in, and the bytes that it has at most.
+    """
+    if not tried:
+        return
+    params = side_by_side.TryWorkloads(
+        workloads=[side_by_side.Tried(workload=w, instance=one) for w, one, _ in tried]
+    )
+    what = tried[0][0].name if len(tried) == 1 else f"{len(tried)} workloads"
+    b.then(
+        Kind.TRY_WORKLOADS,
+        about,
+        f"Try a checkpoint of {what}, and let it run on",
+        params,
+        estimate=round(sum(estimates.trial(min(m, estimates.CARRIED)) for *_, m in tried), 3),
+        deadline=policies.transfer(
+            sum(estimates.trial(m) for *_, m in tried), sum(w.migrate.timeout for w, *_ in tried)
+        ),
+        requires=NEEDS,
+    )
+
+
+def admit(b: SectionBuilder, one: Reached, workloads: Sequence[Workload]) -> list[Step]:
+    """The generation that came is asked about all that is to be carried there; none: no step."""
+    if not workloads:
+        return []
+    params = side_by_side.AdmitWorkloads(instance=one, workloads=list(workloads))
+    what = workloads[0].name if len(workloads) == 1 else f"{len(workloads)} workloads"
+    step = b.make(
+        Kind.ADMIT_WORKLOADS,
+        one.generation.name,
+        f"Ask {one.generation.name} whether {what} can be restored there",
+        params,
+        estimate=round(len(workloads) * estimates.WORKER, 3),
+        deadline=policies.transfer(len(workloads) * estimates.WORKER),
+        requires=NEEDS,
+    )
+    return [step]
 
 
 def carry(b: SectionBuilder, w: Workload, source: Reached, target: Reached, most: int) -> Step:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
 from orchestrator.model.base import Record
@@ -223,6 +223,23 @@ def retire(b: SectionBuilder, c: Choices, it: Choice) -> list[Step]:
     for kept in gone:
         steps += take_away(b, generation(kept))
     return steps
+
+
+def try_out(b: SectionBuilder, c: Choices) -> None:
+    """Of all workloads with state, in the generations that they run in."""
+    theirs = c.workloads()
+    tried = [
+        (w, it.old_reached(), it.memory())
+        for name, it in c.changed.items()
+        for w in theirs[name].values()
+        if carried(w)
+    ]
+    state.try_out(b, c.spec.metadata.name, tried)
+
+
+def admit(b: SectionBuilder, it: Choice, workloads: Iterable[Workload]) -> list[Step]:
+    """Of those with state, by the new generation, which runs beside the old one."""
+    return state.admit(b, it.new_reached(), [w for w in workloads if carried(w)])
 
 
 def move(b: SectionBuilder, it: Choice, w: Workload) -> Step:

@@ -3,8 +3,8 @@
     the old generation goes:   check-artifacts, its workloads stopped, the old generation halted,
                                unloaded and removed; create, load, start, await; its workloads
                                started, and their checks
-    it stays until the commit: check-artifacts, create, load, start, await; its workloads moved,
-                               and their checks
+    it stays until the commit: check-artifacts, create, load, start, await, admit; its workloads
+                               moved, and their checks
 
 The old generation that went is made again from what the plan holds of it, and from the image that
 the spec names (rollback.kernel).
@@ -42,6 +42,8 @@ def _unit(b: SectionBuilder, c: Choices, it: Choice, workloads: Mapping[str, Wor
         row = [*steps.give_way(b, c, steps.old_place(it), it.back, dark=dark), *row]
         stops = {name: steps.stop(b, c, it, w, old=True) for name, w in workloads.items()}
     both = old is not None and it.back is None
+    if both:
+        row += steps.admit(b, it, workloads.values())
     begun = {
         n: steps.move(b, it, w) if both else steps.start(b, it, w, old=False)
         for n, w in workloads.items()

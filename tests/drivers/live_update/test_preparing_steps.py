@@ -16,7 +16,7 @@ from orchestrator.model.errors import GuardError, MkupgradeError, NotSupportedEr
 from orchestrator.model.host import Artifact
 from orchestrator.model.kinds import Kind
 from orchestrator.model.steps import Inspection, Step
-from orchestrator.workloads.preflight import Finding
+from orchestrator.workloads.findings import Finding
 
 SHA = "ab" * 32
 
