@@ -28,6 +28,11 @@ WORKER = 0.5
 """Until the program that an agent starts for a piece of work has begun with it."""
 CARRIED = 256 << 20
 """Bytes that a workload in an instance is taken for: its size is not known on the host."""
+REWRITTEN = 0.5
+"""Part of what is copied of a workload while it runs on that is taken to be written to again by the
+end of that: half is a guess to be beaten, for on the host nobody knows it. The counter of
+tests/vm/test_two_kernels.py writes to less than a quarter; what fills its memory anew all the time
+writes to all of it, and stands still as if nothing had been copied."""
 QUICK = 0.1
 """A call or a small durable write."""
 
@@ -53,6 +58,21 @@ def take(size: int) -> float:
 def bring(size: int) -> float:
     """Passed on, verified and unpacked in the instance, and restored."""
     return _round(WORKER + RESTORE_BASE + 2 * size / DISK_RATE + size / HASH_RATE)
+
+
+def copied_to_host(size: int) -> float:
+    """Copied in the instance while it runs on, packed, and fetched."""
+    return take(size)
+
+
+def copied_ahead(size: int) -> float:
+    """The same, passed on and unpacked in the other instance."""
+    return _round(take(size) + bring(size) - RESTORE_BASE)
+
+
+def mapped(size: int) -> float:
+    """Read by the restore, of what is unpacked in the instance already."""
+    return _round(size / MEMORY_RATE)
 
 
 def trial(size: int) -> float:

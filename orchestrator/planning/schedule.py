@@ -17,6 +17,14 @@ class Slot:
     start: float
     end: float
 
+    @property
+    def dark_from(self) -> float:
+        """When workloads stand still, if they do: they may run on at its beginning."""
+        ran_on = self.step.params.get("ran_on_seconds")
+        if not isinstance(ran_on, int | float):
+            return self.start
+        return min(self.start + max(0.0, ran_on), self.end)
+
 
 class _Units:
     """When each unit of each resource is free again."""
@@ -106,4 +114,4 @@ def _neighbours(
 def _span(slots: list[Slot]) -> float:
     if not slots:
         return 0.0
-    return round(max(s.end for s in slots) - min(s.start for s in slots), 3)
+    return round(max(s.end for s in slots) - min(s.dark_from for s in slots), 3)

@@ -142,6 +142,8 @@ class CarryWorkload(Record):
     source: Reached
     target: Reached
     """It came with this section, and may be halted where its agent is gone."""
+    ran_on_seconds: float = 0.0
+    """Of the step's estimate, those at its beginning in which the workload runs on."""
 
 
 class TakeWorkload(Record):
@@ -152,6 +154,8 @@ class TakeWorkload(Record):
     instance: Reached
     patience: float
     """Seconds for its agent to answer, where it boots anew before the revert."""
+    ran_on_seconds: float = 0.0
+    """As of `CarryWorkload`."""
 
 
 class BringWorkload(Record):

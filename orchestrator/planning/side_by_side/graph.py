@@ -19,7 +19,7 @@ from orchestrator.planning.builder import SectionBuilder, Strand
 from orchestrator.planning.decisions import count
 from orchestrator.planning.problems import Problems
 from orchestrator.planning.requirements import check_requirements
-from orchestrator.planning.side_by_side import in_turn, resize_steps, steps, surge
+from orchestrator.planning.side_by_side import expected, in_turn, resize_steps, steps, surge
 from orchestrator.planning.side_by_side.choices import Choice, Choices, choose
 from orchestrator.planning.side_by_side.going_back import going_back
 from orchestrator.planning.workload_steps import RESOURCE
@@ -152,6 +152,7 @@ def _notes(c: Choices) -> list[str]:
     if strategy.kind == "canary" and len(c.changed) > strategy.first:
         first = ", ".join(c.order.names[: strategy.first])
         notes.append(f"{first} first; the others once the checks have gone on passing")
+    notes += expected.notes(c)
     if not c.nothing:
         notes += _ways_back(c)
     return notes

@@ -1,8 +1,9 @@
 """Steps that carry the state of a workload between two instances, by the agents in them.
 
-Its size is not known on the host, which does not look into instances: the blackout is announced for
-`estimates.CARRIED` bytes, and the deadline is that of a workload as large as its instance, all of
-which is written to again while it is copied ahead.
+Its size is not known on the host, which does not look into instances, nor is what it writes while
+it is copied ahead: the blackout is announced for `estimates.CARRIED` bytes, of which the part
+`estimates.REWRITTEN` is written to again, and `expected` says so in the plan. The deadline is that
+of a workload as large as its instance, all of which is written to again.
 """
 
 from __future__ import annotations
@@ -73,14 +74,15 @@ def carry(b: SectionBuilder, w: Workload, source: Reached, target: Reached, most
     Args:
         most: bytes that it has at most.
     """
-    params = side_by_side.CarryWorkload(workload=w, source=source, target=target)
+    size = min(most, estimates.CARRIED)
+    ran_on = estimates.copied_ahead(size) if goes_ahead(w) else 0.0
+    params = side_by_side.CarryWorkload(
+        workload=w, source=source, target=target, ran_on_seconds=ran_on
+    )
     title = f"Carry {w.name} to {target.generation.name} ({w.migrate.method})"
-
-    def seconds(size: int) -> float:
-        return round(estimates.take(size) + estimates.bring(size), 3)
-
-    estimate = seconds(min(most, estimates.CARRIED))
-    deadline = policies.transfer(seconds(_moved(w, most)), 2 * w.migrate.timeout)
+    estimate = round(ran_on + standing_still(w, size), 3)
+    whole = estimates.take(_moved(w, most)) + estimates.bring(_moved(w, most))
+    deadline = policies.transfer(round(whole, 3), 2 * w.migrate.timeout)
     return _step(b, Kind.CARRY_WORKLOAD, w, title, params, estimate=estimate, deadline=deadline)
 
 
@@ -90,25 +92,52 @@ def take(b: SectionBuilder, w: Workload, one: Reached, most: int, patience: floa
     Args:
         patience: seconds that it may take to boot anew.
     """
-    params = side_by_side.TakeWorkload(workload=w, instance=one, patience=patience)
+    size = min(most, estimates.CARRIED)
+    ran_on = estimates.copied_to_host(size) if goes_ahead(w) else 0.0
+    params = side_by_side.TakeWorkload(
+        workload=w, instance=one, patience=patience, ran_on_seconds=ran_on
+    )
     title = f"Checkpoint {w.name} in {one.generation.name} ({w.migrate.method})"
     deadline = patience + policies.transfer(estimates.take(_moved(w, most)), w.migrate.timeout)
-    estimate = estimates.take(min(most, estimates.CARRIED))
+    estimate = round(ran_on + estimates.take(_left(w, size, estimates.REWRITTEN)), 3)
     return _step(b, Kind.TAKE_WORKLOAD, w, title, params, estimate=estimate, deadline=deadline)
 
 
 def bring(b: SectionBuilder, w: Workload, one: Reached, most: int) -> Step:
-    """Into one that came."""
+    """Into one that came: what was copied ahead could not be sent there before."""
     params = side_by_side.BringWorkload(workload=w, instance=one)
     title = f"Restore {w.name} in {one.generation.name} ({w.migrate.method})"
     deadline = policies.transfer(estimates.bring(_moved(w, most)), w.migrate.timeout)
-    estimate = estimates.bring(min(most, estimates.CARRIED))
+    size = min(most, estimates.CARRIED)
+    sent = _left(w, size, estimates.REWRITTEN) + (size if goes_ahead(w) else 0)
+    estimate = estimates.bring(sent)
     return _step(b, Kind.BRING_WORKLOAD, w, title, params, estimate=estimate, deadline=deadline)
+
+
+def goes_ahead(w: Workload) -> bool:
+    """Is its memory copied while it runs on?"""
+    return w.migrate.method == "criu"
+
+
+def standing_still(w: Workload, size: int, part: float = estimates.REWRITTEN) -> float:
+    """Seconds between two that run.
+
+    Args:
+        part: of what is copied ahead, that it writes to meanwhile.
+    """
+    left = _left(w, size, part)
+    found = estimates.take(left) + estimates.bring(left) + estimates.mapped(size - left)
+    return round(found, 3)
+
+
+def _left(w: Workload, size: int, part: float) -> int:
+    """Bytes of it that are carried while it stands still."""
+    return int(part * size) if goes_ahead(w) else size
 
 
 def _moved(w: Workload, most: int) -> int:
     """Bytes, at most, of a workload that has so many."""
-    return 2 * most if w.migrate.method == "criu" else most
+    return 2 * most if goes_ahead(w) else most
 
 
 def _step(

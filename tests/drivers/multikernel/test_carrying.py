@@ -3,6 +3,7 @@ ends committed or as before, with every workload in one place."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from orchestrator.model.kinds import Kind
 from orchestrator.model.outcomes import Outcome
 from orchestrator.model.spec import UpgradeSpec
 from orchestrator.model.steps import Section
+from orchestrator.planning import estimates
 from tests.drivers.multikernel.scene import IMAGE, RELEASE, Died, Dying, Scene
 from tests.drivers.multikernel.test_agents import INITRD
 from tests.support.carried import Kernel, workload
@@ -348,7 +350,44 @@ def test_the_plan_says_what_is_carried_and_how_long_it_stands_still(scene: Carry
     assert step.blackout
     assert Cap.INSTANCE_VSOCK in step.requires
     assert "1 workload to carry" in last_line(graph)
+    ran_on = step.params["ran_on_seconds"]
+    dark = summary(graph)["expected_blackout_seconds"]
+    assert dark == pytest.approx(step.estimate - ran_on, abs=0.002)
+
+
+def test_the_announced_blackout_counts_on_what_is_copied_ahead_and_says_by_which_guess(
+    scene: Carrying,
+) -> None:
+    """Half of it written to again is less than all of it, and more than nothing."""
+    graph = scene.plan(scene.carrying())
+    (said,) = [note for note in graph.notes if note.startswith("counter: ")]
+    found = [float(it) for it in re.findall(r"([0-9.]+) s ", said)]
+    expected, nothing, everything = found
+    assert nothing < expected < everything
+    assert expected == pytest.approx(summary(graph)["expected_blackout_seconds"], abs=0.06)
+    assert "for 50% of 256.0 MiB, for which each is taken: its size is not known here" in said
+
+
+def test_of_what_copies_nothing_ahead_all_is_announced(scene: Carrying) -> None:
+    scene.kernel("web-g2").workloads.running["shop"] = 7
+    shop = workload("shop", migrate=HOOKS)
+    graph = scene.plan(scene.carrying(workloads=[shop]))
+    step = next(s for s in graph.steps if s.kind == Kind.CARRY_WORKLOAD)
     assert summary(graph)["expected_blackout_seconds"] == step.estimate
+    assert any("nothing is copied ahead by method hooks" in note for note in graph.notes)
+
+
+def test_with_replace_only_the_checkpoint_is_shorter_and_that_is_said(scene: Carrying) -> None:
+    """What lies on the host has to be sent when the new generation is there."""
+    graph = scene.plan(scene.replacing_it())
+    (said,) = [note for note in graph.notes if note.startswith("counter: ")]
+    assert "which shortens the checkpoint alone" in said
+    take, bring = (
+        next(s for s in graph.steps if s.kind == kind)
+        for kind in (Kind.TAKE_WORKLOAD, Kind.BRING_WORKLOAD)
+    )
+    assert take.estimate - take.params["ran_on_seconds"] < estimates.take(estimates.CARRIED)
+    assert bring.estimate > estimates.bring(estimates.CARRIED)
 
 
 def test_the_report_shows_how_long_each_carried_workload_stood_still(scene: Carrying) -> None:
