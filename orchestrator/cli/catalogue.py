@@ -28,6 +28,7 @@ FAMILIES: dict[str, dict[str, Entry]] = {
         "graph": _entry("plan", "graph", "Draw the step graph."),
         "sign": _entry("sign", "sign", "Sign a plan, or say who did."),
         "rehearse": _entry("rehearse", "rehearse", "Run the plan in a throw-away VM."),
+        "offer": _entry("offer", "offer", "Offer a kernel that a package has brought."),
     },
     "Change the kernel": {
         "apply": _entry("apply", "apply", "Carry out a plan as one transaction."),

@@ -13,6 +13,7 @@ from orchestrator.model.landing import marks
 from orchestrator.model.outcomes import Outcome
 
 if TYPE_CHECKING:
+    from orchestrator.cli.offered import Offered
     from orchestrator.cli.wiring import Target
     from orchestrator.engine.identity import Identity
     from orchestrator.engine.journal import Journal
@@ -43,6 +44,8 @@ class Standing:
     """Pool and instances; None: this is no multikernel host."""
     beside_error: MkupgradeError | None = None
     """Why they are not known."""
+    offers: list[Offered] = field(default_factory=list)
+    """Kernels that packages have brought, and nobody has applied."""
     objections: list[str] = field(default_factory=list)
     """Why an apply would not begin now."""
     plan: StepGraph | None = None
@@ -86,6 +89,7 @@ def standing(state_dir: Path) -> Standing:
         found.beside = _side_by_side(state_dir, committed)
     except MkupgradeError as error:
         found.beside_error = error
+    found.offers = _offers(found)
     found.objections = _objections(found)
     return found
 
@@ -157,6 +161,16 @@ def _side_by_side(state_dir: Path, committed: list[str]) -> SideBySide | None:
     from orchestrator.drivers.multikernel.observing import seen_here
 
     return seen_here(state_dir, committed)
+
+
+def _offers(found: Standing) -> list[Offered]:
+    """Where there is no directory of them, nothing that reads it is imported."""
+    if not (found.state_dir / "offers").is_dir():
+        return []
+    from orchestrator.cli.offered import waiting
+
+    running = found.identity.release if found.beside is None else None
+    return waiting(found.state_dir, running)
 
 
 def policy_problem() -> list[str]:
@@ -255,6 +269,7 @@ def standing_json(found: Standing) -> dict[str, Any]:
         "unfinished": None if report is None else _unfinished_json(report),
         "last": last.model_dump(mode="json") if last else None,
         "unclaimed": found.unclaimed,
+        "offers": [offer.as_dict() for offer in found.offers],
         "side_by_side": found.beside.model_dump(mode="json") if found.beside else None,
         "will_act": found.will_act,
         "why_not": found.objections,

@@ -131,7 +131,7 @@ def driver_named(name: str, state_dir: Path) -> Driver:
         from orchestrator.drivers.simulated import SimulatedDriver
 
         return SimulatedDriver(state_dir / SIMULATED_HOST)
-    if name == "multikernel" or (name == "auto" and _runs_multikernel()):
+    if name == "multikernel" or (name == "auto" and runs_multikernel()):
         from orchestrator.drivers.multikernel.driver import MultikernelDriver
 
         return MultikernelDriver(state_dir)
@@ -142,7 +142,7 @@ def driver_named(name: str, state_dir: Path) -> Driver:
     raise NotSupportedError(f'there is no driver "{name}"', where="host.driver")
 
 
-def _runs_multikernel() -> bool:
+def runs_multikernel() -> bool:
     """By the file system's magic number: a directory there, or another mount, says nothing."""
     from orchestrator.system.multikernel import FileSystem
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from orchestrator.cli.offered import Offered
     from orchestrator.engine.report import Summary, TransactionReport
 
 STYLES = {
@@ -40,6 +41,8 @@ def show_standing(out: Console, found: Standing) -> None:
         out.print(text(("Pool     ", "dim"), (f"not known: {found.beside_error.what}", "yellow")))
     _running(out, found)
     _last(out, found.last, found.state_dir)
+    for offer in found.offers:
+        _offered(out, offer)
     _next(out, found)
 
 
@@ -86,6 +89,20 @@ def _last(out: Console, last: Summary | None, directory: Path) -> None:
     )  # fmt: skip
     if last.outcome is not Outcome.COMMITTED and last.reason:
         out.print(text("         ", last.reason))
+
+
+def _offered(out: Console, offer: Offered) -> None:
+    if offer.release is None:
+        out.print(text(("Offered  ", "dim"), (f"{offer.path}: {offer.problem}", "yellow")))
+        return
+    out.print(
+        text(("Offered  ", "dim"), (f"Linux {offer.release}", "bold"),
+             f" for instance {offer.instance}  {offer.name}")
+    )  # fmt: skip
+    if offer.problem is not None:
+        out.print(text("         ", (offer.problem, "yellow")))
+    if offer.next_command is not None:
+        out.print(text("         Next: ", (offer.next_command, "cyan")))
 
 
 def _next(out: Console, found: Standing) -> None:

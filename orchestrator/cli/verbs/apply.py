@@ -58,6 +58,22 @@ def apply(call: Call, plan: Path, yes: bool, again: bool, report_html: Path | No
     Ctrl-C once: nothing more is started, what was done is undone (exit code 3). Twice: stop at
     once; `mkupgrade resume` goes on (exit code 7). SIGTERM counts as Ctrl-C.
     """
+    return apply_file(call, plan, yes=yes, again=again, report_html=report_html)
+
+
+def apply_file(
+    call: Call,
+    plan: Path,
+    *,
+    yes: bool = False,
+    again: bool = False,
+    report_html: Path | None = None,
+) -> ExitCode:
+    """Carry out the spec or saved plan in a file, as `apply` does.
+
+    Raises:
+        MkupgradeError: it does not begin, or stands still half-way.
+    """
     from orchestrator.cli.tidying import give_back_expired
     from orchestrator.cli.wiring import hold_to_host, make_plan, open_driver, read_target
     from orchestrator.policy import in_force
