@@ -10,7 +10,10 @@ from pathlib import Path
 from cffi import FFI
 
 HERE = Path(__file__).resolve().parent
-LOWEST_PYTHON = "0x030b0000"
+# Of 3.10, though nothing older than 3.11 is served: what cffi writes calls memset and alloca, which
+# Python.h declares (by string.h and stdlib.h) for no later limited API, and GCC 14 takes no call of
+# what is not declared.
+LIMITED_API = "0x030a0000"
 
 ffi = FFI()
 ffi.cdef((HERE / "calls.h").read_text(encoding="ascii"))
@@ -20,7 +23,7 @@ ffi.set_source(
     sources=["native/syscalls.c", "native/liveupdate.c", "native/watchdog.c"],
     depends=["native/calls.h", "native/liveupdate_abi.h"],
     include_dirs=["native"],
-    define_macros=[("Py_LIMITED_API", LOWEST_PYTHON)],
+    define_macros=[("Py_LIMITED_API", LIMITED_API)],
     extra_compile_args=["-std=gnu11", "-Wall", "-Wextra", "-Wno-unused-parameter"],
 )
 
@@ -31,7 +34,7 @@ fdt.set_source(
     "#include <libfdt.h>\n",
     libraries=["fdt"],
     depends=["native/flat_tree.h"],
-    define_macros=[("Py_LIMITED_API", LOWEST_PYTHON)],
+    define_macros=[("Py_LIMITED_API", LIMITED_API)],
     extra_compile_args=["-std=gnu11", "-Wall", "-Wextra"],
     optional=True,  # where libfdt is missing, everything but device trees is built
 )

@@ -11,8 +11,8 @@ import pytest
 
 DISTRIBUTIONS = Path(__file__).parents[2] / "distributions"
 PLUGIN = DISTRIBUTIONS / "kernel-install" / "95-mkupgrade.install"
-POSTINST = DISTRIBUTIONS / "kernel" / "postinst.d" / "zzz-mkupgrade"
-POSTRM = DISTRIBUTIONS / "kernel" / "postrm.d" / "zzz-mkupgrade"
+POSTINST = DISTRIBUTIONS / "kernel" / "postinst.d" / "zz-z-mkupgrade"
+POSTRM = DISTRIBUTIONS / "kernel" / "postrm.d" / "zz-z-mkupgrade"
 HOSTILE = ["$(touch evil)", "`touch evil`", "a b", "a\nb", "--state-dir=/x", "-h", "*", "'", "é\\n"]
 
 
