@@ -239,7 +239,7 @@ def _tell_hook(call: Call, release: str, error: Exception) -> None:
 
     found = as_our_error(error)
     assert found is not None  # noqa: S101 - an exception is always an error of ours
-    where = f"{found.where}: " if found.where else ""
+    where = f"{found.where}: " if found.where and found.where not in found.what else ""
     more = f" ({found.details[0]})" if found.details else ""
     then = f"; next: {found.next_command}" if found.next_command else ""
     if found.error_class is ErrorClass.BUG:
