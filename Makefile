@@ -76,6 +76,10 @@ lint: environment ## ruff, mypy --strict, import-linter
 oldest: environment ## The model and the planner with the oldest libraries that are allowed
 	@scripts/oldest
 
+.PHONY: debian-package
+debian-package: environment ## Build the Debian package in a Debian 13 tree, and try it there (root, mmdebstrap)
+	@scripts/debian-package
+
 .PHONY: kernels
 kernels: ## Build two kernels with KHO from Debian's sources (15 minutes on two cores, kept)
 	@scripts/bootstrap dev kernels
