@@ -27,6 +27,7 @@ FAMILIES: dict[str, dict[str, Entry]] = {
         "plan": _entry("plan", "plan", "Show what an apply would do; change nothing."),
         "graph": _entry("plan", "graph", "Draw the step graph."),
         "sign": _entry("sign", "sign", "Sign a plan, or say who did."),
+        "nixos": _entry("nixos", "nixos", "Say what a NixOS system takes of this host."),
         "rehearse": _entry("rehearse", "rehearse", "Run the plan in a throw-away VM."),
         "offer": _entry("offer", "offer", "Offer a kernel that a package has brought."),
     },

@@ -12,7 +12,7 @@ class ExitCode(IntEnum):
     ERROR = 1
     """An error, and nothing was changed."""
     CHANGES_PENDING = 2
-    """Only from `plan --detailed-exitcode`."""
+    """Only with `--detailed-exitcode`."""
     ROLLED_BACK = 3
     """The transaction failed and the host is back where it was."""
     ROLLBACK_INCOMPLETE = 4

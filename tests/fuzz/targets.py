@@ -37,6 +37,7 @@ from orchestrator.handover.payload import unpack_payload, verify_payload
 from orchestrator.loading import load_policy, load_spec
 from orchestrator.loading.source import decode
 from orchestrator.model.errors import MkupgradeError, PolicyError
+from orchestrator.nixos import bootspec
 from orchestrator.policy import signatures
 from orchestrator.system import (
     decompress,
@@ -83,6 +84,21 @@ state: {directories: [/var/lib/mkupgrade]}
 @target("policy", lambda: [POLICY], tokens=_YAML, examples=40)
 def _policy(data: bytes, _: Path) -> None:
     load_policy(decode(data, "policy.yaml"))
+
+
+BOOTSPEC = b"""\
+{"org.nixos.bootspec.v1": {"system": "x86_64-linux", "label": "NixOS", "kernel": "/s/bzImage",
+"kernelParams": ["quiet"], "init": "/s/init", "toplevel": "/s", "initrd": "/i"},
+"org.nixos.specialisation.v1": {"rt": {"org.nixos.bootspec.v1": {"system": "x86_64-linux",
+"label": "rt", "kernel": "/k", "kernelParams": [], "init": "/s/init", "toplevel": "/s"}}},
+"org.example": {"any": [1]}}
+"""
+_BOOTSPEC = (b'"v1":', b'"org.nixos.bootspec.v2":', b'"org.nixos.specialisation.v1":', b"\\ud800")
+
+
+@target("bootspec", lambda: [BOOTSPEC], tokens=_BOOTSPEC, examples=40)
+def _bootspec(data: bytes, _: Path) -> None:
+    bootspec.parse(data)
 
 
 @target("plan", seeds.plans, tokens=_JSON, examples=25)

@@ -1,0 +1,90 @@
+"""`nixos`: what a NixOS system takes of this host."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+import click
+
+from orchestrator.cli.command import Call, verb
+from orchestrator.cli.terminal import clean
+from orchestrator.model.outcomes import ExitCode
+
+if TYPE_CHECKING:
+    from orchestrator.nixos.deciding import Decision
+
+
+@click.group("nixos")
+def nixos() -> None:
+    """On NixOS: say whether a system takes another kernel, and why."""
+
+
+@verb(
+    "decide",
+    examples="""
+    mkupgrade nixos decide
+    mkupgrade nixos decide ./result --detailed-exitcode; test $? = 2 && echo another kernel
+    mkupgrade nixos decide --generation 41
+    mkupgrade nixos decide --json | jq -r '.reasons[].what'
+    """,
+)
+@click.argument("toplevel", metavar="[TOPLEVEL]", required=False)
+@click.option("--profile", metavar="NAME", help="Of this profile instead of system.")
+@click.option("--generation", type=click.IntRange(min=1), help="This generation of the profile.")
+@click.option("--specialisation", metavar="NAME", help="This specialisation of the system.")
+@click.option("--detailed-exitcode", is_flag=True, help="Exit 2 when another kernel is needed.")
+def decide(
+    call: Call,
+    *,
+    toplevel: str | None,
+    profile: str | None,
+    generation: int | None,
+    specialisation: str | None,
+    detailed_exitcode: bool,
+) -> ExitCode:
+    """Say whether a system takes a kernel transition, and exactly why, or a plain switch is enough.
+
+    TOPLEVEL is a built system; by default it is the one that the system profile leads to. It is
+    held to the booted system (kernel, initrd, parameters, modules, reboot-triggers) and to the
+    current one (switch-inhibitors, init-interface-version). Changes nothing.
+    """
+    from orchestrator.nixos import deciding, systems
+
+    if toplevel is not None and (profile is not None or generation is not None):
+        raise click.UsageError("a TOPLEVEL, or --profile and --generation")
+    places, name = systems.REAL, profile or systems.SYSTEM
+    booted, current = systems.booted(places), systems.current(places)
+    if toplevel is not None:
+        path = PurePosixPath(toplevel)
+        path = path if path.is_absolute() else PurePosixPath(Path.cwd()) / path
+    elif generation is not None:
+        path = systems.generation(places, generation, name)
+    else:
+        path = systems.next_system(places, name)
+    found = deciding.decide(booted, current, systems.read_system(places, path, specialisation))
+    if call.json:
+        call.out_json(found.model_dump(mode="json") | {"transition": found.transition})
+    else:
+        _show(call, found)
+    pending = detailed_exitcode and found.transition
+    return ExitCode.CHANGES_PENDING if pending else ExitCode.DONE
+
+
+def _show(call: Call, found: Decision) -> None:
+    call.out(f"Booted   {clean(found.booted)}")
+    call.out(f"Current  {clean(found.current)}")
+    call.out(f"Wanted   {clean(found.wanted)}")
+    call.out()
+    if found.enough == "nothing":
+        call.out("Nothing to do: it is booted and current.")
+    elif found.enough == "switch":
+        call.out("A plain switch is enough: the kernel stays as it is.")
+        call.out(f"  {clean(found.wanted)}/bin/switch-to-configuration switch")
+    else:
+        call.out("Another kernel is needed:")
+        for reason in found.reasons:
+            call.out(f"  {clean(reason)}")
+
+
+nixos.add_command(decide)
