@@ -22,10 +22,11 @@ class Sources:
 
     tainted: Path = Path("/proc/sys/kernel/tainted")
     log: Path = Path("/dev/kmsg")
+    system: Path = Path("/run/booted-system")
 
 
 def check_kernel(check: KernelCheck, baseline: Baseline, sources: Sources) -> str:
-    """Release as wanted, no new taint, nothing bad in the log.
+    """Release and NixOS system as wanted, no new taint, nothing bad in the log.
 
     What user space writes into the log is not looked at: a unit that logs "BUG:" is no Oops.
 
@@ -33,7 +34,7 @@ def check_kernel(check: KernelCheck, baseline: Baseline, sources: Sources) -> st
         NotHeldError: what was seen instead; a log that cannot be read does not hold either.
     """
     release = os.uname().release
-    wrong = []
+    wrong = [] if check.system is None else _other_system(sources.system, str(check.system))
     if check.release is not None and release != check.release:
         wrong.append(f"release {shown(release)}, wanted {shown(check.release)}")
     if check.not_tainted:
@@ -42,7 +43,16 @@ def check_kernel(check: KernelCheck, baseline: Baseline, sources: Sources) -> st
         wrong += _bad_lines(sources.log, baseline.log_after, check.log_excludes)
     if wrong:
         raise NotHeldError("; ".join(wrong))
-    return f"release {release}"
+    return f"release {release}" + (f", system {check.system}" if check.system is not None else "")
+
+
+def _other_system(link: Path, wanted: str) -> list[str]:
+    """Both with all links followed: a system may be named by a link to it."""
+    try:
+        booted, there = os.path.realpath(link, strict=True), os.path.realpath(wanted, strict=True)
+    except OSError as error:
+        return [f"{error.filename}: {error.strerror}, wanted system {shown(wanted)}"]
+    return [] if booted == there else [f"system {shown(booted)}, wanted {shown(wanted)}"]
 
 
 def baseline_now(sources: Sources | None = None) -> Baseline:

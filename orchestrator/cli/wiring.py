@@ -177,15 +177,35 @@ def identity_at(state_dir: Path) -> Identity:
     return identity_of(SimulatedDriver(state_dir / SIMULATED_HOST))()
 
 
+def for_this_host(spec: UpgradeSpec) -> UpgradeSpec:
+    """The spec with the NixOS systems that it names looked up here; any other as it is.
+
+    Raises:
+        BootspecError, NotASystemError, NotSupportedError: a system cannot be used.
+    """
+    if all(instance.kernel.nixos is None for instance in spec.instances):
+        return spec
+    from orchestrator.nixos.resolving import resolve
+
+    return resolve(spec)
+
+
 def make_plan(spec: UpgradeSpec, driver: Driver) -> StepGraph:
-    """Observe the host and plan. Raises: PlanError."""
+    """Look up what the spec names of this host, observe it and plan. The plan holds the spec as it
+    was looked up.
+
+    Raises:
+        PlanError; `for_this_host`.
+    """
     from orchestrator.planning import plan
 
+    spec = for_this_host(spec)
     return plan(spec, driver.observe(spec))
 
 
 def hold_to_host(graph: StepGraph, spec: UpgradeSpec, driver: Driver) -> None:
-    """Observe the host again. Raises: StalePlanError if it has changed since the plan."""
+    """Observe the host again, as when the plan was made. Raises: StalePlanError if it has changed
+    since."""
     from orchestrator.planning import ensure_fresh
 
-    ensure_fresh(graph, driver.observe(spec))
+    ensure_fresh(graph, driver.observe(graph.spec or spec))

@@ -75,6 +75,18 @@ class KernelState(Record):
     """Path of its own image, if known: the way back."""
     initrd: str | None = None
     tainted: int = 0
+    system: str | None = None
+    """The NixOS system that it was booted from (/run/booted-system); None: it is no NixOS."""
+
+
+class SystemState(Record):
+    """A NixOS system that the spec names, held to the one that is booted. `error` set: it could
+    not be."""
+
+    toplevel: str
+    error: str | None = None
+    reasons: list[str] = []
+    """What of it takes another kernel than the running one; empty: a switch is enough."""
 
 
 class Artifact(Record):
@@ -209,6 +221,8 @@ class HostState(Record):
     artifacts: dict[str, Artifact] = Field(default_factory=dict)
     """By path: every file that the spec names, and the old kernel's own image and initrd where
     they are known. Without the old image's digest the way back is a reset, not a jump."""
+    systems: dict[str, SystemState] = Field(default_factory=dict)
+    """By toplevel: every NixOS system that the spec names."""
     workloads: dict[str, WorkloadState] = Field(default_factory=dict)
     pool: PoolState | None = None
     instances: dict[str, InstanceState] = Field(default_factory=dict)

@@ -8,8 +8,10 @@ from orchestrator.planning.problems import Problems
 
 
 def check_admission(spec: UpgradeSpec, host: HostState, problems: Problems) -> None:
-    """Strategy and number of instances: refused with the reason where they cannot be had."""
+    """Strategy, number of instances and systems: refused with the reason where they cannot be
+    had."""
     kind = spec.strategy.kind
+    _check_systems(spec, host, problems)
     side_by_side = host.can(Cap.SIDE_BY_SIDE)
     if kind not in host.strategies:
         can = ", ".join(host.strategies) or "none"
@@ -31,6 +33,26 @@ def check_admission(spec: UpgradeSpec, host: HostState, problems: Problems) -> N
     else:
         why = f"driver {host.driver} runs one kernel at a time: {side_by_side.reason}"
     problems.add("instances", f"{len(spec.instances)} of them ({names}): {why}")
+
+
+def _check_systems(spec: UpgradeSpec, host: HostState, problems: Problems) -> None:
+    """NixOS systems: looked up, the host's own, and read by the driver."""
+    for instance in spec.instances:
+        where, kernel = f"instances.{instance.name}.kernel", instance.kernel
+        toplevel = str(kernel.toplevel) if kernel.toplevel is not None else None
+        if kernel.nixos is not None:
+            problems.add(f"{where}.nixos", "was not looked up on this host")
+        elif toplevel is not None and spec.strategy.kind != "in-place":
+            problems.add(
+                f"{where}.toplevel",
+                "only a host's own kernel is that of a NixOS system: strategy "
+                f"{spec.strategy.kind} runs kernels beside it",
+            )
+        elif toplevel is not None:
+            state = host.systems.get(toplevel)
+            why = state.error if state else f"driver {host.driver} did not look at it"
+            if why is not None:
+                problems.add(toplevel, why)
 
 
 def check_idle(host: HostState, problems: Problems) -> None:

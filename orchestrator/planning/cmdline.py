@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from orchestrator.model.landing import FIRST_PID, MARK
+from orchestrator.model.parameters import split_parameters
 from orchestrator.model.spec import CommandLine
 
 LIMIT = 2047
@@ -35,16 +36,7 @@ class Words:
 
 def split(text: str) -> Words:
     """Take a command line apart at white space outside double quotes, and at "--"."""
-    words: list[str] = []
-    current, quoted = "", False
-    for char in text:
-        quoted ^= char == '"'
-        if char.isspace() and not quoted:
-            words.append(current)
-            current = ""
-        else:
-            current += char
-    words = [w for w in (*words, current) if w]
+    words = split_parameters(text)
     if "--" in words:
         at = words.index("--")
         return Words(words[:at], words[at + 1 :])
@@ -62,6 +54,11 @@ def wanted(running: str, edits: CommandLine) -> Words:
 def inherited(running: str) -> Words:
     """The running command line without what belongs to one boot only."""
     return wanted(running, CommandLine())
+
+
+def without_init(words: Words) -> Words:
+    """Without `init=`, which on NixOS names a generation and not what its kernel does."""
+    return Words([w for w in words.kernel if _name(w) != "init"], list(words.init))
 
 
 def completed(words: Words, *, panic_timeout: float, kho: bool) -> Words:

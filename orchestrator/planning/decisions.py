@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import PurePosixPath
 from typing import Any, Literal
 
-from orchestrator.model.host import Artifact, Cap, HostState
+from orchestrator.model.host import Artifact, Cap, HostState, KernelState
 from orchestrator.model.kinds import ChannelName
 from orchestrator.model.spec import Check, Instance, UpgradeSpec, Workload
 from orchestrator.model.spec.checks import KernelCheck
 from orchestrator.planning.channels import Channels
 from orchestrator.planning.way_back import WayBack
+
+BOOTED_SYSTEM = "nixos-booted-system"
+"""Name of the check that a plan for a NixOS system has of its own."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class Decisions:
 
     @property
     def to_release(self) -> str:
-        return self.instance.kernel.release
+        return self.instance.kernel.wanted_release
 
     @property
     def boot_default(self) -> str | None:
@@ -98,17 +102,33 @@ class Decisions:
         """The spec's and every workload's checks of a phase."""
         own = [c for c in self.spec.checks if phase in c.when]
         theirs = [c for w in self.spec.workloads for c in w.checks if phase in c.when]
-        return [*own, *theirs]
+        ours = self._booted_system() if phase == "after" else []
+        return [*ours, *own, *theirs]
+
+    def _booted_system(self) -> list[Check]:
+        """On NixOS a release does not say which system it is that came up."""
+        toplevel = self.instance.kernel.toplevel
+        if toplevel is None:
+            return []
+        check: dict[str, Any] = {"name": BOOTED_SYSTEM, "kind": "kernel", "system": str(toplevel)}
+        only = {"not_tainted": False, "log_excludes": [], "when": ["after"]}
+        return [KernelCheck.model_validate(check | only)]
 
     def checks_in_old_kernel(self) -> list[Check]:
-        """The "after" checks, with those of the kernel's release turned to the old one."""
-        return [_for_release(c, self.from_release) for c in self.checks("after")]
+        """The "after" checks, with those of the kernel turned to the old one."""
+        return [_for_kernel(c, self.host.kernel) for c in self.checks("after")]
 
 
-def _for_release(check: Check, release: str) -> Check:
-    if isinstance(check, KernelCheck) and check.release is not None:
-        return check.model_copy(update={"release": release})
-    return check
+def _for_kernel(check: Check, kernel: KernelState) -> Check:
+    if not isinstance(check, KernelCheck):
+        return check
+    system = PurePosixPath(kernel.system) if kernel.system is not None else None
+    return check.model_copy(
+        update={
+            "release": kernel.release if check.release is not None else None,
+            "system": system if check.system is not None else None,
+        }
+    )
 
 
 def count(things: Iterable[object], word: str) -> str:

@@ -30,7 +30,7 @@ def artifact_params(
         initrd=str(kernel.initrd) if kernel.initrd else None,
         initrd_sha256=initrd.sha256 if initrd else None,
         modules=str(kernel.modules) if kernel.modules else None,
-        release=kernel.release,
+        release=kernel.wanted_release,
         signature=kernel.signature,
     )
 

@@ -53,13 +53,19 @@ def plan(spec: UpgradeSpec, host: HostState) -> StepGraph:
 def nothing_differs(
     spec: UpgradeSpec, instance: Instance, words: cmdline.Words, host: HostState
 ) -> bool:
-    """The release is the wanted one, and so is the command line.
+    """The release is the wanted one, and so is the command line. Of a NixOS system: it takes no
+    other kernel than the one that is booted, and `init=`, which names a generation, is no matter.
 
     What an earlier upgrade added of its own (panic=, kho=on) is no difference.
     """
     if host.kernel.release != instance.kernel.release:
         return False
     running = cmdline.inherited(host.kernel.cmdline)
+    toplevel = instance.kernel.toplevel
+    if toplevel is not None:
+        if host.systems[str(toplevel)].reasons:
+            return False
+        running, words = cmdline.without_init(running), cmdline.without_init(words)
     panic = spec.rollback.panic_timeout
     ours = (
         words,
@@ -153,13 +159,22 @@ def _empty(spec: UpgradeSpec, host: HostState, instance: Instance) -> StepGraph:
         driver=host.driver,
         deadline=spec.rollback.deadline,
         automatic_rollback=spec.rollback.automatic,
-        notes=[
-            f"nothing to do: instance {instance.name} runs Linux {host.kernel.release} with the "
-            "command line that the spec asks for"
-        ],
+        notes=_nothing_to_do(host, instance),
         host=host,
         spec=spec,
     )
+
+
+def _nothing_to_do(host: HostState, instance: Instance) -> list[str]:
+    line = (
+        f"nothing to do: instance {instance.name} runs Linux {host.kernel.release} with the "
+        "command line that the spec asks for"
+    )
+    toplevel = instance.kernel.toplevel
+    if toplevel is None or str(toplevel) == host.kernel.system:
+        return [line]
+    switch = f"a switch is enough: {toplevel}/bin/switch-to-configuration switch"
+    return [line, f"NixOS system {toplevel} takes no other kernel than the booted one; {switch}"]
 
 
 def _intent(spec: UpgradeSpec, spec_digest: str, host: HostState) -> str:

@@ -22,6 +22,11 @@ def changes(d: Decisions) -> list[str]:
         lines.append(f"kernel of instance {name}: Linux {d.from_release} -> {d.to_release}")
     else:
         lines.append(f"kernel of instance {name}: Linux {d.to_release}, started anew")
+    toplevel = d.instance.kernel.toplevel
+    if toplevel is not None and str(toplevel) != d.host.kernel.system:
+        lines.append(
+            f"NixOS system of instance {name}: {d.host.kernel.system or 'none'} -> {toplevel}"
+        )
     old = cmdline.inherited(d.host.kernel.cmdline)
     edits = cmdline.difference(old, cmdline.split(d.cmdline))
     if edits:
@@ -44,6 +49,7 @@ def notes(d: Decisions) -> list[str]:
     """Every decision with its reason."""
     return [
         *_state_notes(d),
+        *_system_notes(d),
         *_way_back_notes(d),
         *_cmdline_notes(d),
         *_instance_notes(d),
@@ -69,6 +75,14 @@ def _state_notes(d: Decisions) -> Iterator[str]:
             f"the state directory is taken as it is (host.allow_volatile_state): {durable.reason}; "
             "if it is lost, nobody goes on behind the jump, and workloads stay down"
         )
+
+
+def _system_notes(d: Decisions) -> Iterator[str]:
+    toplevel = d.instance.kernel.toplevel
+    if toplevel is not None:
+        for reason in d.host.systems[str(toplevel)].reasons:
+            yield f"a switch is not enough: {reason}"
+        yield "profile and activation are not changed: the jump starts the system as it is"
 
 
 def _way_back_notes(d: Decisions) -> Iterator[str]:

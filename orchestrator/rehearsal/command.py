@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 from orchestrator.loading import load_spec_file
+from orchestrator.model.errors import NotSupportedError
 from orchestrator.model.outcomes import ExitCode
+from orchestrator.model.spec import UpgradeSpec
 from orchestrator.rehearsal.display import Display, show_result
 from orchestrator.rehearsal.performance import ReadReport, perform
 from orchestrator.rehearsal.result import Rehearsal
@@ -45,6 +47,7 @@ def rehearse(
         NotSupportedError, RehearsalError: no such guest can be had here, or it was lost.
     """
     spec = load_spec_file(plan)
+    _refuse_nixos(spec)
     request = Request(plan, source, target, channel, stock, keep)
     with Display(sys.stderr) as display:
         scene = make_scene(request, spec, display.say)
@@ -53,6 +56,18 @@ def rehearse(
         result = perform(scene, display, read_report, keep=keep)
     _print(result, as_json=as_json)
     return result.exit_code
+
+
+def _refuse_nixos(spec: UpgradeSpec) -> None:
+    """The guest is a Debian: it would boot the kernel, and not the system."""
+    kernel = spec.instances[0].kernel
+    if kernel.nixos is not None or kernel.toplevel is not None:
+        raise NotSupportedError(
+            "the kernel of a NixOS system cannot be rehearsed: the guest has no such system",
+            where="instances[0].kernel",
+            state="nothing was changed",
+            next_command="mkupgrade plan",
+        )
 
 
 def _print(result: Rehearsal, *, as_json: bool) -> None:

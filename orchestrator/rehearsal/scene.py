@@ -147,7 +147,7 @@ def _named_pair(request: Request, spec: UpgradeSpec) -> KernelPair | None:
     asked = request.source is not None or request.target is not None
     try:
         target = kernel(
-            request.target or Path(wanted.image),
+            request.target or Path(wanted.wanted_image),
             Path(wanted.initrd) if wanted.initrd and request.target is None else None,
         )
         source = kernel(request.source) if request.source is not None else _running_kernel()
@@ -176,7 +176,7 @@ def _fit(spec: UpgradeSpec, pair: KernelPair, channel: Channel) -> UpgradeSpec:
     instance = spec.instances[0]
     wanted = instance.kernel
     update: dict[str, Any] = {}
-    if wanted.release != target.release or not Path(wanted.image).exists():
+    if wanted.release != target.release or not Path(wanted.wanted_image).exists():
         update = {"sha256": None, "initrd_sha256": None, "modules": None}
         update["release"] = target.release
         update["image"] = PurePosixPath(f"/boot/vmlinuz-{target.release}")
@@ -189,7 +189,7 @@ def _fit(spec: UpgradeSpec, pair: KernelPair, channel: Channel) -> UpgradeSpec:
         update={
             "instances": [instance.model_copy(update={"kernel": kernel_spec})],
             "workloads": workloads,
-            "checks": [_check_of(c, wanted.release, target.release) for c in spec.checks],
+            "checks": [_check_of(c, wanted.wanted_release, target.release) for c in spec.checks],
             "host": spec.host.model_copy(update={"driver": "live-update", "state_dir": STATE_DIR}),
             "rollback": spec.rollback.model_copy(update={"kernel": None}),
         }

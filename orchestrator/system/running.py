@@ -27,6 +27,7 @@ _INITRDS = (
     "run/booted-system/initrd",
 )
 _UTS_LENGTH = 64
+_SYSTEM = "run/booted-system"
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ def kernel_state(root: Path = _ROOT) -> KernelState:
         abi=facts.abi if facts is not None else Abi(),
         image=image,
         initrd=_own_initrd(root, release) if image is not None else None,
+        system=_booted_system(root),
         tainted=proc.tainted(root / "proc"),
     )
 
@@ -114,7 +116,7 @@ def _own_image(
         path = root / pattern.format(release=release)
         facts = _facts(path, root, release, version)
         if facts is not None:
-            return str(path), facts
+            return str(_lasting(root, path)), facts
     return None, None
 
 
@@ -151,7 +153,21 @@ def _facts(path: Path, root: Path, release: str, version: str) -> kernel_image.I
 def _own_initrd(root: Path, release: str) -> str | None:
     """Initrds do not say what they belong to: their names do."""
     paths = (root / pattern.format(release=release) for pattern in _INITRDS)
-    return next((str(path) for path in paths if path.is_file()), None)
+    return next((str(_lasting(root, path)) for path in paths if path.is_file()), None)
+
+
+def _lasting(root: Path, path: Path) -> Path:
+    """What /run/booted-system leads to now: behind a jump it leads to another system, and the way
+    back would take that one's files."""
+    return path.resolve() if path.is_relative_to(root / _SYSTEM) else path
+
+
+def _booted_system(root: Path) -> str | None:
+    """Where stage 2 of NixOS said that it came from, links followed."""
+    try:
+        return str((root / _SYSTEM).resolve(strict=True))
+    except OSError:
+        return None
 
 
 def _line(path: Path) -> str:

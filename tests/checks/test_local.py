@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,23 @@ def test_a_quiet_kernel_of_the_wanted_release_holds(run: Any, sources: Sources) 
     release = os.uname().release
 
     assert run("kernel", Checker(sources=sources), release=release).detail == f"release {release}"
+
+
+def test_the_nixos_system_that_is_booted_is_held_to_the_wanted_one(
+    run: Any, sources: Sources, tmp_path: Path
+) -> None:
+    wanted, other, booted = tmp_path / "wanted", tmp_path / "other", tmp_path / "booted-system"
+    wanted.mkdir()
+    other.mkdir()
+    checker = Checker(sources=replace(sources, system=booted))
+    assert "No such file" in run("kernel", checker, system=str(wanted)).detail
+    booted.symlink_to(other)
+    result = run("kernel", checker, system=str(wanted))
+    assert not result.ok
+    assert result.detail == f'system "{other}", wanted "{wanted}"'
+    booted.unlink()
+    booted.symlink_to(wanted)
+    assert run("kernel", checker, system=str(booted)).ok
 
 
 def test_another_release_does_not_hold(run: Any, sources: Sources) -> None:

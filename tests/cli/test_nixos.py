@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.drivers.simulated.images import PretendImage, write_image
 from orchestrator.nixos import systems
 from tests.support.nixos import PretendNixos
 
@@ -80,3 +81,79 @@ def test_decide_on_another_distribution_says_so(
     assert error["code"] == "not-supported"
     assert "this is no NixOS" in error["what"]
     assert error["state"] == "nothing was changed"
+
+
+SPEC = """\
+api_version: mkupgrade/v1
+metadata: {{name: to-the-new-system}}
+host: {{driver: simulated, state_dir: "{state}"}}
+instances:
+  - {{name: host, kernel: {{nixos: {{{wanted}}}}}}}
+soak: {{duration: "20ms", interval: "10ms"}}
+"""
+
+
+@pytest.fixture
+def upgrade(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[PretendNixos, Path]:
+    """A NixOS whose files are where they say, with pretend images; and a pretend host's plan."""
+    host = PretendNixos.in_place(tmp_path / "host")
+    monkeypatch.setattr(systems, "REAL", host.places)
+    host.generation(2, host.system("new", release="7.3.4", params=["quiet", "kho=on"]))
+    image = Path(host.store / "linux-7.3.4/bzImage")
+    image.unlink()
+    write_image(image, PretendImage(release="7.3.4"))
+    spec = tmp_path / "plan.yaml"
+    text = SPEC.format(state=tmp_path / "state", wanted="profile: system")
+    spec.write_text(text, encoding="utf-8")
+    return host, spec
+
+
+def test_a_spec_is_valid_without_any_host(
+    run: Any, upgrade: tuple[PretendNixos, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, spec = upgrade
+    monkeypatch.setattr(systems, "REAL", systems.Places.below(spec.parent / "nowhere"))
+    assert run("validate", spec).exit_code == 0
+    shown = run("plan", spec, "--json")
+    assert json.loads(shown.stderr)["error"]["code"] == "nixos-system"
+
+
+def test_an_apply_ends_in_the_wanted_system(run: Any, upgrade: tuple[PretendNixos, Path]) -> None:
+    host, spec = upgrade
+    new = str(host.store / "new-nixos-system")
+    shown = run("apply", spec, "--yes")
+    assert shown.exit_code == 0, shown.stderr
+    world = json.loads((spec.parent / "state/simulated-host.json").read_text("utf-8"))
+    assert f"init={new}/init quiet kho=on" in world["kernel"]["cmdline"]
+    again = json.loads(run("plan", spec, "--json").stdout)
+    assert again["changes_pending"] is False
+
+
+def test_a_saved_plan_keeps_to_the_system_that_it_was_made_for(
+    run: Any, upgrade: tuple[PretendNixos, Path]
+) -> None:
+    host, spec = upgrade
+    saved = spec.with_suffix(".json")
+    assert run("plan", spec, "-o", saved).exit_code == 0
+    host.generation(3, host.system("newer", release="7.3.4"))
+    shown = run("apply", saved)
+    assert shown.exit_code == 0, shown.stderr
+    world = json.loads((spec.parent / "state/simulated-host.json").read_text("utf-8"))
+    assert f"init={host.store}/new-nixos-system/init" in world["kernel"]["cmdline"]
+
+
+def test_doctor_looks_at_the_files_of_the_system(
+    run: Any, upgrade: tuple[PretendNixos, Path]
+) -> None:
+    host, spec = upgrade
+    found = json.loads(run("doctor", spec, "--json").stdout)
+    assert found["plan_error"] is None
+    assert str(host.store / "linux-7.3.4/bzImage") in found["artifacts"]
+
+
+def test_a_rehearsal_says_that_the_guest_has_no_such_system(
+    run: Any, upgrade: tuple[PretendNixos, Path]
+) -> None:
+    shown = run("rehearse", upgrade[1], "--json")
+    error = json.loads(shown.stderr)["error"]
+    assert (shown.exit_code, error["code"]) == (1, "not-supported")

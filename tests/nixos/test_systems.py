@@ -96,9 +96,9 @@ def test_reasons_that_cannot_be_read_are_not_taken_for_none(nixos: PretendNixos,
 
 
 def test_links_never_lead_out_of_the_root(nixos: PretendNixos) -> None:
-    (nixos.root / "run/up").symlink_to("../../../../../../etc")
-    (nixos.root / "run/a").symlink_to("b")
-    (nixos.root / "run/b").symlink_to("a")
+    (nixos.run / "up").symlink_to("../../../../../../etc")
+    (nixos.run / "a").symlink_to("b")
+    (nixos.run / "b").symlink_to("a")
     tree = nixos.places.tree
     assert tree.target(PurePosixPath("/run/up")) is None
     assert tree.target(PurePosixPath("/run/a")) is None

@@ -14,15 +14,25 @@ STORE = PurePosixPath("/srv/pretend/store")
 class PretendNixos:
     """Files below `root`; paths inside are those of the host, links absolute, as Nix makes them."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.places = Places.below(root)
-        (root / "run").mkdir(parents=True)
-        self.profiles = root / "nix/var/nix/profiles"
+    def __init__(
+        self, root: Path, store: PurePosixPath = STORE, places: Places | None = None
+    ) -> None:
+        self.places = places or Places.below(root)
+        self.store = store
+        self.run = self.outside(self.places.run)
+        self.run.mkdir(parents=True)
+        self.profiles = self.outside(self.places.profiles)
         self.profiles.mkdir(parents=True)
 
+    @classmethod
+    def in_place(cls, directory: Path) -> PretendNixos:
+        """One whose files are where they say that they are, for what reads them by itself."""
+        here = PurePosixPath(directory)
+        places = Places(profiles=here / "profiles", run=here / "run")
+        return cls(Path("/"), here / "store", places)
+
     def outside(self, path: PurePosixPath) -> Path:
-        return self.root / path.relative_to("/")
+        return self.places.tree.outside(path)
 
     def system(
         self,
@@ -41,7 +51,7 @@ class PretendNixos:
         extensions: dict[str, Any] | None = None,
     ) -> PurePosixPath:
         """A system; equal arguments share kernel, initrd and modules, as equal derivations do."""
-        top = STORE / f"{name}-nixos-system"
+        top = self.store / f"{name}-nixos-system"
         image = self._file(f"linux-{kernel or release}", "bzImage", f"kernel {kernel or release}")
         boot: dict[str, Any] = {
             "system": "x86_64-linux",
@@ -77,7 +87,7 @@ class PretendNixos:
 
     def link(self, name: str, target: PurePosixPath) -> None:
         """/run/booted-system and /run/current-system."""
-        path = self.root / "run" / name
+        path = self.run / name
         path.unlink(missing_ok=True)
         path.symlink_to(target)
 
@@ -95,11 +105,14 @@ class PretendNixos:
         (directory / profile).symlink_to(link.name)
 
     def _file(self, package: str, name: str, text: str) -> PurePosixPath:
-        path = STORE / package / name
+        path = self.store / package / name
         self.outside(path).parent.mkdir(parents=True, exist_ok=True)
-        self.outside(path).write_text(text, encoding="utf-8")
+        if not self.outside(path).exists():  # what is in a store does not change
+            self.outside(path).write_text(text, encoding="utf-8")
         return path
 
     def _directory(self, package: str, release: str) -> PurePosixPath:
-        self.outside(STORE / package / "lib/modules" / release).mkdir(parents=True, exist_ok=True)
-        return STORE / package
+        self.outside(self.store / package / "lib/modules" / release).mkdir(
+            parents=True, exist_ok=True
+        )
+        return self.store / package

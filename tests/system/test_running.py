@@ -34,6 +34,20 @@ def test_the_own_image_is_found_and_tells_the_abi(place: str, host_root: Root) -
     assert found.cmdline == "root=/dev/vda kho=on"
 
 
+def test_the_own_files_on_nixos_are_those_that_stay_when_another_system_is_booted(
+    host_root: Root,
+) -> None:
+    """Behind a jump /run/booted-system leads to the new system: the way back must not."""
+    files = {"store/old/kernel": IMAGE, "store/old/initrd": "070701"}
+    root = host_root({**ABOUT, **files})
+    (root / "run").mkdir(exist_ok=True)
+    (root / "run/booted-system").symlink_to(root / "store/old")
+    found = running.kernel_state(root)
+    assert found.image == str((root / "store/old/kernel").resolve())
+    assert found.initrd == str((root / "store/old/initrd").resolve())
+    assert found.system == str((root / "store/old").resolve())
+
+
 def test_another_build_of_the_release_is_not_the_way_back(host_root: Root) -> None:
     other = bytes(bz_image(gzip.compress(kernel()), b"7.2.13 (who@where) #2 SMP later"))
     found = running.kernel_state(host_root({**ABOUT, "boot/vmlinuz-7.2.13": other}))

@@ -35,7 +35,7 @@ def doctor(call: Call, spec: Path | None, state_dir: Path) -> ExitCode:
     cannot carry it out. Changes nothing; as root it sees more.
     """
     from orchestrator.cli.standing import guard_objections, policy_objections, policy_problem
-    from orchestrator.cli.wiring import open_driver, read_target
+    from orchestrator.cli.wiring import for_this_host, open_driver, read_target
     from orchestrator.policy import in_force
 
     objections = policy_problem()
@@ -43,6 +43,7 @@ def doctor(call: Call, spec: Path | None, state_dir: Path) -> ExitCode:
     if spec is not None:
         target = read_target(spec)
         document, saved = target.load()
+        document = for_this_host(document)
         objections = policy_objections(target, document, saved)
     else:
         document = host_only(state_dir)

@@ -9,6 +9,7 @@ from typing import Literal
 from orchestrator.drivers.live_update.parts import Parts
 from orchestrator.model.host import Artifact, Cap, Capability, HostState, KernelState
 from orchestrator.model.spec import UpgradeSpec
+from orchestrator.nixos.observing import system_states
 from orchestrator.system import capabilities, kernel_image, proc, running, systemd
 
 _OTHERS = (Cap.SIDE_BY_SIDE, Cap.INSTANCE_VSOCK)
@@ -41,6 +42,7 @@ def observe(spec: UpgradeSpec, state_dir: Path, parts: Parts, driver: str) -> Ho
         criu_version=capabilities.criu_version(),
         signature_enforced=kexec.signature_enforced,
         capabilities={**found, **dict.fromkeys(_OTHERS, _ONE_AT_A_TIME)},
+        systems=system_states(spec),
         artifacts={a.path: a for a in _artifacts(spec, kernel)},
         workloads={w.name: parts.workloads.find(w) for w in spec.workloads},
     )

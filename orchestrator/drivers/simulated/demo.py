@@ -36,6 +36,8 @@ def prepare(spec: UpgradeSpec, *, release: str = OLD_RELEASE) -> Path:
     own_directory(state_dir)
     for instance in spec.instances:
         kernel = instance.kernel
+        if kernel.image is None or kernel.release is None:
+            continue
         _write_missing(state_dir, Path(kernel.image), PretendImage(release=kernel.release))
         if kernel.initrd is not None:
             _write_missing(state_dir, Path(kernel.initrd), None)

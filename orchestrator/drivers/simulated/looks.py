@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from orchestrator.drivers.simulated.images import artifact
 from orchestrator.drivers.simulated.jobs import Effect, Job, Look, absent, present
+from orchestrator.drivers.simulated.seeing import booted_system
 from orchestrator.drivers.simulated.world import World
 from orchestrator.model.errors import CheckFailedError, ErrorClass, MkupgradeError, WorkloadError
 from orchestrator.model.host import Artifact
@@ -150,6 +151,10 @@ def _failing(world: World, checks: list[Check]) -> list[str]:
             lines.append(f"{check.name}: fails in Linux {world.kernel.release}, as asked for")
         elif isinstance(check, KernelCheck) and check.release not in (None, world.kernel.release):
             lines.append(f"{check.name}: Linux {world.kernel.release}, not {check.release}")
+        elif isinstance(check, KernelCheck) and check.system is not None:
+            booted = booted_system(world.kernel.cmdline)
+            if booted != str(check.system):
+                lines.append(f"{check.name}: system {booted}, not {check.system}")
     return lines
 
 

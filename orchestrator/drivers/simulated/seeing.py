@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
+
 from orchestrator.drivers.simulated.images import artifact
 from orchestrator.drivers.simulated.world import World
 from orchestrator.model.host import (
@@ -11,6 +13,7 @@ from orchestrator.model.host import (
     Capability,
     HostState,
     KernelState,
+    SystemState,
     WorkloadState,
 )
 from orchestrator.model.spec import UpgradeSpec
@@ -34,6 +37,7 @@ def host_state(world: World, spec: UpgradeSpec) -> HostState:
             abi=kernel.abi,
             image=kernel.image,
             initrd=kernel.initrd,
+            system=booted_system(kernel.cmdline),
         ),
         kexec_loaded=world.loaded is not None,
         boot=_boot(world),
@@ -45,8 +49,28 @@ def host_state(world: World, spec: UpgradeSpec) -> HostState:
         signature_enforced=world.signature_enforced,
         capabilities=_capabilities(world, files) | world.capabilities,
         artifacts=files,
+        systems=_systems(world, spec),
         workloads={w.name: _workload(world, w.name) for w in spec.workloads},
     )
+
+
+def booted_system(cmdline: str) -> str | None:
+    """The NixOS system that a pretend kernel came from: what its `init=` is in."""
+    words = [word for word in cmdline.split() if word.startswith("init=")]
+    init = PurePosixPath(words[-1].partition("=")[2]) if words else None
+    return str(init.parent) if init is not None and init.is_absolute() else None
+
+
+def _systems(world: World, spec: UpgradeSpec) -> dict[str, SystemState]:
+    """A pretend host takes another kernel for every other system."""
+    booted = booted_system(world.kernel.cmdline)
+    named = {str(i.kernel.toplevel) for i in spec.instances if i.kernel.toplevel is not None}
+    return {
+        top: SystemState(
+            toplevel=top, reasons=[] if top == booted else [f"system: {booted} -> {top}"]
+        )
+        for top in sorted(named)
+    }
 
 
 def _boot(world: World) -> BootState:

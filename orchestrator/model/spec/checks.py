@@ -98,6 +98,8 @@ class KernelCheck(_CheckBase):
     kind: Literal["kernel"]
     release: str | None = None
     """What `uname -r` must say."""
+    system: AbsolutePath | None = None
+    """On NixOS: the system that /run/booted-system must lead to."""
     not_tainted: bool = True
     """No taint bit may be set that was not set before."""
     log_excludes: list[Expected] = ["Oops:", "BUG:", "Call Trace:"]

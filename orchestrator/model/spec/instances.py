@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from orchestrator.model.base import Strict
 from orchestrator.model.quantities import Size
@@ -25,36 +26,113 @@ Parameter = Annotated[
 """One kernel parameter: "quiet", "root=/dev/vda"."""
 
 
-class Kernel(Strict):
-    """The wanted kernel."""
+_NOT_LOOKED_UP = "the kernel of a NixOS system that was not looked up on a host"
 
-    image: AbsolutePath
-    """bzImage or PE/EFI stub image, as `kexec_file_load` takes it."""
+
+class NixosKernel(Strict):
+    """The kernel of a NixOS system on this host: `system`, or `profile` and `generation`, or
+    `flake`. Image, initrd, modules, release and command line come from its boot.json."""
+
+    system: AbsolutePath | None = None
+    """The system itself, a path of the store or a link to one."""
+    profile: (
+        Annotated[
+            str,
+            matching(r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$", "a profile, such as system"),
+        ]
+        | None
+    ) = None
+    """What this profile leads to: "system", or one of `nixos-rebuild --profile-name`."""
+    generation: Annotated[int, Field(ge=1, le=999999999)] | None = None
+    """This generation of the profile; without `profile`, of system."""
+    flake: (
+        Annotated[
+            str, matching(r"^[^#\s\x00]*#[^#\s\x00]+$", "a flake and a host in it, such as .#host")
+        ]
+        | None
+    ) = None
+    """A host's system in a flake. It is not built yet when a plan is made: refused for now."""
+    specialisation: (
+        Annotated[str, matching(r"^[A-Za-z0-9+._?=-]{1,211}$", "a name of a specialisation")] | None
+    ) = None
+    """This specialisation of the system."""
+
+    @model_validator(mode="after")
+    def _one_system(self) -> NixosKernel:
+        of_profile = self.profile is not None or self.generation is not None
+        if [self.system is not None, of_profile, self.flake is not None].count(True) != 1:
+            raise ValueError("exactly one of system, profile (or generation), flake")
+        return self
+
+
+class Kernel(Strict):
+    """The wanted kernel: `image` and `release`, or `nixos`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [{"required": ["image", "release"]}, {"required": ["nixos"]}]}
+    )
+
+    image: AbsolutePath | None = None
+    """bzImage or PE/EFI stub image, as `kexec_file_load` takes it. Required without `nixos`."""
     initrd: AbsolutePath | None = None
     """Initial RAM disk, if the kernel needs one."""
     modules: AbsolutePath | None = None
     """Directory of the kernel's modules; checked to exist."""
-    release: Annotated[str, matching(r"^[!-~]{1,64}$", "a kernel release as `uname -r` prints it")]
-    """What `uname -r` must say afterwards; must also be the string inside the image."""
+    release: (
+        Annotated[str, matching(r"^[!-~]{1,64}$", "a kernel release as `uname -r` prints it")]
+        | None
+    ) = None
+    """What `uname -r` must say afterwards; must also be the string inside the image. Required
+    without `nixos`."""
     sha256: Sha256 | None = None
     """Digest of `image`; when absent the plan records the one it saw and holds the host to it."""
     initrd_sha256: Sha256 | None = None
     """Digest of `initrd`."""
     signature: Literal["required", "if-enforced", "none"] = "if-enforced"
     """Must the image carry a PE signature? `if-enforced`: if the running kernel demands it."""
+    toplevel: AbsolutePath | None = None
+    """The NixOS system that these files are of: what /run/booted-system must lead to afterwards.
+    Comes from `nixos`."""
+    nixos: NixosKernel | None = None
+    """A NixOS system on this host, in the place of image, initrd, modules, release and
+    toplevel."""
 
     @model_validator(mode="after")
-    def _digest_of_something(self) -> Kernel:
+    def _files_or_a_system(self) -> Kernel:
+        taken = ("image", "initrd", "modules", "release", "toplevel")
+        if self.nixos is not None:
+            for key in taken:
+                if getattr(self, key) is not None:
+                    raise ValueError(f"{key} comes from nixos: one of them")
+            return self
+        for key in ("image", "release"):
+            if getattr(self, key) is None:
+                raise ValueError(f'required key "{key}" is missing')
         if self.initrd_sha256 is not None and self.initrd is None:
             raise ValueError("initrd_sha256 needs initrd")
         return self
+
+    @property
+    def wanted_image(self) -> PurePosixPath:
+        """`image`: all that is planned has one."""
+        if self.image is None:
+            raise ValueError(_NOT_LOOKED_UP)
+        return self.image
+
+    @property
+    def wanted_release(self) -> str:
+        """`release`: all that is planned has one."""
+        if self.release is None:
+            raise ValueError(_NOT_LOOKED_UP)
+        return self.release
 
 
 class CommandLine(Strict):
     """The kernel command line, from the running one (`inherit`) and edits."""
 
     inherit: bool = True
-    """Begin with the running kernel's own command line; false: with nothing."""
+    """Begin with the running kernel's own command line; false: with nothing. With kernel.nixos:
+    with the system's own; false: with its `init=` alone."""
     append: list[Parameter] = []
     """Parameters to add at the end."""
     remove: list[Parameter] = []
@@ -104,7 +182,8 @@ class Instance(Strict):
 
     @model_validator(mode="after")
     def _key_of_the_agent(self) -> Instance:
-        if self.agent is not None and self.kernel.initrd is None:
+        kernel = self.kernel
+        if self.agent is not None and kernel.initrd is None and kernel.nixos is None:
             raise ValueError("agent needs kernel.initrd: its key comes in it")
         return self
 

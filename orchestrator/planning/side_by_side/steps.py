@@ -76,7 +76,7 @@ def new_place(c: Choices, it: Choice) -> tuple[CreateInstance, LoadInstance]:
         image_sha256=it.image.sha256 or "",
         initrd=str(kernel.initrd) if kernel.initrd else None,
         cmdline=it.cmdline,
-        release=kernel.release,
+        release=kernel.wanted_release,
         agent=it.instance.agent.port if it.instance.agent else None,
     )
     return created, loaded

@@ -1,0 +1,17 @@
+"""Kernel parameters in a line, taken apart as the kernel does (lib/cmdline.c, next_arg)."""
+
+from __future__ import annotations
+
+
+def split_parameters(text: str) -> list[str]:
+    """At white space outside double quotes."""
+    words: list[str] = []
+    current, quoted = "", False
+    for char in text:
+        quoted ^= char == '"'
+        if char.isspace() and not quoted:
+            words.append(current)
+            current = ""
+        else:
+            current += char
+    return [w for w in (*words, current) if w]

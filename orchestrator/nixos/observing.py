@@ -1,0 +1,29 @@
+"""What drivers observe of NixOS: the systems that a spec names, held to the one that is booted."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+
+from orchestrator.model.errors import MkupgradeError
+from orchestrator.model.host import SystemState
+from orchestrator.model.spec import UpgradeSpec
+from orchestrator.nixos import deciding, systems
+from orchestrator.nixos.systems import Places
+
+
+def system_states(spec: UpgradeSpec, places: Places | None = None) -> dict[str, SystemState]:
+    """By toplevel. What cannot be read is told in `error`, never raised."""
+    named = {str(i.kernel.toplevel) for i in spec.instances if i.kernel.toplevel is not None}
+    return {toplevel: _state(toplevel, places or systems.REAL) for toplevel in sorted(named)}
+
+
+def _state(toplevel: str, places: Places) -> SystemState:
+    try:
+        found = deciding.decide(
+            systems.booted(places),
+            systems.current(places),
+            systems.read_system(places, PurePosixPath(toplevel)),
+        )
+    except MkupgradeError as error:
+        return SystemState(toplevel=toplevel, error=str(error))
+    return SystemState(toplevel=toplevel, reasons=[str(reason) for reason in found.reasons])

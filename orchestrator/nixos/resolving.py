@@ -1,0 +1,144 @@
+"""`kernel: {nixos: …}` of a spec into what the system's boot.json says, before anything is planned.
+
+The planner knows files and a command line. So a spec that names a NixOS system is turned into one
+that names its files, and the system that /run/booted-system must lead to. A profile or generation
+is looked up once: a saved plan keeps to the system that it was made for.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pydantic import ValidationError
+
+from orchestrator.model.errors import ErrorClass, NotSupportedError
+from orchestrator.model.parameters import split_parameters
+from orchestrator.model.spec import CommandLine, Instance, Kernel, UpgradeSpec
+from orchestrator.model.spec.instances import NixosKernel
+from orchestrator.nixos import systems
+from orchestrator.nixos.errors import UNCHANGED, BootspecError
+from orchestrator.nixos.systems import Places, System
+from orchestrator.system import kernel_image
+
+_END = "--"
+
+
+def resolve(spec: UpgradeSpec, places: Places | None = None) -> UpgradeSpec:
+    """The spec with every NixOS system that it names looked up on this host; else as it is.
+
+    Raises:
+        NotSupportedError: what cannot be done (yet), such as building a flake.
+        NotASystemError, BootspecError: the system is not there, or cannot be used.
+    """
+    if all(instance.kernel.nixos is None for instance in spec.instances):
+        return spec
+    found = [_instance(instance, places or systems.REAL) for instance in spec.instances]
+    return spec.model_copy(update={"instances": found})
+
+
+def find(wanted: NixosKernel, places: Places) -> System:
+    """The system that a spec names.
+
+    Raises:
+        As `resolve`.
+    """
+    if wanted.flake is not None:
+        raise NotSupportedError(
+            f"building the flake {wanted.flake} for a plan is not built yet: name the built system",
+            where="kernel.nixos.flake",
+            state=UNCHANGED,
+            next_command="nix build --print-out-paths "
+            f"{_toplevel_of(wanted.flake)}  # then kernel.nixos.system",
+        )
+    profile = wanted.profile or systems.SYSTEM
+    if wanted.system is not None:
+        path = wanted.system
+    elif wanted.generation is not None:
+        path = systems.generation(places, wanted.generation, profile)
+    else:
+        path = systems.next_system(places, profile)
+    return systems.read_system(places, path, wanted.specialisation)
+
+
+def _toplevel_of(flake: str) -> str:
+    where, _, host = flake.partition("#")
+    return f"'{where}#nixosConfigurations.{host}.config.system.build.toplevel'"
+
+
+def _instance(instance: Instance, places: Places) -> Instance:
+    wanted = instance.kernel.nixos
+    if wanted is None:
+        return instance
+    system = find(wanted, places)
+    boot = system.boot
+    if boot.initrdSecrets is not None:
+        raise NotSupportedError(
+            "the system appends secrets to its initrd (boot.initrd.secrets), and plans do not "
+            "carry that yet",
+            where=system.toplevel,
+            state=UNCHANGED,
+            error_class=ErrorClass.REFUSED,
+        )
+    given = instance.kernel.model_dump(exclude={"nixos"}, exclude_unset=True)
+    files: dict[str, Any] = {
+        "image": boot.kernel,
+        "initrd": boot.initrd,
+        "modules": _modules(system, places),
+        "release": _release(system, places),
+        "toplevel": PurePosixPath(system.toplevel),
+    }
+    try:
+        kernel = Kernel.model_validate(given | files)
+        cmdline = _command_line(instance.cmdline, system)
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_input=False)[0]
+        raise BootspecError(
+            f"no plan can hold what it says: {problem['loc']}: {problem['msg']}",
+            where=system.toplevel,
+            state=UNCHANGED,
+        ) from None
+    return instance.model_copy(update={"kernel": kernel, "cmdline": cmdline})
+
+
+def _command_line(edits: CommandLine, system: System) -> CommandLine:
+    """The system's own parameters, edited as the spec has it; `init=` is never taken away."""
+    own = split_parameters(" ".join(system.boot.kernelParams)) if edits.inherit else []
+    if _END in own:
+        raise BootspecError(
+            f'its parameters have arguments for init ("{_END}"), which no plan can hold',
+            where=system.toplevel,
+            state=UNCHANGED,
+        )
+    kept = [word for word in own if not _is_removed(word, edits.remove)]
+    init = f"init={system.boot.init}"
+    return CommandLine.model_validate({"inherit": False, "append": [init, *kept, *edits.append]})
+
+
+def _is_removed(word: str, remove: list[str]) -> bool:
+    return any(
+        word == entry or (entry.endswith("=") and word.startswith(entry)) for entry in remove
+    )
+
+
+def _modules(system: System, places: Places) -> PurePosixPath | None:
+    """Their directory, where it is a whole one: a kernel without modules has none."""
+    if system.modules is None or system.release is None:
+        return None
+    directory = PurePosixPath(system.modules) / "lib/modules" / system.release
+    found = places.tree.target(directory / "modules.dep")
+    return directory if found is not None else None
+
+
+def _release(system: System, places: Places) -> str:
+    if system.release is not None:
+        return system.release
+    image = kernel_image.inspect_image(Path(places.tree.outside(system.boot.kernel)))
+    if image.release is None:
+        raise BootspecError(
+            "its kernel's release is not known: it has no modules, and "
+            f"{image.error or 'the image does not say it'}",
+            where=str(system.boot.kernel),
+            state=UNCHANGED,
+        )
+    return image.release

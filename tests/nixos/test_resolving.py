@@ -1,0 +1,153 @@
+"""A spec that names a NixOS system becomes one of its files, with nothing that it did not say."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import Any
+
+import pytest
+
+from orchestrator.model.errors import MkupgradeError, NotSupportedError
+from orchestrator.model.spec import Instance, UpgradeSpec
+from orchestrator.nixos.errors import BootspecError, NotASystemError
+from orchestrator.nixos.observing import system_states
+from orchestrator.nixos.resolving import resolve
+from tests.support.hosts import spec_data
+from tests.support.nixos import STORE, PretendNixos
+
+
+def spec(nixos: dict[str, Any], kernel: dict[str, Any] | None = None, **rest: Any) -> UpgradeSpec:
+    instance = {"name": "host", "kernel": {"nixos": nixos, **(kernel or {})}, **rest}
+    return UpgradeSpec.model_validate(spec_data(instances=[instance]))
+
+
+def resolved(nixos: PretendNixos, wanted: dict[str, Any], **rest: Any) -> Instance:
+    return resolve(spec(wanted, **rest), nixos.places).instances[0]
+
+
+@pytest.fixture
+def host(nixos: PretendNixos) -> PretendNixos:
+    old = nixos.system("old")
+    nixos.boot(old)
+    nixos.generation(1, old)
+    nixos.generation(2, nixos.system("new", release="6.18.2", params=["quiet", "a=1 b=2"]))
+    return nixos
+
+
+def test_everything_comes_from_the_bootspec(host: PretendNixos) -> None:
+    found = resolved(host, {"profile": "system"})
+    kernel, cmdline = found.kernel, found.cmdline
+    assert kernel.image == STORE / "linux-6.18.2/bzImage"
+    assert kernel.initrd == STORE / "initrd-a/initrd"
+    assert kernel.release == "6.18.2"
+    assert kernel.toplevel == STORE / "new-nixos-system"
+    assert kernel.nixos is None
+    assert not cmdline.inherit
+    assert cmdline.append == [f"init={STORE}/new-nixos-system/init", "quiet", "a=1", "b=2"]
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"generation": 2},
+        {"profile": "system", "generation": 2},
+        {"system": str(STORE / "new-nixos-system")},
+        {"system": "/nix/var/nix/profiles/system"},
+    ],
+)
+def test_all_ways_to_name_a_system_lead_to_the_same_plan(
+    host: PretendNixos, wanted: dict[str, Any]
+) -> None:
+    there = resolve(spec({"profile": "system"}), host.places)
+    found = resolve(spec(wanted), host.places)
+    assert found == there
+    assert resolve(found, host.places) is found
+
+
+def test_the_specs_own_edits_are_made_to_the_systems_parameters(host: PretendNixos) -> None:
+    edits = {"remove": ["a=", "init="], "append": ["kho=on"]}
+    found = resolved(host, {"generation": 2}, cmdline=edits)
+    assert found.cmdline.append[1:] == ["quiet", "b=2", "kho=on"]
+    assert found.cmdline.append[0].startswith("init=")
+    bare = resolved(host, {"generation": 2}, cmdline={"inherit": False})
+    assert [word.partition("=")[0] for word in bare.cmdline.append] == ["init"]
+
+
+def test_other_keys_of_the_kernel_are_kept(host: PretendNixos) -> None:
+    keys = {"sha256": "a" * 64, "initrd_sha256": "b" * 64, "signature": "none"}
+    kernel = resolved(host, {"generation": 2}, kernel=keys).kernel
+    assert (kernel.sha256, kernel.initrd_sha256, kernel.signature) == tuple(keys.values())
+
+
+def test_modules_are_named_where_there_are_some(host: PretendNixos) -> None:
+    assert resolved(host, {"generation": 2}).kernel.modules is None
+    directory = STORE / "kernel-modules-6.18.2/lib/modules/6.18.2"
+    (host.outside(directory) / "modules.dep").touch()
+    assert resolved(host, {"generation": 2}).kernel.modules == directory
+
+
+def test_a_specialisation_is_resolved_as_a_system_of_its_own(host: PretendNixos) -> None:
+    inner = host.system("inner", release="6.18.9")
+    outer = host.system("outer", specialisations={"rt": inner})
+    kernel = resolved(host, {"system": str(outer), "specialisation": "rt"}).kernel
+    assert (kernel.toplevel, kernel.release) == (inner, "6.18.9")
+
+
+def test_a_flake_is_refused_with_the_command_that_builds_it(host: PretendNixos) -> None:
+    with pytest.raises(NotSupportedError, match="not built yet") as caught:
+        resolved(host, {"flake": ".#web"})
+    command = str(caught.value.next_command)
+    assert "'.#nixosConfigurations.web.config.system.build.toplevel'" in command
+
+
+def test_secrets_are_refused_before_anything_is_planned(host: PretendNixos) -> None:
+    top = host.system("secret", secrets=PurePosixPath("/srv/append"))
+    with pytest.raises(NotSupportedError, match="secrets"):
+        resolved(host, {"system": str(top)})
+
+
+@pytest.mark.parametrize(
+    ("params", "says"),
+    [(["quiet", "--", "single"], "arguments for init"), (['a"b"c"d"'], "no plan can hold")],
+)
+def test_parameters_that_no_plan_can_hold_are_refused(
+    host: PretendNixos, params: list[str], says: str
+) -> None:
+    top = host.system("odd", params=params)
+    with pytest.raises(BootspecError, match=says):
+        resolved(host, {"system": str(top)})
+
+
+def test_a_system_that_is_not_there_is_told(host: PretendNixos) -> None:
+    with pytest.raises(NotASystemError, match="no generation 9"):
+        resolved(host, {"generation": 9})
+    with pytest.raises(NotASystemError, match="no NixOS system"):
+        resolved(host, {"system": "/no/such"})
+
+
+def test_without_modules_the_image_says_the_release_or_nobody_does(host: PretendNixos) -> None:
+    top = host.system("bare", kernel="bare")
+    (host.outside(top) / "kernel-modules").unlink()
+    with pytest.raises(BootspecError, match="release is not known"):
+        resolved(host, {"system": str(top)})
+
+
+def test_a_spec_without_nixos_is_left_alone(host: PretendNixos) -> None:
+    plain = UpgradeSpec.model_validate(spec_data())
+    assert resolve(plain, host.places) is plain
+    assert system_states(plain, host.places) == {}
+
+
+def test_what_a_driver_sees_of_a_system_are_the_reasons(host: PretendNixos) -> None:
+    wanted = resolve(spec({"generation": 2}), host.places)
+    (state,) = system_states(wanted, host.places).values()
+    assert [line.partition(":")[0] for line in state.reasons] == ["kernel", "parameters", "modules"]
+    (host.run / "booted-system").unlink()
+    (state,) = system_states(wanted, host.places).values()
+    assert "this is no NixOS" in str(state.error)
+
+
+def test_any_error_is_one_of_ours(host: PretendNixos) -> None:
+    (host.outside(STORE / "new-nixos-system") / "boot.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(MkupgradeError):
+        resolved(host, {"generation": 2})

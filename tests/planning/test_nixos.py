@@ -1,0 +1,82 @@
+"""Plans for NixOS systems: what is a reason to jump, and what is looked at afterwards."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from orchestrator.model.errors import PlanError
+from orchestrator.model.host import HostState
+from orchestrator.model.spec import UpgradeSpec
+from orchestrator.model.steps import Section, StepGraph
+from orchestrator.planning import plan
+from tests.support.hosts import IMAGE, OLD_IMAGE, host_data, spec_data
+
+OLD, NEW = "/srv/store/old", "/srv/store/new"
+
+
+def planned(
+    *, reasons: list[str], release: str = "7.3.4", append: list[str] | None = None, **rest: Any
+) -> StepGraph:
+    """From OLD, which runs with `quiet`, to NEW."""
+    image = IMAGE if release == "7.3.4" else OLD_IMAGE
+    append = [f"init={NEW}/init", *(append if append is not None else ["quiet"])]
+    instance = {
+        "name": "host",
+        "kernel": {"image": image, "release": release, "toplevel": NEW},
+        "cmdline": {"inherit": False, "append": append},
+    }
+    spec = UpgradeSpec.model_validate(spec_data(instances=[instance]))
+    state = {"toplevel": NEW, "reasons": reasons}
+    host = host_data(spec, systems={NEW: state})
+    host["kernel"] |= {"cmdline": f"init={OLD}/init quiet", "system": OLD}
+    return plan(spec, HostState.model_validate(host | rest))
+
+
+def systems_checked(graph: StepGraph, section: Section) -> list[Any]:
+    steps = [step for step in graph.section(section) if step.kind == "check"]
+    return [check["system"] for step in steps for check in step.params["checks"]]
+
+
+def test_the_system_is_checked_behind_the_jump_and_the_old_one_behind_the_way_back() -> None:
+    graph = planned(reasons=["kernel: a -> b"])
+    assert systems_checked(graph, Section.FORWARD) == [NEW]
+    assert systems_checked(graph, Section.RECOVER) == [OLD]
+    assert f"NixOS system of instance host: {OLD} -> {NEW}" in graph.changes
+    assert "a switch is not enough: kernel: a -> b" in graph.notes
+    load = graph.step("load-kernel/host").params
+    assert load["cmdline"].startswith(f"init={NEW}/init quiet")
+
+
+def test_another_initrd_is_a_reason_though_release_and_parameters_are_the_same() -> None:
+    assert planned(reasons=[], release="7.2.13").is_empty
+    assert not planned(reasons=["initrd: a -> b"], release="7.2.13").is_empty
+
+
+def test_where_only_the_generation_differs_a_switch_is_enough() -> None:
+    graph = planned(reasons=[], release="7.2.13")
+    assert graph.is_empty
+    assert f"{NEW}/bin/switch-to-configuration switch" in graph.notes[-1]
+
+
+def test_parameters_that_the_spec_adds_are_a_reason_too() -> None:
+    assert not planned(reasons=[], release="7.2.13", append=["quiet", "nokaslr"]).is_empty
+
+
+@pytest.mark.parametrize(
+    ("systems", "says"),
+    [({}, "did not look at it"), ({NEW: {"toplevel": NEW, "error": "gone"}}, "gone")],
+)
+def test_a_system_that_was_not_read_is_not_planned(systems: dict[str, Any], says: str) -> None:
+    with pytest.raises(PlanError) as caught:
+        planned(reasons=[], systems=systems)
+    assert any(says in line for line in caught.value.details)
+
+
+def test_a_system_that_was_not_looked_up_is_not_planned() -> None:
+    instance = {"name": "host", "kernel": {"nixos": {"generation": 3}}}
+    spec = UpgradeSpec.model_validate(spec_data(instances=[instance]))
+    with pytest.raises(PlanError) as caught:
+        plan(spec, HostState.model_validate(host_data(spec)))
+    assert "instances.host.kernel.nixos: was not looked up on this host" in caught.value.details
