@@ -79,6 +79,18 @@ class KernelState(Record):
     """The NixOS system that it was booted from (/run/booted-system); None: it is no NixOS."""
 
 
+class ProfileState(Record):
+    """The system profile of a NixOS host: what its boot menu was made from."""
+
+    link: str
+    leads_to: str | None
+    """The toplevel; None: there is no such profile, or what it leads to is gone."""
+    generation: int | None
+    """Its number there."""
+    last: int
+    """The highest number that there is."""
+
+
 class SystemState(Record):
     """A NixOS system that the spec names, held to the one that is booted. `error` set: it could
     not be."""
@@ -87,6 +99,10 @@ class SystemState(Record):
     error: str | None = None
     reasons: list[str] = []
     """What of it takes another kernel than the running one; empty: a switch is enough."""
+    active: list[str] = []
+    """The booted system and the current one."""
+    profile: ProfileState | None = None
+    """None: whoever observed knows of no profile, and none is changed."""
 
 
 class Artifact(Record):

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from orchestrator.model.errors import MkupgradeError
 from orchestrator.model.host import SystemState
 from orchestrator.model.spec import UpgradeSpec
-from orchestrator.nixos import deciding, systems
+from orchestrator.nixos import changing, deciding, systems
 from orchestrator.nixos.systems import Places
 
 
@@ -26,4 +26,9 @@ def _state(toplevel: str, places: Places) -> SystemState:
         )
     except MkupgradeError as error:
         return SystemState(toplevel=toplevel, error=str(error))
-    return SystemState(toplevel=toplevel, reasons=[str(reason) for reason in found.reasons])
+    return SystemState(
+        toplevel=toplevel,
+        reasons=[str(reason) for reason in found.reasons],
+        active=[found.booted, found.current],
+        profile=changing.profile_state(places),
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.model.host import Cap, HostState
+from orchestrator.model.host import Cap, HostState, ProfileState, SystemState
 from orchestrator.model.spec import UpgradeSpec, Workload
 from orchestrator.planning.problems import Problems
 
@@ -53,6 +53,25 @@ def _check_systems(spec: UpgradeSpec, host: HostState, problems: Problems) -> No
             why = state.error if state else f"driver {host.driver} did not look at it"
             if why is not None:
                 problems.add(toplevel, why)
+            elif state is not None and state.profile is not None:
+                _check_profile(state, state.profile, problems)
+
+
+def _check_profile(state: SystemState, profile: ProfileState, problems: Problems) -> None:
+    """Until commit a reset must end in the old system, which is what the menu was made from."""
+    if profile.leads_to is None or profile.generation is None:
+        problems.add(profile.link, "leads to no system, so that nothing could be put back")
+    elif profile.leads_to not in state.active and state.reasons:
+        wanted = "the wanted system" if profile.leads_to == state.toplevel else profile.leads_to
+        old = state.active[-1] if state.active else "OLD"
+        problems.add(
+            profile.link,
+            f"leads to {wanted} already (generation {profile.generation}), which neither runs nor "
+            "is current: a new kernel that dies would end there and not in the old system. Put the "
+            "old one back (`nix-env -p "
+            f"{profile.link} --switch-generation N`, then `{old}/bin/switch-to-configuration "
+            f"boot`), and name the wanted one by nixos.system or nixos.generation",
+        )
 
 
 def check_idle(host: HostState, problems: Problems) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from orchestrator.model.host import Artifact, Cap, HostState, KernelState
 from orchestrator.model.kinds import ChannelName
+from orchestrator.model.params.in_place import NixosProfile
 from orchestrator.model.spec import Check, Instance, UpgradeSpec, Workload
 from orchestrator.model.spec.checks import KernelCheck
 from orchestrator.planning.channels import Channels
@@ -47,7 +48,24 @@ class Decisions:
 
     @property
     def sets_boot_default(self) -> bool:
-        return self.host.can(Cap.BOOT_DEFAULT).available
+        """By its entry. The boot menu of a NixOS host is made from its profile instead."""
+        return self.profile is None and self.host.can(Cap.BOOT_DEFAULT).available
+
+    @cached_property
+    def profile(self) -> NixosProfile | None:
+        """What commit does to a NixOS host's profile; None: it is none, or has none."""
+        toplevel = self.instance.kernel.toplevel
+        state = self.host.systems[str(toplevel)] if toplevel is not None else None
+        found = state.profile if state is not None else None
+        if found is None or found.leads_to is None or found.generation is None:
+            return None
+        return NixosProfile(
+            link=found.link,
+            toplevel=str(toplevel),
+            previous=found.leads_to,
+            generation=found.generation,
+            last=found.last,
+        )
 
     @cached_property
     def document(self) -> dict[str, Any]:

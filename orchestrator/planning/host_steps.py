@@ -57,6 +57,7 @@ def preflight(b: SectionBuilder, d: Decisions) -> None:
         workloads=workloads,
         channels=d.channel_map(),
         to_release=d.to_release,
+        nixos=d.profile,
     )
     trials = [w for w in workloads if w.migrate.method == "criu" and w.migrate.trial]
     estimate = sum(estimates.checkpoint(w, "disk", d.size(w), spill=False) for w in trials)
@@ -123,6 +124,7 @@ def arm_fallback(b: SectionBuilder, d: Decisions) -> None:
         cmdline=way.cmdline,
         watchdog=watchdog,
         boot_deadline=rollback.boot_deadline,
+        nixos=d.profile,
     )
     b.then(
         Kind.ARM_FALLBACK,
@@ -279,16 +281,18 @@ def commit(b: SectionBuilder, d: Decisions) -> None:
         cmdline=d.cmdline,
         previous_default=d.boot_default,
         keep_old_kernel=d.spec.rollback.keep_old_kernel,
+        nixos=d.profile,
     )
-    sets = d.sets_boot_default
+    sets = d.sets_boot_default or d.profile is not None
     b.then(
         Kind.COMMIT,
         d.instance.name,
         f"Make Linux {d.to_release} the boot default" if sets else "Commit",
         params,
         estimate=estimates.QUICK,
+        deadline=policies.MENU if d.profile else policies.SHORT,
         reversibility=Reversibility.COMMIT,
-        requires=[Cap.BOOT_DEFAULT] if sets else [],
+        requires=[Cap.BOOT_DEFAULT] if d.sets_boot_default else [],
         resources=["boot"],
     )
 
@@ -301,7 +305,8 @@ def restore_boot_default(b: SectionBuilder, d: Decisions) -> None:
         Kind.RESTORE_BOOT_DEFAULT,
         d.instance.name,
         f"Keep Linux {d.from_release} the boot default",
-        in_place.RestoreBootDefault(boot_default=d.boot_default),
+        in_place.RestoreBootDefault(boot_default=d.boot_default, nixos=d.profile),
+        deadline=policies.MENU if d.profile else policies.SHORT,
         estimate=estimates.QUICK,
         requires=[Cap.BOOT_DEFAULT] if d.sets_boot_default else [],
         resources=["boot"],

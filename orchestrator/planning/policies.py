@@ -50,6 +50,8 @@ SHORT = 60.0
 """Seconds for a step that is done in one go."""
 SLACK = 30.0
 """Seconds on top of what a step was given by the spec, for its own start and end."""
+MENU = 300.0
+"""Seconds for a boot menu of many generations to be made anew."""
 TRANSFER = 8.0
 """A transfer may take this many times its estimate."""
 

@@ -31,6 +31,10 @@ def changes(d: Decisions) -> list[str]:
     edits = cmdline.difference(old, cmdline.split(d.cmdline))
     if edits:
         lines.append(f"command line: {edits}")
+    if d.profile is not None:
+        lines.append(
+            f"system profile and boot menu: generation {d.profile.generation} -> {toplevel}"
+        )
     if d.sets_boot_default:
         lines.append(f"default boot entry: {d.boot_default or 'none'} -> Linux {d.to_release}")
     return lines
@@ -82,7 +86,11 @@ def _system_notes(d: Decisions) -> Iterator[str]:
     if toplevel is not None:
         for reason in d.host.systems[str(toplevel)].reasons:
             yield f"a switch is not enough: {reason}"
-        yield "profile and activation are not changed: the jump starts the system as it is"
+    if d.profile is not None:
+        yield (
+            f"{d.profile.link} leads to {d.profile.previous} until commit, and so does the default "
+            "of the boot menu"
+        )
 
 
 def _way_back_notes(d: Decisions) -> Iterator[str]:
@@ -94,7 +102,7 @@ def _way_back_notes(d: Decisions) -> Iterator[str]:
             f"way back: a reset of the machine with all state on disk, because there is no image "
             f"to jump to: {way.why}"
         )
-    if not boot.available:
+    if not boot.available and d.profile is None:
         yield (
             f"a reset ends in whatever the boot loader defaults to, and commit does not change "
             f"it: {boot.reason}"

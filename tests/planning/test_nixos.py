@@ -80,3 +80,46 @@ def test_a_system_that_was_not_looked_up_is_not_planned() -> None:
     with pytest.raises(PlanError) as caught:
         plan(spec, HostState.model_validate(host_data(spec)))
     assert "instances.host.kernel.nixos: was not looked up on this host" in caught.value.details
+
+
+PROFILE = {"link": "/profiles/system", "leads_to": OLD, "generation": 4, "last": 6}
+
+
+def with_profile(**rest: Any) -> StepGraph:
+    state = {
+        "toplevel": NEW, "reasons": ["kernel: a -> b"], "active": [OLD], "profile": PROFILE | rest,
+    }  # fmt: skip
+    return planned(reasons=[], systems={NEW: state})
+
+
+def test_profile_and_menu_are_changed_by_commit_and_by_the_way_back_alone() -> None:
+    graph = with_profile()
+    changed = {s.id: s.params["nixos"] for s in graph.steps if s.params.get("nixos")}
+    assert set(changed) == {
+        "preflight/host", "arm-fallback/host", "commit/host",
+        "return.restore-boot-default/host", "recover.restore-boot-default/host",
+    }  # fmt: skip
+    assert all(
+        params == {"link": "/profiles/system", "toplevel": NEW, "previous": OLD,
+                   "generation": 4, "last": 6}
+        for params in changed.values()
+    )  # fmt: skip
+    commit = graph.step("commit/host")
+    assert commit.params["previous_default"] is None
+    assert f"system profile and boot menu: generation 4 -> {NEW}" in graph.changes
+
+
+@pytest.mark.parametrize(
+    ("profile", "says"),
+    [
+        ({"leads_to": NEW}, "leads to the wanted system already (generation 4)"),
+        ({"leads_to": "/srv/store/third"}, "leads to /srv/store/third already"),
+        ({"leads_to": None}, "leads to no system"),
+    ],
+)
+def test_a_profile_that_a_reset_would_not_end_well_by_is_refused(
+    profile: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(PlanError) as caught:
+        with_profile(**profile)
+    assert any(says in line for line in caught.value.details)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from orchestrator.drivers.jobs import absent, present
+from orchestrator.drivers.jobs import absent, partial, present
 from orchestrator.drivers.live_update.job import Handler, Job
 from orchestrator.drivers.live_update.kernel import FALLBACK
 from orchestrator.drivers.records import drop_tree
@@ -24,6 +24,9 @@ class CommitHandler(Handler[Commit]):
     """The new kernel becomes what a reset ends in; until here that was the old one."""
 
     def perform(self, job: Job, params: Commit) -> Result:
+        if params.nixos is not None:
+            job.say("setting the system profile and the boot menu")
+            job.parts.nixos.install(params.nixos, job.context.control)
         entry = self._entry(job, params)
         if entry is not None:
             job.parts.boot.set_default(entry)
@@ -39,6 +42,13 @@ class CommitHandler(Handler[Commit]):
 
     def inspect(self, job: Job, params: Commit) -> Inspected:
         record = job.records.read(COMMIT)
+        if params.nixos is not None:
+            found = job.parts.nixos.state()
+            there = found.leads_to == params.nixos.toplevel
+            if record is None and there:
+                return partial(f"{found.link} leads to the new system, and nothing is recorded")
+            if record is not None and not there:
+                return partial(f"recorded, but {found.link} leads to {found.leads_to}")
         if record is None:
             return absent("no record of a commit")
         entry = record.get("entry")
@@ -48,6 +58,8 @@ class CommitHandler(Handler[Commit]):
         return present("recorded, and in place", self._result(entry, params))
 
     def revert(self, job: Job, params: Commit) -> Result:
+        if params.nixos is not None:
+            job.parts.nixos.put_back(params.nixos, job.context.control)
         if params.previous_default is not None:
             job.parts.boot.set_default(params.previous_default)
         job.records.drop(COMMIT)
@@ -68,17 +80,26 @@ class CommitHandler(Handler[Commit]):
 
     @staticmethod
     def _result(entry: str | None, params: Commit) -> Result:
+        if params.nixos is not None:
+            entry = params.nixos.toplevel
         note = NO_LOADER if entry is None else f"{entry} is not proven by a cold boot yet"
         return {"release": params.release, "boot_default": entry, "note": note}
 
 
 class RestoreBootDefaultHandler(Handler[RestoreBootDefault]):
     def perform(self, job: Job, params: RestoreBootDefault) -> Result:
+        if params.nixos is not None:
+            job.parts.nixos.put_back(params.nixos, job.context.control)
         if params.boot_default is not None:
             job.parts.boot.set_default(params.boot_default)
         return {"boot_default": params.boot_default}
 
     def inspect(self, job: Job, params: RestoreBootDefault) -> Inspected:
+        if params.nixos is not None:
+            found = job.parts.nixos.state()
+            if found.generation != params.nixos.generation:
+                return absent(f"{found.link} leads to {found.leads_to or 'nothing'}")
+            return present(f"{found.link} leads to {found.leads_to}")
         default = job.parts.boot.state().default
         if params.boot_default is None or default == params.boot_default:
             return present(f"the default boot entry is {default or 'not ours to set'}")

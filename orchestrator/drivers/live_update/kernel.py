@@ -80,6 +80,8 @@ class ArmFallbackHandler(Handler[ArmFallback]):
         problem = _way_back_problem(job, params)
         if problem is not None:
             raise NotSupportedError(problem, next_command="mkupgrade doctor")
+        if params.nixos is not None:
+            job.parts.nixos.hold(params.nixos)
         if params.watchdog is not None:
             job.parts.watchdog.arm(Path(params.watchdog), params.boot_deadline)
         return {"watchdog": params.watchdog, "note": self._note(job)}
@@ -98,6 +100,8 @@ class ArmFallbackHandler(Handler[ArmFallback]):
     def revert(self, job: Job, params: ArmFallback) -> Result:
         if params.watchdog is not None:
             job.parts.watchdog.disarm(Path(params.watchdog))
+        if params.nixos is not None:
+            job.parts.nixos.let_go()
         job.records.drop(FALLBACK)
         return {}
 
@@ -141,6 +145,13 @@ def _way_back_problem(job: Job, params: ArmFallback) -> str | None:
             f"the default boot entry is {default or 'not set'}, "
             f"and a reset must end in {params.boot_default}"
         )
+    if params.nixos is not None:
+        found = job.parts.nixos.state()
+        if found.leads_to != params.nixos.previous:
+            return (
+                f"{found.link} leads to {found.leads_to or 'nothing'}, and a reset must end in "
+                f"{params.nixos.previous}"
+            )
     for path in (params.image, params.initrd):
         if path is not None and not Path(path).is_file():
             return f"{path} is needed for the way back and is not there"

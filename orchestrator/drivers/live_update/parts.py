@@ -13,8 +13,10 @@ from typing import NoReturn, Protocol
 from orchestrator.handover.channels import Channel
 from orchestrator.handover.disk import DiskChannel
 from orchestrator.handover.kho import Keeper, KhoChannel, OpenDevice
-from orchestrator.model.host import BootState
+from orchestrator.model.host import BootState, ProfileState
 from orchestrator.model.landing import Place
+from orchestrator.model.params.in_place import NixosProfile
+from orchestrator.model.seams import Control
 from orchestrator.model.steps import Section
 from orchestrator.workloads.facade import Workloads
 
@@ -70,6 +72,34 @@ class Boot(Protocol):
 
     def entry_for(self, release: str) -> str | None:
         """Id of the entry that boots this release, if exactly one does."""
+        ...
+
+
+class Nixos(Protocol):
+    """The system profile of a NixOS host, and the boot menu that is made from it."""
+
+    def check(self, params: NixosProfile, control: Control) -> None:
+        """Have the new system's own pre-switch checks say whether it may be switched to."""
+        ...
+
+    def state(self) -> ProfileState:
+        """What the profile leads to."""
+        ...
+
+    def hold(self, params: NixosProfile) -> None:
+        """Keep both systems from being collected. Again is fine."""
+        ...
+
+    def let_go(self) -> None:
+        """Hold the new system no longer. Again is fine."""
+        ...
+
+    def install(self, params: NixosProfile, control: Control) -> None:
+        """The new system is what the profile leads to, then what the menu starts by default."""
+        ...
+
+    def put_back(self, params: NixosProfile, control: Control) -> None:
+        """The old one is, in the opposite order. Again is fine, and so is a partial `install`."""
         ...
 
 
@@ -140,6 +170,7 @@ class Parts:
 
     machine: Machine
     boot: Boot
+    nixos: Nixos
     watchdog: Watchdog
     channels: Channels
     workloads: Workloads

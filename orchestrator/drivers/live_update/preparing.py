@@ -55,7 +55,11 @@ class PreflightHandler(OnceHandler[Preflight]):
         _require_leave(job)
         if job.parts.machine.kexec_loaded():
             raise foreign_kernel()
-        _require_boot_entry(job, params)
+        if params.nixos is not None:
+            job.say("asking the system's own pre-switch checks")
+            job.parts.nixos.check(params.nixos, job.context.control)
+        else:
+            _require_boot_entry(job, params)
         _require_way_home(job)
         if "kho" in params.channels.values():
             _try_kho(job)

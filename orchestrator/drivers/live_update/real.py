@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 import threading
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
 from orchestrator.drivers.live_update.parts import Channels, Parts
 from orchestrator.drivers.records import make_private_directories
 from orchestrator.handover.kho import Session
 from orchestrator.model.errors import MkupgradeError
-from orchestrator.model.host import BootState
+from orchestrator.model.host import BootState, ProfileState
 from orchestrator.model.landing import Place
+from orchestrator.model.params.in_place import NixosProfile
+from orchestrator.model.seams import Control
+from orchestrator.nixos import changing, systems
 from orchestrator.system import boot_loaders, calls, files, keeper, luo, pids, proc, watchdog
+from orchestrator.system import guard as guards
 from orchestrator.system.call_errors import BusyError
 from orchestrator.system.guard import HostGuard
 from orchestrator.workloads.facade import Workloads
@@ -30,6 +34,7 @@ def real_parts(guard: HostGuard) -> Parts:
     return Parts(
         machine=RealMachine(guard),
         boot=RealBoot(guard),
+        nixos=RealNixos(guard),
         watchdog=RealWatchdog(guard),
         channels=Channels(lambda: luo.open_device(guard), RealKeeper(guard)),
         workloads=Workloads(),
@@ -93,6 +98,31 @@ class RealBoot:
 
     def entry_for(self, release: str) -> str | None:
         return boot_loaders.entry_for(self.state(), release)
+
+
+class RealNixos:
+    def __init__(self, guard: HostGuard) -> None:
+        self._guard = guard
+
+    def check(self, params: NixosProfile, control: Control) -> None:
+        changing.check(systems.REAL, PurePosixPath(params.toplevel), control)
+
+    def state(self) -> ProfileState:
+        return changing.profile_state(systems.REAL)
+
+    def hold(self, params: NixosProfile) -> None:
+        changing.hold(systems.REAL, params)
+
+    def let_go(self) -> None:
+        changing.let_go(systems.REAL)
+
+    def install(self, params: NixosProfile, control: Control) -> None:
+        guards.require(self._guard, f"make {params.toplevel} the default system")
+        changing.install(systems.REAL, params, control)
+
+    def put_back(self, params: NixosProfile, control: Control) -> None:
+        guards.require(self._guard, f"make {params.previous} the default system")
+        changing.put_back(systems.REAL, params, control)
 
 
 class RealKeeper:

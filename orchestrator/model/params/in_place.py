@@ -11,6 +11,21 @@ from orchestrator.model.spec.policy import Hook
 from orchestrator.model.spec.workloads import Workload
 
 
+class NixosProfile(Record):
+    """The system profile of a NixOS host and the boot menu that is made from it: what commit
+    changes, and what the way back puts back."""
+
+    link: str
+    toplevel: str
+    """What it leads to from commit on."""
+    previous: str
+    """What it led to when the plan was made, and must lead to until commit."""
+    generation: int
+    """Number of the latter."""
+    last: int
+    """Highest number that there was; later ones of `toplevel` are ours to remove."""
+
+
 class CheckArtifacts(Record):
     """Read image, initrd and modules again and hold them to what the plan saw."""
 
@@ -33,6 +48,7 @@ class Preflight(Record):
     channels: dict[str, ChannelName]
     """Workload name -> channel."""
     to_release: str
+    nixos: NixosProfile | None = None
 
 
 class RunHook(Record):
@@ -64,6 +80,7 @@ class ArmFallback(Record):
     cmdline: str
     watchdog: str | None
     boot_deadline: float
+    nixos: NixosProfile | None = None
 
 
 class Checkpoint(Record):
@@ -130,12 +147,14 @@ class Commit(Record):
     previous_default: str | None
     keep_old_kernel: float
     """Seconds; until then the old entry and its files stay."""
+    nixos: NixosProfile | None = None
 
 
 class RestoreBootDefault(Record):
     """In return: the old kernel is the default again, before anything else is tried."""
 
     boot_default: str | None
+    nixos: NixosProfile | None = None
 
 
 class CleanUp(Record):

@@ -14,9 +14,10 @@ from orchestrator.drivers.live_update.driver import LiveUpdateDriver
 from orchestrator.drivers.live_update.parts import Channels, Parts
 from orchestrator.drivers.records import drop_tree
 from orchestrator.model.errors import MkupgradeError, WorkloadError
-from orchestrator.model.host import BootState, WorkloadState
+from orchestrator.model.host import BootState, ProfileState, WorkloadState
 from orchestrator.model.kinds import Kind
 from orchestrator.model.landing import Place
+from orchestrator.model.params.in_place import NixosProfile
 from orchestrator.model.seams import StepContext
 from orchestrator.model.spec import Workload
 from orchestrator.model.steps import Inspected, Inspection, Section, Step
@@ -110,6 +111,42 @@ class Boot:
 
     def entry_for(self, release: str) -> str | None:
         return next((e for e, r in self.found.entries.items() if r == release), None)
+
+
+@dataclass
+class Nixos:
+    """A system profile, what the menu starts by default, and whatever fails in between."""
+
+    leads_to: str = "/store/old"
+    menu: str = "/store/old"
+    held: bool = False
+    refuses: MkupgradeError | None = None
+    menu_fails: MkupgradeError | None = None
+
+    def check(self, params: NixosProfile, control: Any) -> None:
+        if self.refuses is not None:
+            raise self.refuses
+
+    def state(self) -> ProfileState:
+        number = 1 if self.leads_to == "/store/old" else 2
+        return ProfileState(
+            link="/profiles/system", leads_to=self.leads_to, generation=number, last=number
+        )
+
+    def hold(self, params: NixosProfile) -> None:
+        self.held = True
+
+    def let_go(self) -> None:
+        self.held = False
+
+    def install(self, params: NixosProfile, control: Any) -> None:
+        self.leads_to = params.toplevel
+        if self.menu_fails is not None:
+            raise self.menu_fails
+        self.menu = params.toplevel
+
+    def put_back(self, params: NixosProfile, control: Any) -> None:
+        self.menu = self.leads_to = params.previous
 
 
 @dataclass
@@ -225,6 +262,7 @@ class Host:
         self.image = tmp_path / "vmlinuz"
         self.image.write_bytes(b"a kernel")
         self.machine, self.boot, self.luo = Machine(), Boot(), LuoKernel()
+        self.nixos = Nixos()
         self.watchdog, self.workloads = Watchdog(), Workloads()
         self.results: dict[str, Any] = {}
         self.stop = False
@@ -234,6 +272,7 @@ class Host:
         parts = Parts(
             machine=self.machine,
             boot=self.boot,
+            nixos=self.nixos,
             watchdog=self.watchdog,
             channels=Channels(self.luo.open_device, self.luo.keeper),
             workloads=self.workloads,  # type: ignore[arg-type]

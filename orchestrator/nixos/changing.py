@@ -1,0 +1,156 @@
+"""What changes a NixOS host: the system profile, the boot menu that is made from it, GC roots.
+
+The order is what matters. A new system's profile is set before its menu is written, since the menu
+lists generations; the old one's menu is written before the profile goes back, so that a profile
+that leads to the old system says that its menu is there, too.
+
+nix-env(1) does the profile's links, with its own lock; `switch-to-configuration boot` of a system
+makes it what the boot loader starts by default.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+
+from orchestrator.model.errors import ErrorClass, MkupgradeError, ToolError
+from orchestrator.model.host import ProfileState
+from orchestrator.model.params.in_place import NixosProfile
+from orchestrator.model.seams import Control
+from orchestrator.nixos import systems
+from orchestrator.nixos.systems import Generation, Places
+from orchestrator.system import files, subprocesses
+from orchestrator.system.call_errors import PATH, call_error
+
+_ROOTS = "mkupgrade"
+NEW, OLD = "new", "old"
+"""Names of our GC roots: one of each, until the next upgrade."""
+
+
+class PreSwitchError(MkupgradeError):
+    """The system's own pre-switch checks refuse it; `details` holds the end of what they said."""
+
+    code = "pre-switch-check"
+    error_class = ErrorClass.REFUSED
+
+
+def profile_state(places: Places) -> ProfileState:
+    """The system profile as it is. Changes nothing."""
+    found = systems.generations(places)
+    now = _current(found)
+    return ProfileState(
+        link=str(places.profile(systems.SYSTEM)),
+        leads_to=str(now.toplevel) if now is not None and now.toplevel is not None else None,
+        generation=now.number if now is not None else None,
+        last=max((generation.number for generation in found), default=0),
+    )
+
+
+def check(places: Places, toplevel: PurePosixPath, control: Control) -> None:
+    """Run a system's own pre-switch checks.
+
+    Raises:
+        PreSwitchError: they refuse it. ToolError: they could not be run.
+    """
+    try:
+        _switch_to_configuration(places, toplevel, "check", control)
+    except ToolError as error:
+        raise PreSwitchError(
+            "the system's own pre-switch checks refuse it",
+            where=str(toplevel),
+            state="nothing was changed",
+            details=(error.what, *error.details),
+        ) from error
+
+
+def hold(places: Places, params: NixosProfile) -> None:
+    """Keep both systems from being collected, until the next upgrade holds two others.
+
+    Raises:
+        SystemCallError
+    """
+    for name, toplevel in ((NEW, params.toplevel), (OLD, params.previous)):
+        _root(places, name, toplevel)
+
+
+def let_go(places: Places) -> None:
+    """Hold the new system no longer. Again is fine."""
+    with suppress(FileNotFoundError):
+        (_roots(places) / NEW).unlink()
+
+
+def install(places: Places, params: NixosProfile, control: Control) -> None:
+    """Have the profile lead to the new system, then make that the default of the boot menu.
+
+    Raises:
+        ToolError: one of them failed; `put_back` takes back what was done.
+    """
+    link = Path(params.link)
+    found = systems.generations(places)
+    here = [g.number for g in found if str(g.toplevel) == params.toplevel]
+    now = _current(found)
+    if now is None or str(now.toplevel) != params.toplevel:
+        how = ("--switch-generation", str(here[-1])) if here else ("--set", params.toplevel)
+        _nix_env(link, control, *how)
+    _switch_to_configuration(places, PurePosixPath(params.toplevel), "boot", control)
+
+
+def put_back(places: Places, params: NixosProfile, control: Control) -> None:
+    """The old system is the default of the boot menu again, then the profile leads to it; a
+    generation that was made for the new one is gone. Again is fine.
+
+    Raises:
+        ToolError: one of them failed; what is left is done by another call.
+    """
+    link = Path(params.link)
+    now = _current(systems.generations(places))
+    if now is None or now.number != params.generation:
+        _switch_to_configuration(places, PurePosixPath(params.previous), "boot", control)
+        _nix_env(link, control, "--switch-generation", str(params.generation))
+    made = [
+        str(generation.number)
+        for generation in systems.generations(places)
+        if generation.number > params.last and str(generation.toplevel) == params.toplevel
+    ]
+    if made:
+        _nix_env(link, control, "--delete-generations", *made)
+
+
+def _current(found: list[Generation]) -> Generation | None:
+    return next((generation for generation in found if generation.current), None)
+
+
+def _nix_env(link: Path, control: Control, *arguments: str) -> None:
+    subprocesses.run([_program(), "--profile", str(link), *arguments], timeout=control.remaining())
+
+
+def _program() -> str:
+    """From a unit, PATH may hold next to nothing."""
+    current = str(systems.REAL.current / "sw/bin/nix-env")
+    return subprocesses.available("nix-env") or current
+
+
+def _switch_to_configuration(
+    places: Places, toplevel: PurePosixPath, action: str, control: Control
+) -> None:
+    program = places.tree.outside(toplevel / "bin/switch-to-configuration")
+    subprocesses.run([str(program), action], timeout=control.remaining())
+
+
+def _roots(places: Places) -> Path:
+    return places.tree.outside(places.profiles.parent / "gcroots" / _ROOTS)
+
+
+def _root(places: Places, name: str, toplevel: str) -> None:
+    directory = _roots(places)
+    path = directory / name
+    temporary = directory / f".{name}.{os.getpid()}"
+    try:
+        directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(toplevel)
+        temporary.replace(path)
+    except OSError as error:
+        raise call_error(error.errno or 0, "symlink", PATH, str(path)) from error
+    files.sync_directory(directory)

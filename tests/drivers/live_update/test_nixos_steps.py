@@ -1,0 +1,98 @@
+"""On NixOS: the old system stays what a reset ends in until commit, and is again after it fails."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from orchestrator.model.errors import MkupgradeError, NotSupportedError, ToolError
+from orchestrator.model.kinds import Kind
+from orchestrator.model.steps import Inspection, Section, Step
+
+NIXOS = {
+    "link": "/profiles/system", "toplevel": "/store/new", "previous": "/store/old",
+    "generation": 1, "last": 1,
+}  # fmt: skip
+
+
+def commit(host: Any) -> Step:
+    return host.step(
+        Kind.COMMIT, instance="host", release="7.3.4", image="/k", initrd=None, cmdline="",
+        previous_default=None, keep_old_kernel=60.0, nixos=NIXOS,
+    )  # type: ignore[no-any-return]  # fmt: skip
+
+
+def arm(host: Any) -> Step:
+    return host.step(
+        Kind.ARM_FALLBACK, from_release="7.2.13", boot_default=None, image=None, initrd=None,
+        cmdline="", watchdog=None, boot_deadline=60.0, nixos=NIXOS,
+    )  # type: ignore[no-any-return]  # fmt: skip
+
+
+def preflight(host: Any) -> Step:
+    return host.step(
+        Kind.PREFLIGHT, instance="host", workloads=[], channels={}, to_release="7.9.9", nixos=NIXOS
+    )  # type: ignore[no-any-return]
+
+
+def restore(host: Any, section: Section = Section.RETURN) -> Step:
+    return host.step(Kind.RESTORE_BOOT_DEFAULT, section, boot_default=None, nixos=NIXOS)  # type: ignore[no-any-return]
+
+
+def test_pre_switch_checks_refuse_while_nothing_has_happened(host: Any) -> None:
+    host.nixos.refuses = MkupgradeError("no")
+    with pytest.raises(MkupgradeError, match="no"):
+        host.perform(preflight(host))
+    assert host.nixos == type(host.nixos)(refuses=host.nixos.refuses)
+
+
+def test_no_boot_entry_of_the_release_is_asked_for_before_there_is_a_generation(host: Any) -> None:
+    host.perform(preflight(host))
+
+
+def test_both_systems_are_held_from_when_the_way_back_is_armed(host: Any) -> None:
+    host.perform(arm(host))
+    assert host.nixos.held
+    assert host.verdict(arm(host)) is Inspection.PRESENT
+    assert (host.nixos.leads_to, host.nixos.menu) == ("/store/old", "/store/old")
+    host.revert(arm(host))
+    assert not host.nixos.held
+
+
+def test_a_profile_that_leads_elsewhere_stops_the_upgrade(host: Any) -> None:
+    host.nixos.leads_to = "/store/new"
+    with pytest.raises(NotSupportedError, match="a reset must end in /store/old"):
+        host.perform(arm(host))
+
+
+def test_profile_and_menu_change_at_commit_and_not_before(host: Any) -> None:
+    assert host.verdict(commit(host)) is Inspection.ABSENT
+    result = host.perform(commit(host))
+    assert (host.nixos.leads_to, host.nixos.menu) == ("/store/new", "/store/new")
+    assert result["boot_default"] == "/store/new"
+    assert host.verdict(commit(host)) is Inspection.PRESENT
+
+
+def test_a_menu_that_fails_is_a_partial_commit_which_is_put_back(host: Any) -> None:
+    host.nixos.menu_fails = ToolError("no space left on the ESP")
+    with pytest.raises(ToolError):
+        host.perform(commit(host))
+    assert host.verdict(commit(host)) is Inspection.PARTIAL
+    host.revert(commit(host))
+    assert (host.nixos.leads_to, host.nixos.menu) == ("/store/old", "/store/old")
+    assert host.verdict(commit(host)) is Inspection.ABSENT
+
+
+def test_a_profile_that_somebody_changed_is_no_whole_commit(host: Any) -> None:
+    host.perform(commit(host))
+    host.nixos.leads_to = "/store/other"
+    assert host.verdict(commit(host)) is Inspection.PARTIAL
+
+
+def test_the_way_back_puts_the_old_system_back(host: Any) -> None:
+    host.perform(commit(host))
+    assert host.verdict(restore(host)) is Inspection.ABSENT
+    host.perform(restore(host))
+    assert (host.nixos.leads_to, host.nixos.menu) == ("/store/old", "/store/old")
+    assert host.verdict(restore(host)) is Inspection.PRESENT

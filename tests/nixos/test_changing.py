@@ -1,0 +1,146 @@
+"""The system profile by the real nix-env over a real store, and a recorded boot menu."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from orchestrator.model.errors import MkupgradeError, ToolError
+from orchestrator.model.params.in_place import NixosProfile
+from orchestrator.nixos import changing, deciding, systems
+from orchestrator.nixos.changing import PreSwitchError
+from orchestrator.system.limited import Limited
+from tests.support.nix_store import NixStore, needs_nix
+
+pytestmark = [pytest.mark.slow, needs_nix]
+
+
+class Upgrade:
+    """A host that runs `old`, the profile's generation 1, and is to run `new`."""
+
+    def __init__(self, store: NixStore) -> None:
+        self.store = store
+        self.old, self.new = store.system("old"), store.system("new", "6.18.2")
+        store.set(self.old)
+        store.boot(self.old)
+        self.params = self.planned()
+
+    def planned(self) -> NixosProfile:
+        found = changing.profile_state(self.store.places)
+        assert found.leads_to is not None
+        assert found.generation is not None
+        return NixosProfile(
+            link=found.link, toplevel=self.new, previous=found.leads_to,
+            generation=found.generation, last=found.last,
+        )  # fmt: skip
+
+    def install(self) -> None:
+        changing.install(self.store.places, self.params, Limited(60))
+
+    def put_back(self) -> None:
+        changing.put_back(self.store.places, self.params, Limited(60))
+
+    def stands(self) -> tuple[list[int], str | None, str | None]:
+        """Numbers of all generations, what the profile leads to, what the menu starts."""
+        found = changing.profile_state(self.store.places)
+        numbers = [g.number for g in systems.generations(self.store.places)]
+        return numbers, found.leads_to, self.store.menu
+
+
+@pytest.fixture
+def upgrade(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Upgrade:
+    return Upgrade(NixStore(tmp_path, monkeypatch))
+
+
+def test_the_profile_is_set_before_the_menu_is_made(upgrade: Upgrade) -> None:
+    upgrade.install()
+    assert upgrade.store.calls() == ["boot new system-2-link"]
+    assert upgrade.stands() == ([1, 2], upgrade.new, "new")
+
+
+def test_putting_back_makes_the_old_menu_first_and_leaves_no_generation_of_ours(
+    upgrade: Upgrade,
+) -> None:
+    upgrade.install()
+    upgrade.put_back()
+    assert upgrade.store.calls()[1:] == ["boot old system-2-link"]
+    assert upgrade.stands() == ([1], upgrade.old, "old")
+    upgrade.put_back()
+    assert len(upgrade.store.calls()) == 2
+
+
+def test_a_menu_that_fails_is_put_back(upgrade: Upgrade) -> None:
+    upgrade.store.fail("new", "boot")
+    with pytest.raises(ToolError):
+        upgrade.install()
+    assert upgrade.stands()[1] == upgrade.new
+    upgrade.put_back()
+    assert upgrade.stands() == ([1], upgrade.old, "old")
+
+
+def test_a_way_back_that_fails_half_way_is_whole_after_another_try(upgrade: Upgrade) -> None:
+    upgrade.install()
+    upgrade.store.fail("old", "boot")
+    with pytest.raises(ToolError):
+        upgrade.put_back()
+    assert upgrade.stands()[1] == upgrade.new
+    (upgrade.store.log / "fail-old-boot").unlink()
+    upgrade.put_back()
+    assert upgrade.stands() == ([1], upgrade.old, "old")
+
+
+def test_a_generation_that_was_there_before_is_used_and_stays(upgrade: Upgrade) -> None:
+    """As a vetoed switch leaves it, or an older generation that is gone back to."""
+    upgrade.store.set(upgrade.new)
+    upgrade.store.nix("nix-env", "--profile", upgrade.store.profile, "--switch-generation", "1")
+    upgrade.params = upgrade.planned()
+    upgrade.install()
+    assert upgrade.stands() == ([1, 2], upgrade.new, "new")
+    upgrade.put_back()
+    assert upgrade.stands() == ([1, 2], upgrade.old, "old")
+
+
+def test_what_is_held_is_not_collected_and_what_was_let_go_is(upgrade: Upgrade) -> None:
+    changing.hold(upgrade.store.places, upgrade.params)
+    upgrade.store.collect()
+    assert Path(upgrade.new).is_dir()
+    changing.hold(upgrade.store.places, upgrade.params)
+    changing.let_go(upgrade.store.places)
+    changing.let_go(upgrade.store.places)
+    upgrade.store.collect()
+    assert not Path(upgrade.new).exists()
+    assert Path(upgrade.old).is_dir()
+
+
+def test_pre_switch_checks_are_asked_and_refuse_with_their_words(upgrade: Upgrade) -> None:
+    top = PurePosixPath(upgrade.new)
+    changing.check(upgrade.store.places, top, Limited(60))
+    assert upgrade.store.calls() == ["check new system-1-link"]
+    upgrade.store.fail("new", "check")
+    with pytest.raises(PreSwitchError) as caught:
+        changing.check(upgrade.store.places, top, Limited(60))
+    assert any("told to fail" in line for line in caught.value.details)
+    assert upgrade.stands() == ([1], upgrade.old, None)
+
+
+def test_systems_of_a_real_store_are_decided_on(upgrade: Upgrade) -> None:
+    places = upgrade.store.places
+    same = upgrade.store.system("same")
+    here = systems.booted(places)
+
+    def enough(toplevel: str) -> str:
+        wanted = systems.read_system(places, PurePosixPath(toplevel))
+        return deciding.decide(here, here, wanted).enough
+
+    assert [enough(t) for t in (upgrade.old, same, upgrade.new)] == [
+        "nothing", "switch", "kernel-transition",
+    ]  # fmt: skip
+
+
+def test_a_collected_system_is_an_error_of_ours(upgrade: Upgrade) -> None:
+    upgrade.store.collect()
+    with pytest.raises(MkupgradeError):
+        upgrade.install()
+    upgrade.put_back()
+    assert upgrade.stands()[:2] == ([1], upgrade.old)
