@@ -74,6 +74,42 @@ def hold(places: Places, params: NixosProfile) -> None:
         _root(places, name, toplevel)
 
 
+def arm(places: Places, params: NixosProfile, control: Control) -> None:
+    """`hold`, and make the old system's menu anew: that the profile leads to it does not say that
+    the menu starts it, where somebody put the profile back by hand.
+
+    Raises:
+        SystemCallError, ToolError
+    """
+    hold(places, params)
+    _switch_to_configuration(places, PurePosixPath(params.previous), "boot", control)
+
+
+def take_back(places: Places, toplevel: str, control: Control) -> int | None:
+    """Where a switch was refused and the profile leads to the refused system already: have it lead
+    to the newest older generation of the current system, or of the booted one, again. The menu is
+    as it was: it is made after the checks.
+
+    Returns:
+        The number of that generation; None: there was nothing to take back, or nothing to go to.
+
+    Raises:
+        ToolError
+    """
+    found = systems.generations(places)
+    now = _current(found)
+    if now is None or str(now.toplevel) != toplevel:
+        return None
+    active = [places.tree.target(path) for path in (places.current, places.booted)]
+    for system in filter(None, active):
+        for generation in reversed(found):
+            if generation.number < now.number and generation.toplevel == system:
+                link = Path(places.profile(systems.SYSTEM))
+                _nix_env(link, control, "--switch-generation", str(generation.number))
+                return generation.number
+    return None
+
+
 def let_go(places: Places) -> None:
     """Hold the new system no longer. Again is fine."""
     with suppress(FileNotFoundError):

@@ -132,6 +132,7 @@ def arm_fallback(b: SectionBuilder, d: Decisions) -> None:
         f"Arm the way back to Linux {d.from_release}",
         params,
         estimate=estimates.QUICK,
+        deadline=policies.MENU if d.profile else policies.SHORT,
         requires=[Cap.DURABLE_STATE, *([Cap.WATCHDOG] if watchdog else [])],
         resources=["boot"],
     )

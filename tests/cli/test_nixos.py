@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from orchestrator.drivers.simulated.images import PretendImage, write_image
-from orchestrator.nixos import systems
+from orchestrator.nixos import changing, systems
+from tests.support.nix_store import NixStore, needs_nix
 from tests.support.nixos import PretendNixos
 
 
@@ -157,3 +158,48 @@ def test_a_rehearsal_says_that_the_guest_has_no_such_system(
     shown = run("rehearse", upgrade[1], "--json")
     error = json.loads(shown.stderr)["error"]
     assert (shown.exit_code, error["code"]) == (1, "not-supported")
+
+
+@pytest.mark.parametrize(
+    ("action", "code"), [("switch", 1), ("test", 1), ("boot", 0), ("check", 0), ("dry-activate", 0)]
+)
+def test_preflight_refuses_what_would_switch_and_nothing_else(
+    run: Any, nixos: PretendNixos, monkeypatch: pytest.MonkeyPatch, action: str, code: int
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(changing, "take_back", lambda _places, top, _: asked.append(top) or 1)
+    top = nixos.store / "new-nixos-system"
+    shown = run("nixos", "preflight", top, action)
+    assert (shown.exit_code, shown.stdout) == (code, "")
+    assert ("parameters: console=ttyS0 loglevel=4 -> quiet" in shown.stderr) is (code == 1)
+    assert asked == ([str(top)] if action == "switch" else [])
+
+
+def test_preflight_lets_a_switch_with_the_same_kernel_pass(run: Any, nixos: PretendNixos) -> None:
+    shown = run("nixos", "preflight", nixos.system("same"), "switch", "--json")
+    assert shown.exit_code == 0
+    found = json.loads(shown.stdout)
+    assert (found["passes"], found["profile_put_back_to"]) == (True, None)
+
+
+def test_preflight_that_cannot_decide_refuses(run: Any, nixos: PretendNixos) -> None:
+    top = nixos.system("broken")
+    (nixos.outside(top) / "boot.json").unlink()
+    assert run("nixos", "preflight", top, "switch").exit_code == 1
+
+
+@needs_nix
+@pytest.mark.slow
+def test_a_vetoed_switch_leaves_a_real_profile_at_the_old_system(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = NixStore(tmp_path, monkeypatch)
+    monkeypatch.setattr(systems, "REAL", store.places)
+    old, new = store.system("old"), store.system("new", "6.18.2")
+    store.set(old)
+    store.boot(old)
+    store.set(new)  # as `nixos-rebuild switch` does before any check
+    shown = run("nixos", "preflight", new, "switch")
+    assert shown.exit_code == 1
+    assert "leads to generation 1 again" in shown.stderr
+    assert str(systems.next_system(store.places)) == old

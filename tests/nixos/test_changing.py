@@ -144,3 +144,29 @@ def test_a_collected_system_is_an_error_of_ours(upgrade: Upgrade) -> None:
         upgrade.install()
     upgrade.put_back()
     assert upgrade.stands()[:2] == ([1], upgrade.old)
+
+
+def test_arming_makes_the_old_menu_anew_whatever_it_was(upgrade: Upgrade) -> None:
+    (upgrade.store.log / "menu").write_text("new\n", encoding="ascii")
+    changing.arm(upgrade.store.places, upgrade.params, Limited(60))
+    assert upgrade.stands() == ([1], upgrade.old, "old")
+
+
+def test_a_veto_takes_the_profile_back_and_leaves_the_refused_generation(
+    upgrade: Upgrade,
+) -> None:
+    """As `nixos-rebuild switch` leaves it: the profile is set before any check runs."""
+    places, limit = upgrade.store.places, Limited(60)
+    assert changing.take_back(places, upgrade.new, limit) is None
+    upgrade.store.set(upgrade.new)
+    assert upgrade.stands()[1] == upgrade.new
+    assert changing.take_back(places, upgrade.new, limit) == 1
+    assert upgrade.stands() == ([1, 2], upgrade.old, None)
+    assert changing.take_back(places, upgrade.new, limit) is None
+
+
+def test_without_an_older_generation_of_what_runs_the_profile_stays(upgrade: Upgrade) -> None:
+    upgrade.store.set(upgrade.new)
+    upgrade.store.nix("nix-env", "--profile", upgrade.store.profile, "--delete-generations", "1")
+    assert changing.take_back(upgrade.store.places, upgrade.new, Limited(60)) is None
+    assert upgrade.stands()[1] == upgrade.new

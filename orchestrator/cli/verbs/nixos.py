@@ -15,9 +15,12 @@ if TYPE_CHECKING:
     from orchestrator.nixos.deciding import Decision
 
 
+_NIX_ENV_SECONDS = 60.0
+
+
 @click.group("nixos")
 def nixos() -> None:
-    """On NixOS: say whether a system takes another kernel, and why."""
+    """On NixOS: say whether a system takes another kernel, and why; refuse such a switch."""
 
 
 @verb(
@@ -87,4 +90,59 @@ def _show(call: Call, found: Decision) -> None:
             call.out(f"  {clean(reason)}")
 
 
+@verb(
+    "preflight",
+    examples="""
+    mkupgrade nixos preflight /nix/store/…-nixos-system-web switch
+    mkupgrade nixos preflight "$1" "$2" || exit 1    # in system.preSwitchChecks
+    """,
+)
+@click.argument("toplevel", metavar="TOPLEVEL")
+@click.argument("action", type=click.Choice(["check", "switch", "boot", "test", "dry-activate"]))
+def preflight(call: Call, *, toplevel: str, action: str) -> ExitCode:
+    """For `system.preSwitchChecks`: refuse a switch that would take another kernel.
+
+    Actions `switch` and `test` are refused, with every reason, where the running kernel is not the
+    one that the system asks for; a switch sets the system profile before it asks, so that it is
+    made to lead to the old system again. Other actions pass. Quick, and safe to call again.
+    """
+    from orchestrator.nixos import deciding, systems
+
+    places = systems.REAL
+    found = deciding.decide(
+        systems.booted(places),
+        systems.current(places),
+        systems.read_system(places, PurePosixPath(toplevel)),
+    )
+    refused = found.transition and action in ("switch", "test")
+    back = _take_back(found.wanted) if refused and action == "switch" else None
+    if call.json:
+        call.out_json(
+            found.model_dump(mode="json")
+            | {"action": action, "passes": not refused, "profile_put_back_to": back}
+        )
+    elif refused:
+        _tell_refusal(call, found, back)
+    return ExitCode.ERROR if refused else ExitCode.DONE
+
+
+def _take_back(toplevel: str) -> int | None:
+    from orchestrator.nixos import changing, systems
+    from orchestrator.system.limited import Limited
+
+    return changing.take_back(systems.REAL, toplevel, Limited(_NIX_ENV_SECONDS))
+
+
+def _tell_refusal(call: Call, found: Decision, back: int | None) -> None:
+    call.note("mkupgrade: this system takes another kernel; nothing was switched:")
+    for reason in found.reasons:
+        call.note(f"  {clean(reason)}")
+    if back is not None:
+        call.note(f"The system profile leads to generation {back} again.")
+    call.note("Carry the kernel through by a plan with this in it, or boot it at the next restart:")
+    call.note(f"  kernel: {{nixos: {{system: {clean(found.wanted)}}}}}")
+    call.note("NIXOS_NO_CHECK=1 switches all the same.")
+
+
 nixos.add_command(decide)
+nixos.add_command(preflight)

@@ -81,7 +81,8 @@ class ArmFallbackHandler(Handler[ArmFallback]):
         if problem is not None:
             raise NotSupportedError(problem, next_command="mkupgrade doctor")
         if params.nixos is not None:
-            job.parts.nixos.hold(params.nixos)
+            job.say("making the old system's boot menu")
+            job.parts.nixos.arm(params.nixos, job.context.control)
         if params.watchdog is not None:
             job.parts.watchdog.arm(Path(params.watchdog), params.boot_deadline)
         return {"watchdog": params.watchdog, "note": self._note(job)}

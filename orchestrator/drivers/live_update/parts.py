@@ -86,8 +86,9 @@ class Nixos(Protocol):
         """What the profile leads to."""
         ...
 
-    def hold(self, params: NixosProfile) -> None:
-        """Keep both systems from being collected. Again is fine."""
+    def arm(self, params: NixosProfile, control: Control) -> None:
+        """Keep both systems from being collected, and the old one what the menu starts by default.
+        Again is fine."""
         ...
 
     def let_go(self) -> None:

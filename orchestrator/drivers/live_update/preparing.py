@@ -60,7 +60,7 @@ class PreflightHandler(OnceHandler[Preflight]):
             job.parts.nixos.check(params.nixos, job.context.control)
         else:
             _require_boot_entry(job, params)
-        _require_way_home(job)
+        _require_way_home(job, params)
         if "kho" in params.channels.values():
             _try_kho(job)
         findings = [f for w in params.workloads for f in self._try(job, params, w.name)]
@@ -129,7 +129,7 @@ def _require_boot_entry(job: Job, params: Preflight) -> None:
     )
 
 
-def _require_way_home(job: Job) -> None:
+def _require_way_home(job: Job, params: Preflight) -> None:
     """Until commit a reset must end in the kernel that runs now. A package manager that adds an
     entry may have made it the default: the newest kernel comes first in most menus."""
     state, here = job.parts.boot.state(), job.parts.machine.place().release
@@ -143,12 +143,14 @@ def _require_way_home(job: Job) -> None:
     ends_in = state.entries.get(state.default or "", here)
     if ends_in == here or not is_release(ends_in):
         return
-    entry = job.parts.boot.entry_for(here)
+    command = boot_loaders.command_to_set_default(state, job.parts.boot.entry_for(here) or "ENTRY")
+    if params.nixos is not None:  # an entry that is set by hand would outlive every menu
+        command = f"{params.nixos.previous}/bin/switch-to-configuration boot"
     raise NotSupportedError(
         f"the default boot entry {state.default} starts Linux {ends_in}, not the running "
         f"{here}: a new kernel that dies would not end in the old one",
         state="nothing was changed",
-        next_command=boot_loaders.command_to_set_default(state, entry or "ENTRY"),
+        next_command=command,
         details=tuple(f"{name}: {what}" for name, what in state.entries.items()),
     )
 

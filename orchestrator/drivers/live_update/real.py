@@ -110,8 +110,9 @@ class RealNixos:
     def state(self) -> ProfileState:
         return changing.profile_state(systems.REAL)
 
-    def hold(self, params: NixosProfile) -> None:
-        changing.hold(systems.REAL, params)
+    def arm(self, params: NixosProfile, control: Control) -> None:
+        guards.require(self._guard, f"make {params.previous} the default system")
+        changing.arm(systems.REAL, params, control)
 
     def let_go(self) -> None:
         changing.let_go(systems.REAL)

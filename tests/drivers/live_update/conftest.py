@@ -133,8 +133,9 @@ class Nixos:
             link="/profiles/system", leads_to=self.leads_to, generation=number, last=number
         )
 
-    def hold(self, params: NixosProfile) -> None:
+    def arm(self, params: NixosProfile, control: Any) -> None:
         self.held = True
+        self.menu = params.previous
 
     def let_go(self) -> None:
         self.held = False

@@ -52,6 +52,7 @@ def test_no_boot_entry_of_the_release_is_asked_for_before_there_is_a_generation(
 
 
 def test_both_systems_are_held_from_when_the_way_back_is_armed(host: Any) -> None:
+    host.nixos.menu = "/store/new"
     host.perform(arm(host))
     assert host.nixos.held
     assert host.verdict(arm(host)) is Inspection.PRESENT
