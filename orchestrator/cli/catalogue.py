@@ -27,12 +27,12 @@ FAMILIES: dict[str, dict[str, Entry]] = {
         "plan": _entry("plan", "plan", "Show what an apply would do; change nothing."),
         "graph": _entry("plan", "graph", "Draw the step graph."),
         "sign": _entry("sign", "sign", "Sign a plan, or say who did."),
-        "nixos": _entry("nixos", "nixos", "Say what a NixOS system takes of this host."),
         "rehearse": _entry("rehearse", "rehearse", "Run the plan in a throw-away VM."),
         "offer": _entry("offer", "offer", "Offer a kernel that a package has brought."),
     },
     "Change the kernel": {
         "apply": _entry("apply", "apply", "Carry out a plan as one transaction."),
+        "nixos": _entry("nixos", "nixos", "Carry a NixOS system's kernel through."),
         "resume": _entry("resume", "resume", "Go on with an unfinished transaction."),
         "rollback": _entry("resume", "rollback", "Bring the old kernel back."),
         "abort": _entry("resume", "abort", "Stop the running transaction and revert it."),

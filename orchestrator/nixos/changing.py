@@ -24,8 +24,11 @@ from orchestrator.system import files, subprocesses
 from orchestrator.system.call_errors import PATH, call_error
 
 _ROOTS = "mkupgrade"
-NEW, OLD = "new", "old"
-"""Names of our GC roots: one of each, until the next upgrade."""
+NEW, OLD, WANTED = "new", "old", "wanted"
+"""Names of our GC roots: one of each, until the next upgrade. `wanted` holds what was asked for
+until a plan for it arms its way back."""
+_BUILD_SECONDS = 24 * 3600.0
+_FLAKES = ("--extra-experimental-features", "nix-command flakes")
 
 
 class PreSwitchError(MkupgradeError):
@@ -72,6 +75,35 @@ def hold(places: Places, params: NixosProfile) -> None:
     """
     for name, toplevel in ((NEW, params.toplevel), (OLD, params.previous)):
         _root(places, name, toplevel)
+
+
+def want(places: Places, toplevel: str) -> None:
+    """Keep a system from being collected until another one is wanted.
+
+    Raises:
+        SystemCallError
+    """
+    _root(places, WANTED, toplevel)
+
+
+def build(places: Places, flake: str) -> PurePosixPath:
+    """Build a host's system out of a flake, held as `want` would; its toplevel.
+
+    Args:
+        flake: ".#web": the flake, and the name of the host in its `nixosConfigurations`.
+
+    Raises:
+        ToolError: it does not evaluate or build; with the end of what nix said.
+        SystemCallError, NotSupportedError
+    """
+    where, _, host = flake.partition("#")
+    attribute = f'{where}#nixosConfigurations."{host}".config.system.build.toplevel'
+    roots = _roots(places)
+    _make_directory(roots)
+    link = roots / WANTED
+    argv = ["nix", *_FLAKES, "build", "--out-link", str(link), attribute]
+    subprocesses.run(argv, timeout=_BUILD_SECONDS)
+    return PurePosixPath(os.path.realpath(link))
 
 
 def arm(places: Places, params: NixosProfile, control: Control) -> None:
@@ -178,12 +210,20 @@ def _roots(places: Places) -> Path:
     return places.tree.outside(places.profiles.parent / "gcroots" / _ROOTS)
 
 
+def _make_directory(path: Path) -> None:
+    """One that everybody may look into, like all of Nix's. Raises: SystemCallError."""
+    try:
+        path.mkdir(mode=0o755, parents=True, exist_ok=True)
+    except OSError as error:
+        raise call_error(error.errno or 0, "mkdir", PATH, str(path)) from error
+
+
 def _root(places: Places, name: str, toplevel: str) -> None:
     directory = _roots(places)
     path = directory / name
     temporary = directory / f".{name}.{os.getpid()}"
+    _make_directory(directory)
     try:
-        directory.mkdir(mode=0o755, parents=True, exist_ok=True)
         temporary.unlink(missing_ok=True)
         temporary.symlink_to(toplevel)
         temporary.replace(path)

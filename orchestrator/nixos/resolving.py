@@ -7,6 +7,7 @@ is looked up once: a saved plan keeps to the system that it was made for.
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -48,8 +49,7 @@ def find(wanted: NixosKernel, places: Places) -> System:
             f"building the flake {wanted.flake} for a plan is not built yet: name the built system",
             where="kernel.nixos.flake",
             state=UNCHANGED,
-            next_command="nix build --print-out-paths "
-            f"{_toplevel_of(wanted.flake)}  # then kernel.nixos.system",
+            next_command=f"mkupgrade nixos upgrade --flake {shlex.quote(wanted.flake)}",
         )
     profile = wanted.profile or systems.SYSTEM
     if wanted.system is not None:
@@ -59,11 +59,6 @@ def find(wanted: NixosKernel, places: Places) -> System:
     else:
         path = systems.next_system(places, profile)
     return systems.read_system(places, path, wanted.specialisation)
-
-
-def _toplevel_of(flake: str) -> str:
-    where, _, host = flake.partition("#")
-    return f"'{where}#nixosConfigurations.{host}.config.system.build.toplevel'"
 
 
 def _instance(instance: Instance, places: Places) -> Instance:

@@ -35,6 +35,8 @@ PACKAGES = {
     "ip": "iproute2",
     "lz4": "lz4",
     "lzop": "lzop",
+    "nix": "nix-bin",
+    "nix-env": "nix-bin",
     "nft": "nftables",
     "ss": "iproute2",
     "ssh-keygen": "openssh-client",

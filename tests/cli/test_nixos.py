@@ -203,3 +203,88 @@ def test_a_vetoed_switch_leaves_a_real_profile_at_the_old_system(
     assert shown.exit_code == 1
     assert "leads to generation 1 again" in shown.stderr
     assert str(systems.next_system(store.places)) == old
+
+
+@pytest.fixture
+def booted(upgrade: tuple[PretendNixos, Path], tmp_path: Path) -> tuple[PretendNixos, Path, Path]:
+    """As `upgrade`, with a system that runs; the host, a plan with all but the kernel, and a system
+    to go to."""
+    host, spec = upgrade
+    host.boot(host.system("old", release="7.2.13"))
+    text = spec.read_text("utf-8").replace("nixos: {profile: system}", "generation: 1")
+    plain = text.replace("kernel: {generation: 1}", "kernel: {image: /boot/k, release: '7.2'}")
+    spec.write_text(plain, encoding="utf-8")
+    return host, spec, Path(host.store / "new-nixos-system")
+
+
+def test_an_upgrade_takes_all_but_the_kernel_from_a_plan(
+    run: Any, booted: tuple[PretendNixos, Path, Path]
+) -> None:
+    host, spec, new = booted
+    shown = run("nixos", "upgrade", "--store-path", new, "--plan", spec, "--yes")
+    assert shown.exit_code == 0, shown.stderr
+    world = json.loads((spec.parent / "state/simulated-host.json").read_text("utf-8"))
+    assert f"init={new}/init" in world["kernel"]["cmdline"]
+    written = spec.parent / "state/nixos-upgrade.yaml"
+    assert written.stat().st_mode & 0o777 == 0o600
+    assert json.loads(written.read_text("utf-8"))["soak"] == {
+        "duration": "20ms",
+        "interval": "10ms",
+    }
+    assert (host.profiles.parent / "gcroots/mkupgrade/wanted").readlink() == new
+
+
+def test_an_upgrade_that_was_not_confirmed_names_a_command_that_works(
+    run: Any, booted: tuple[PretendNixos, Path, Path]
+) -> None:
+    _, spec, new = booted
+    shown = run("nixos", "upgrade", "--store-path", new, "--plan", spec, "--json")
+    error = json.loads(shown.stderr)["error"]
+    assert shown.exit_code == 1
+    command = str(error["next_command"]).split()[1:]
+    assert run(*command).exit_code == 0
+
+
+def test_where_a_switch_is_enough_an_upgrade_says_how_and_does_nothing(
+    run: Any, booted: tuple[PretendNixos, Path, Path]
+) -> None:
+    host, spec, _ = booted
+    same = host.system("same", release="7.2.13")
+    shown = run("nixos", "upgrade", "--store-path", same, "--plan", spec, "--yes", "--json")
+    assert shown.exit_code == 1
+    error = json.loads(shown.stderr)["error"]
+    assert error["next_command"] == f"nixos-rebuild switch --store-path {same}"
+    assert not (spec.parent / "state").exists()
+    assert not (host.profiles.parent / "gcroots").exists()
+    old = host.store / "old-nixos-system"
+    assert run("nixos", "upgrade", "--store-path", old).exit_code == 0
+
+
+def test_going_back_takes_the_generation_before(
+    run: Any, booted: tuple[PretendNixos, Path, Path]
+) -> None:
+    host, spec, _ = booted
+    host.generation(3, host.store / "old-nixos-system")
+    shown = run("nixos", "upgrade", "--rollback", "--plan", spec, "--yes")
+    assert shown.exit_code == 0, shown.stderr
+    world = json.loads((spec.parent / "state/simulated-host.json").read_text("utf-8"))
+    assert "new-nixos-system/init" in world["kernel"]["cmdline"]
+
+
+def test_going_back_without_an_older_generation_says_so(
+    run: Any, booted: tuple[PretendNixos, Path, Path]
+) -> None:
+    shown = run("nixos", "upgrade", "--rollback", "--json")
+    assert "no older generation" in json.loads(shown.stderr)["error"]["what"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(), ("--rollback", "--store-path", "/x"), ("--flake", "nixpkgs"), ("--flake", "a#b c")],
+)
+def test_an_upgrade_does_not_guess_what_to_go_to(
+    run: Any, booted: tuple[PretendNixos, Path, Path], arguments: tuple[str, ...]
+) -> None:
+    shown = run("nixos", "upgrade", *arguments, "--json")
+    assert shown.exit_code == 1
+    assert json.loads(shown.stderr)["error"]["code"] == "usage"

@@ -6,13 +6,13 @@
   log,
   profile,
   release ? "6.12.1",
+  system ? builtins.currentSystem,
 }:
 let
   build =
     name: script:
     derivation {
-      inherit name;
-      system = builtins.currentSystem;
+      inherit name system;
       builder = "/bin/sh";
       PATH = "/usr/bin:/bin";
       args = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -11,7 +12,7 @@ from orchestrator.model.params.in_place import NixosProfile
 from orchestrator.nixos import changing, deciding, systems
 from orchestrator.nixos.changing import PreSwitchError
 from orchestrator.system.limited import Limited
-from tests.support.nix_store import NixStore, needs_nix
+from tests.support.nix_store import GENERATION, NixStore, needs_nix
 
 pytestmark = [pytest.mark.slow, needs_nix]
 
@@ -170,3 +171,22 @@ def test_without_an_older_generation_of_what_runs_the_profile_stays(upgrade: Upg
     upgrade.store.nix("nix-env", "--profile", upgrade.store.profile, "--delete-generations", "1")
     assert changing.take_back(upgrade.store.places, upgrade.new, Limited(60)) is None
     assert upgrade.stands()[1] == upgrade.new
+
+
+def test_a_hosts_system_is_built_from_a_flake_and_held(upgrade: Upgrade, tmp_path: Path) -> None:
+    flake = tmp_path / "flake"
+    flake.mkdir()
+    shutil.copyfile(GENERATION, flake / "generation.nix")
+    log, profile = upgrade.store.log, upgrade.store.profile
+    (flake / "flake.nix").write_text(
+        "{ outputs = _: { nixosConfigurations.web.config.system.build.toplevel ="
+        f' import ./generation.nix {{ marker = "web"; log = "{log}"; profile = "{profile}";'
+        ' system = "x86_64-linux"; }; }; }\n',
+        encoding="utf-8",
+    )
+    found = changing.build(upgrade.store.places, f"path:{flake}#web")
+    assert systems.read_system(upgrade.store.places, found).release == "6.12.1"
+    upgrade.store.collect()
+    assert Path(found).is_dir()
+    with pytest.raises(ToolError):
+        changing.build(upgrade.store.places, f"path:{flake}#mail")

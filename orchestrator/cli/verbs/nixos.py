@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -9,6 +11,7 @@ import click
 
 from orchestrator.cli.command import Call, verb
 from orchestrator.cli.terminal import clean
+from orchestrator.model.errors import NotSupportedError
 from orchestrator.model.outcomes import ExitCode
 
 if TYPE_CHECKING:
@@ -20,7 +23,7 @@ _NIX_ENV_SECONDS = 60.0
 
 @click.group("nixos")
 def nixos() -> None:
-    """On NixOS: say whether a system takes another kernel, and why; refuse such a switch."""
+    """On NixOS: say whether a system takes another kernel, and why, and carry it through."""
 
 
 @verb(
@@ -59,8 +62,7 @@ def decide(
     places, name = systems.REAL, profile or systems.SYSTEM
     booted, current = systems.booted(places), systems.current(places)
     if toplevel is not None:
-        path = PurePosixPath(toplevel)
-        path = path if path.is_absolute() else PurePosixPath(Path.cwd()) / path
+        path = _absolute(toplevel)
     elif generation is not None:
         path = systems.generation(places, generation, name)
     else:
@@ -144,5 +146,100 @@ def _tell_refusal(call: Call, found: Decision, back: int | None) -> None:
     call.note("NIXOS_NO_CHECK=1 switches all the same.")
 
 
+@verb(
+    "upgrade",
+    state=True,
+    examples="""
+    sudo mkupgrade nixos upgrade --flake .#web --plan plan.yaml
+    sudo mkupgrade nixos upgrade --store-path ./result --yes
+    sudo mkupgrade nixos upgrade --rollback
+    """,
+    json_help="JSON lines: events while it runs, the report at the end.",
+)
+@click.option("--flake", metavar="FLAKE#HOST", help="Build this host's system and take it.")
+@click.option("--store-path", metavar="TOPLEVEL", help="Take this built system.")
+@click.option("--rollback", is_flag=True, help="Take the generation before the profile's own.")
+@click.option("--specialisation", metavar="NAME", help="This specialisation of the system.")
+@click.option(
+    "--plan",
+    metavar="PLAN.yaml",
+    type=click.Path(path_type=Path),
+    help="Workloads, checks and all else; its kernel is replaced.",
+)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--again", is_flag=True, help="Even if it was rolled back before.")
+def upgrade(
+    call: Call,
+    *,
+    flake: str | None,
+    store_path: str | None,
+    rollback: bool,
+    specialisation: str | None,
+    plan: Path | None,
+    state_dir: Path,
+    yes: bool,
+    again: bool,
+) -> ExitCode:
+    """Carry a system's kernel through: build or find it, hold it, decide, and apply a plan for it.
+
+    The plan is written to nixos-upgrade.yaml in the state directory and carried out as `mkupgrade
+    apply` does: the system's own pre-switch checks come first, profile and boot menu stay the old
+    ones until commit, and are again if anything fails. Where a plain switch is enough nothing is
+    done, and exit code 1 comes with the command to switch.
+    """
+    from orchestrator.cli.nixos_plan import before_the_last, write_plan
+    from orchestrator.cli.verbs.apply import apply_file
+    from orchestrator.nixos import changing, deciding, systems
+
+    chosen = [flake is not None, store_path is not None, rollback]
+    if chosen.count(True) != 1:
+        raise click.UsageError("one of --flake, --store-path and --rollback")
+    places = systems.REAL
+    booted, current = systems.booted(places), systems.current(places)
+    if flake is not None:
+        path = changing.build(places, _flake(flake))
+    elif store_path is not None:
+        path = _absolute(store_path)
+    else:
+        path = before_the_last(systems.generations(places))
+    found = deciding.decide(booted, current, systems.read_system(places, path, specialisation))
+    if not found.transition:
+        return _without_transition(call, found)
+    changing.want(places, found.wanted)
+    if not call.json:
+        _show(call, found)
+        call.out()
+    written = write_plan(found.wanted, plan, state_dir)
+    as_apply = Call(verb="apply", json=call.json)
+    return apply_file(as_apply, written, yes=yes, again=again, report_html=None)
+
+
+def _without_transition(call: Call, found: Decision) -> ExitCode:
+    if found.enough == "switch":
+        raise NotSupportedError(
+            "a plain switch is enough, and `nixos upgrade` carries kernels through only",
+            where=found.wanted,
+            state="nothing was changed",
+            next_command=f"nixos-rebuild switch --store-path {shlex.quote(found.wanted)}",
+        )
+    if call.json:
+        call.out_json(found.model_dump(mode="json") | {"changes_pending": False})
+    else:
+        _show(call, found)
+    return ExitCode.DONE
+
+
+def _flake(text: str) -> str:
+    if not re.fullmatch(r"[^#\s\"]*#[A-Za-z0-9_.-]+", text):
+        raise click.UsageError(f"{text!r} is no flake and a host in it, such as .#web")
+    return text
+
+
+def _absolute(text: str) -> PurePosixPath:
+    path = PurePosixPath(text)
+    return path if path.is_absolute() else PurePosixPath(Path.cwd()) / path
+
+
 nixos.add_command(decide)
+nixos.add_command(upgrade)
 nixos.add_command(preflight)

@@ -1,0 +1,91 @@
+"""What `nixos upgrade` carries out: a plan like any other, in a file like any other.
+
+It is written into the state directory, so that whatever is to be done next (apply it again, sign
+it, rehearse its workloads) can be done by the other verbs.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from orchestrator.cli.files import write_text
+from orchestrator.model.errors import ErrorClass, MkupgradeError, SpecError
+
+FILE = "nixos-upgrade.yaml"
+UNCHANGED = "nothing was changed"
+
+
+def write_plan(toplevel: str, plan: Path | None, state_dir: Path) -> Path:
+    """A spec for this system, in the state directory; where it is.
+
+    Args:
+        plan: a spec that has all but the kernel, which is replaced; None: no workloads, no checks.
+        state_dir: where no plan says it.
+
+    Raises:
+        SpecError: the plan cannot be used, or has several instances.
+        MkupgradeError: it cannot be written, or the directory is not a private one.
+    """
+    from orchestrator.system.files import make_private_directory
+
+    document = _document(state_dir) if plan is None else _of_plan(plan)
+    instance = document["instances"][0]
+    kept = {key: value for key, value in instance["kernel"].items() if key == "signature"}
+    instance["kernel"] = {"nixos": {"system": toplevel}, **kept}
+    where = make_private_directory(Path(document.get("host", {}).get("state_dir") or state_dir))
+    path = where / FILE
+    write_text(path, json.dumps(document, indent=2) + "\n", mode=0o600)
+    return path
+
+
+def before_the_last(generations: list[Any]) -> PurePosixPath:
+    """The system of the newest generation before the profile's own that is another one.
+
+    Raises:
+        MkupgradeError: there is none.
+    """
+    now = next((generation for generation in generations if generation.current), None)
+    for generation in reversed(generations):
+        older = now is not None and generation.number < now.number
+        if older and generation.toplevel not in (None, now.toplevel if now else None):
+            found: PurePosixPath = generation.toplevel
+            return found
+    raise MkupgradeError(
+        "the system profile has no older generation to go back to",
+        state=UNCHANGED,
+        next_command="nixos-rebuild list-generations",
+        error_class=ErrorClass.INVALID,
+    )
+
+
+def _document(state_dir: Path) -> dict[str, Any]:
+    return {
+        "api_version": "mkupgrade/v1",
+        "metadata": {"name": "nixos-upgrade"},
+        "host": {"state_dir": str(state_dir.absolute())},
+        "instances": [{"name": "host", "kernel": {}}],
+    }
+
+
+def _of_plan(plan: Path) -> dict[str, Any]:
+    """As it was read, with words of YAML meaning what they mean to the loader."""
+    from orchestrator.loading import load_spec
+    from orchestrator.loading.nodes import to_data
+    from orchestrator.loading.parse import parse
+    from orchestrator.loading.source import read_source
+
+    text = read_source(plan)
+    spec = load_spec(text, str(plan))
+    if len(spec.instances) != 1:
+        raise SpecError(
+            f"a NixOS host is one instance, and the plan has {len(spec.instances)}",
+            where=str(plan),
+            state=UNCHANGED,
+        )
+    root, _ = parse(text.removeprefix("\ufeff"))
+    data = to_data(root) if root is not None else None
+    if not isinstance(data, dict):  # it was loaded just now
+        raise SpecError("expected a mapping", where=str(plan), state=UNCHANGED)
+    return data
