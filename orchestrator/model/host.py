@@ -74,6 +74,8 @@ class KernelState(Record):
     image: str | None = None
     """Path of its own image, if known: the way back."""
     initrd: str | None = None
+    initrd_secrets: str | None = None
+    """A program that appends secrets to a copy of it, as on NixOS; None: it needs none."""
     tainted: int = 0
     system: str | None = None
     """The NixOS system that it was booted from (/run/booted-system); None: it is no NixOS."""

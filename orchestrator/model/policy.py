@@ -26,7 +26,8 @@ class Images(Strict):
     """Where kernels may come from."""
 
     directories: list[AbsolutePath]
-    """Kernel images, initrds and modules must lie below one of these, links followed."""
+    """Kernel images, initrds, what appends their secrets, and modules must lie below one of these,
+    links followed."""
 
 
 class CommandRule(Strict):
@@ -50,7 +51,7 @@ class Commands(Strict):
     """Which commands of a plan may be run. Programs are named by their absolute paths."""
 
     hooks: list[CommandRule] | None = None
-    """For `run` and `undo` of hooks."""
+    """For `run` and `undo` of hooks, and for `initrd_secrets` of kernels."""
     checks: list[CommandRule] | None = None
     """For `run` of checks of kind `command`."""
     workloads: list[CommandRule] | None = None

@@ -17,6 +17,16 @@ def system_states(spec: UpgradeSpec, places: Places | None = None) -> dict[str, 
     return {toplevel: _state(toplevel, places or systems.REAL) for toplevel in sorted(named)}
 
 
+def booted_secrets(places: Places | None = None) -> str | None:
+    """The program that appends its secrets to the booted system's initrd; None: it has none, or
+    does not say so."""
+    try:
+        program = systems.booted(places or systems.REAL).boot.initrdSecrets
+    except MkupgradeError:
+        return None
+    return str(program) if program is not None else None
+
+
 def _state(toplevel: str, places: Places) -> SystemState:
     try:
         found = deciding.decide(

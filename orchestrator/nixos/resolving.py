@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from orchestrator.model.errors import ErrorClass, NotSupportedError
+from orchestrator.model.errors import NotSupportedError
 from orchestrator.model.parameters import split_parameters
 from orchestrator.model.spec import CommandLine, Instance, Kernel, UpgradeSpec
 from orchestrator.model.spec.instances import NixosKernel
@@ -67,18 +67,11 @@ def _instance(instance: Instance, places: Places) -> Instance:
         return instance
     system = find(wanted, places)
     boot = system.boot
-    if boot.initrdSecrets is not None:
-        raise NotSupportedError(
-            "the system appends secrets to its initrd (boot.initrd.secrets), and plans do not "
-            "carry that yet",
-            where=system.toplevel,
-            state=UNCHANGED,
-            error_class=ErrorClass.REFUSED,
-        )
     given = instance.kernel.model_dump(exclude={"nixos"}, exclude_unset=True)
     files: dict[str, Any] = {
         "image": boot.kernel,
         "initrd": boot.initrd,
+        "initrd_secrets": boot.initrdSecrets,
         "modules": _modules(system, places),
         "release": _release(system, places),
         "toplevel": PurePosixPath(system.toplevel),

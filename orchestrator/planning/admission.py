@@ -40,6 +40,11 @@ def _check_systems(spec: UpgradeSpec, host: HostState, problems: Problems) -> No
     for instance in spec.instances:
         where, kernel = f"instances.{instance.name}.kernel", instance.kernel
         toplevel = str(kernel.toplevel) if kernel.toplevel is not None else None
+        if kernel.initrd_secrets is not None and spec.strategy.kind != "in-place":
+            problems.add(
+                f"{where}.initrd_secrets",
+                f"strategy {spec.strategy.kind} appends no secrets to the initrds of instances",
+            )
         if kernel.nixos is not None:
             problems.add(f"{where}.nixos", "was not looked up on this host")
         elif toplevel is not None and spec.strategy.kind != "in-place":

@@ -79,6 +79,8 @@ def load_new(b: SectionBuilder, d: Decisions) -> None:
         image=str(kernel.image),
         image_sha256=d.image.sha256 or "",
         initrd=str(kernel.initrd) if kernel.initrd else None,
+        initrd_sha256=_digest_of(kernel.initrd, d),
+        initrd_secrets=str(kernel.initrd_secrets) if kernel.initrd_secrets else None,
         cmdline=d.cmdline,
         release=d.to_release,
     )
@@ -92,12 +94,19 @@ def load_old(b: SectionBuilder, d: Decisions) -> None:
         image=way.image or "",
         image_sha256=way.image_sha256,
         initrd=way.initrd,
+        initrd_sha256=_digest_of(way.initrd, d),
+        initrd_secrets=way.initrd_secrets,
         cmdline=way.cmdline,
         release=d.from_release,
     )
     artifact = d.host.artifacts.get(params.image)
     size = artifact.size if artifact else 0
     _load(b, params, size, [Cap.ROOT, Cap.KEXEC_FILE, Cap.OLD_KERNEL])
+
+
+def _digest_of(path: object, d: Decisions) -> str | None:
+    found = d.host.artifacts.get(str(path)) if path is not None else None
+    return found.sha256 if found is not None else None
 
 
 def _load(b: SectionBuilder, params: in_place.LoadKernel, size: int, requires: list[Cap]) -> None:

@@ -20,6 +20,7 @@ class WayBack:
     image: str | None = None
     initrd: str | None = None
     image_sha256: str = ""
+    initrd_secrets: str | None = None
     why: str = ""
     """For `reset`: why it is no jump."""
 
@@ -37,15 +38,24 @@ def choose(spec: UpgradeSpec, host: HostState, *, kho: bool, problems: Problems)
     initrd = str(named.initrd) if named and named.initrd else None
     if named is None:
         initrd = host.kernel.initrd
-    why = _why_not(image, initrd, host)
+    secrets = host.kernel.initrd_secrets if named is None else None
+    why = _why_not(image, initrd, host) or _no_digest(initrd, secrets, host)
     if why is None and not cmdline.fits(words):
         why = "its command line leaves no room for the transaction's mark"
     if why is None and image is not None:
         digest = host.artifacts[image].sha256 or ""
-        return WayBack("kexec", line, image, initrd, digest)
+        return WayBack("kexec", line, image, initrd, digest, secrets)
     if named is not None:
         problems.add("rollback.kernel", why or "cannot be used")
     return WayBack("reset", line, why=why or "it is not known")
+
+
+def _no_digest(initrd: str | None, secrets: str | None, host: HostState) -> str | None:
+    """Secrets are appended to no initrd but the one that was seen."""
+    found = host.artifacts.get(initrd) if initrd is not None else None
+    if secrets is None or (found is not None and found.sha256 is not None):
+        return None
+    return f"its initrd needs secrets, and driver {host.driver} reported no digest of {initrd}"
 
 
 def _why_not(image: str | None, initrd: str | None, host: HostState) -> str | None:

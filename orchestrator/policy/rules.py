@@ -31,7 +31,7 @@ from orchestrator.model.steps import StepGraph
 Resolve = Callable[[Path], Path]
 """Where a path leads; raises MkupgradeError or OSError if it cannot be trusted or is not there."""
 
-_FILES = ("image", "initrd", "modules")
+_FILES = ("image", "initrd", "initrd_secrets", "modules")
 """Fields of every model that names kernels' files."""
 COMMANDS: dict[type[BaseModel], tuple[str, tuple[str, ...]]] = {
     Hook: ("hooks", ("run", "undo")),
@@ -137,6 +137,11 @@ class _Rules:
                 message = self._not_allowed(argv, rules)
                 if message is not None:
                     yield Objection((*place, field), f"commands.{kind}", message)
+        secrets = getattr(model, "initrd_secrets", None)
+        if secrets is not None and commands.hooks is not None:
+            message = self._not_allowed([str(secrets)], commands.hooks)
+            if message is not None:
+                yield Objection((*place, "initrd_secrets"), "commands.hooks", message)
         if isinstance(model, CriuMigrate):
             allowed = commands.criu_arguments
             if allowed is None:

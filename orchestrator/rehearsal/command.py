@@ -61,7 +61,7 @@ def rehearse(
 def _refuse_nixos(spec: UpgradeSpec) -> None:
     """The guest is a Debian: it would boot the kernel, and not the system."""
     kernel = spec.instances[0].kernel
-    if kernel.nixos is not None or kernel.toplevel is not None:
+    if any(key is not None for key in (kernel.nixos, kernel.toplevel, kernel.initrd_secrets)):
         raise NotSupportedError(
             "the kernel of a NixOS system cannot be rehearsed: the guest has no such system",
             where="instances[0].kernel",

@@ -10,7 +10,7 @@ import pytest
 from orchestrator.model.errors import MkupgradeError, NotSupportedError
 from orchestrator.model.spec import Instance, UpgradeSpec
 from orchestrator.nixos.errors import BootspecError, NotASystemError
-from orchestrator.nixos.observing import system_states
+from orchestrator.nixos.observing import booted_secrets, system_states
 from orchestrator.nixos.resolving import resolve
 from tests.support.hosts import spec_data
 from tests.support.nixos import STORE, PretendNixos
@@ -99,9 +99,18 @@ def test_a_flake_is_refused_with_the_command_that_builds_it(host: PretendNixos) 
     assert caught.value.next_command == "mkupgrade nixos upgrade --flake '.#web'"
 
 
-def test_secrets_are_refused_before_anything_is_planned(host: PretendNixos) -> None:
-    top = host.system("secret", secrets=PurePosixPath("/srv/append"))
-    with pytest.raises(NotSupportedError, match="secrets"):
+def test_the_program_that_appends_secrets_goes_into_the_plan(host: PretendNixos) -> None:
+    program = PurePosixPath("/srv/append")
+    top = host.system("secret", secrets=program)
+    assert resolved(host, {"system": str(top)}).kernel.initrd_secrets == program
+    assert booted_secrets(host.places) is None
+    host.boot(top)
+    assert booted_secrets(host.places) == str(program)
+
+
+def test_secrets_without_an_initrd_are_refused(host: PretendNixos) -> None:
+    top = host.system("odd", initrd=None, secrets=PurePosixPath("/srv/append"))
+    with pytest.raises(BootspecError, match="initrd_secrets needs initrd"):
         resolved(host, {"system": str(top)})
 
 

@@ -123,3 +123,41 @@ def test_a_profile_that_a_reset_would_not_end_well_by_is_refused(
     with pytest.raises(PlanError) as caught:
         with_profile(**profile)
     assert any(says in line for line in caught.value.details)
+
+
+@pytest.mark.parametrize("key", ["toplevel", "initrd_secrets"])
+def test_instances_beside_the_host_have_neither_systems_nor_secrets(key: str) -> None:
+    kernel = {"image": IMAGE, "release": "7.3.4", "initrd": "/boot/i", key: "/srv/x"}
+    instance = {"name": "a", "kernel": kernel}
+    spec = UpgradeSpec.model_validate(
+        spec_data(instances=[instance], workloads=[], strategy={"kind": "surge"})
+    )
+    host = host_data(spec, strategies=["in-place", "surge"])
+    with pytest.raises(PlanError) as caught:
+        plan(spec, HostState.model_validate(host))
+    assert any(line.startswith(f"instances.a.kernel.{key}") for line in caught.value.details)
+
+
+def test_secrets_are_appended_for_the_jump_and_for_the_way_back() -> None:
+    initrds = {"new": "/boot/initrd-new", "old": "/boot/initrd-old"}
+    kernel = {
+        "image": IMAGE, "release": "7.3.4", "toplevel": NEW, "initrd": initrds["new"],
+        "initrd_secrets": f"{NEW}/append",
+    }  # fmt: skip
+    instance = {"name": "host", "kernel": kernel, "cmdline": {"inherit": False}}
+    spec = UpgradeSpec.model_validate(spec_data(instances=[instance]))
+    host = host_data(spec, systems={NEW: {"toplevel": NEW, "reasons": ["kernel: a -> b"]}})
+    host["kernel"] |= {"initrd": initrds["old"], "initrd_secrets": f"{OLD}/append"}
+    for name, path in initrds.items():
+        digest = {"new": "c", "old": "d"}[name] * 64
+        host["artifacts"][path] = {"path": path, "kind": "initrd", "size": 9, "sha256": digest}
+    graph = plan(spec, HostState.model_validate(host))
+    there, back = (
+        graph.step("load-kernel/host").params,
+        graph.step("return.load-kernel/host").params,
+    )
+    assert (there["initrd_secrets"], there["initrd_sha256"]) == (f"{NEW}/append", "c" * 64)
+    assert (back["initrd_secrets"], back["initrd_sha256"]) == (f"{OLD}/append", "d" * 64)
+    del host["artifacts"][initrds["old"]]
+    without = plan(spec, HostState.model_validate(host))
+    assert without.step("return.jump/host").params["method"] == "reset"

@@ -259,3 +259,20 @@ def test_a_bad_policy_is_told_with_its_place(text: str, line: str) -> None:
         load_policy(f"api_version: mkupgrade-policy/v1\n{text}\n")
     assert caught.value.what.startswith("the policy has ")
     assert any(line in detail for detail in caught.value.details), caught.value.details
+
+
+def test_a_program_that_appends_secrets_to_an_initrd_is_a_command_and_a_file_of_the_kernel() -> (
+    None
+):
+    kernel = {
+        "image": "/boot/k", "release": "7.3.4", "initrd": "/boot/i",
+        "initrd_secrets": "/sbin/append",
+    }  # fmt: skip
+    spec = {"instances": [{"name": "host", "kernel": kernel}]}
+    place = "instances[0].kernel.initrd_secrets"
+    images = {"directories": ["/boot"]}
+    allowed = [{"program": "/sbin/append"}]
+    assert in_spec(policy(commands={"hooks": []}), **spec) == [(place, "commands.hooks")]
+    assert in_spec(policy(commands={"hooks": allowed}), **spec) == []
+    assert in_spec(policy(commands={"checks": []}), **spec) == []
+    assert in_spec(policy(images=images), **spec) == [(place, "images.directories")]

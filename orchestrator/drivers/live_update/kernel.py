@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from orchestrator.drivers.jobs import absent, partial, present, unknown
 from orchestrator.drivers.live_update.job import Handler, Job
+from orchestrator.drivers.records import make_private_directories
 from orchestrator.model.base import digest
 from orchestrator.model.errors import ErrorClass, MkupgradeError, NotSupportedError
 from orchestrator.model.landing import first_pid, mark_for, without_marks
 from orchestrator.model.params.in_place import ArmFallback, LoadKernel
 from orchestrator.model.seams import Result
 from orchestrator.model.steps import Inspected
+from orchestrator.nixos.initrd import with_secrets
 
 KERNEL = "kernel"
 FALLBACK = "fallback"
@@ -46,7 +50,8 @@ class LoadKernelHandler(Handler[LoadKernel]):
         record = _record(job, params)
         job.records.write(KERNEL, {**record, "phase": "intended"})
         job.say(f"loading {params.image}")
-        machine.load_kernel(Path(params.image), params.image_sha256, _path(params.initrd), cmdline)
+        with _initrd(job, params) as initrd:
+            machine.load_kernel(Path(params.image), params.image_sha256, initrd, cmdline)
         job.records.write(KERNEL, {**record, "phase": "loaded"})
         return {"release": params.release, "image": params.image, "cmdline": cmdline}
 
@@ -118,6 +123,21 @@ def marked(cmdline: str, *marks: str) -> str:
     words = without_marks(cmdline).split(" ")
     at = words.index("--") if "--" in words else len(words)
     return " ".join(word for word in [*words[:at], *marks, *words[at:]] if word)
+
+
+@contextmanager
+def _initrd(job: Job, params: LoadKernel) -> Iterator[Path | None]:
+    """The initrd to load: the plan's, or a private copy in memory of it with its secrets."""
+    initrd, program = _path(params.initrd), _path(params.initrd_secrets)
+    if initrd is None or program is None:
+        yield initrd
+        return
+    job.say("appending its secrets to a copy of the initrd")
+    where = job.parts.runtime_dir / job.context.transaction / "initrd"
+    make_private_directories(where.parent)
+    control = job.context.control
+    with with_secrets(initrd, program, params.initrd_sha256 or "", where, control) as copy:
+        yield copy
 
 
 def _record(job: Job, params: LoadKernel) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Literal
 from orchestrator.drivers.live_update.parts import Parts
 from orchestrator.model.host import Artifact, Cap, Capability, HostState, KernelState
 from orchestrator.model.spec import UpgradeSpec
-from orchestrator.nixos.observing import system_states
+from orchestrator.nixos.observing import booted_secrets, system_states
 from orchestrator.system import capabilities, kernel_image, proc, running, systemd
 
 _OTHERS = (Cap.SIDE_BY_SIDE, Cap.INSTANCE_VSOCK)
@@ -22,6 +22,8 @@ _Kind = Literal["image", "initrd", "modules"]
 def observe(spec: UpgradeSpec, state_dir: Path, parts: Parts, driver: str) -> HostState:
     """Look at the host, as far as the spec is concerned. Changes nothing."""
     kernel = running.kernel_state()
+    if kernel.system is not None:
+        kernel = kernel.model_copy(update={"initrd_secrets": booted_secrets()})
     kexec = running.kexec_state()
     boot = parts.boot.state()
     memory = proc.memory()

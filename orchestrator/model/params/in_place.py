@@ -64,6 +64,10 @@ class LoadKernel(Record):
     image: str
     image_sha256: str
     initrd: str | None = None
+    initrd_sha256: str | None = None
+    """Held to where secrets are appended: what the program is let at must be the plan's initrd."""
+    initrd_secrets: str | None = None
+    """Program that appends secrets to a private copy of the initrd."""
     cmdline: str
     """Complete but for the transaction's mark, which the driver adds: the parameter
     "mkupgrade.transaction=<id>/<section>", by which the landing is recognised."""

@@ -76,6 +76,9 @@ class Kernel(Strict):
     """bzImage or PE/EFI stub image, as `kexec_file_load` takes it. Required without `nixos`."""
     initrd: AbsolutePath | None = None
     """Initial RAM disk, if the kernel needs one."""
+    initrd_secrets: AbsolutePath | None = None
+    """A program that appends secrets to a private copy of `initrd`, whose path it is given; the
+    copy is what is loaded. Comes from `nixos`."""
     modules: AbsolutePath | None = None
     """Directory of the kernel's modules; checked to exist."""
     release: (
@@ -94,12 +97,12 @@ class Kernel(Strict):
     """The NixOS system that these files are of: what /run/booted-system must lead to afterwards.
     Comes from `nixos`."""
     nixos: NixosKernel | None = None
-    """A NixOS system on this host, in the place of image, initrd, modules, release and
-    toplevel."""
+    """A NixOS system on this host, in the place of image, initrd, initrd_secrets, modules, release
+    and toplevel."""
 
     @model_validator(mode="after")
     def _files_or_a_system(self) -> Kernel:
-        taken = ("image", "initrd", "modules", "release", "toplevel")
+        taken = ("image", "initrd", "initrd_secrets", "modules", "release", "toplevel")
         if self.nixos is not None:
             for key in taken:
                 if getattr(self, key) is not None:
@@ -108,8 +111,9 @@ class Kernel(Strict):
         for key in ("image", "release"):
             if getattr(self, key) is None:
                 raise ValueError(f'required key "{key}" is missing')
-        if self.initrd_sha256 is not None and self.initrd is None:
-            raise ValueError("initrd_sha256 needs initrd")
+        for key in ("initrd_sha256", "initrd_secrets"):
+            if getattr(self, key) is not None and self.initrd is None:
+                raise ValueError(f"{key} needs initrd")
         return self
 
     @property

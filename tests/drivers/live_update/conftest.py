@@ -51,6 +51,7 @@ class Machine:
         self.release = OLD
         self.cmdline = "root=/dev/vda"
         self.loaded: tuple[Path, str] | None = None
+        self.initrd: bytes | None = None
         self.fail: MkupgradeError | None = None
         self.synced = False
         self.forbidden: list[str] = []
@@ -69,6 +70,7 @@ class Machine:
 
     def load_kernel(self, image: Path, sha256: str, initrd: Path | None, cmdline: str) -> None:
         self._may_fail()
+        self.initrd = initrd.read_bytes() if initrd is not None and initrd.is_file() else None
         self.loaded = (image, cmdline)
 
     def unload_kernel(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import pytest
@@ -97,3 +98,29 @@ def test_the_way_back_puts_the_old_system_back(host: Any) -> None:
     host.perform(restore(host))
     assert (host.nixos.leads_to, host.nixos.menu) == ("/store/old", "/store/old")
     assert host.verdict(restore(host)) is Inspection.PRESENT
+
+
+def load(host: Any, script: str, sha256: str | None = None) -> Step:
+    initrd, program = host.tmp_path / "initrd", host.tmp_path / "append"
+    initrd.write_bytes(b"070701")
+    program.write_text(f"#!/bin/sh\n{script}\n", encoding="ascii")
+    program.chmod(0o755)
+    return host.step(
+        Kind.LOAD_KERNEL, instance="host", image=str(host.image), image_sha256="ab" * 32,
+        initrd=str(initrd), initrd_secrets=str(program), cmdline="quiet", release="7.3.4",
+        initrd_sha256=sha256 or hashlib.sha256(b"070701").hexdigest(),
+    )  # type: ignore[no-any-return]  # fmt: skip
+
+
+def test_what_is_loaded_is_a_copy_with_secrets_which_is_gone_afterwards(host: Any) -> None:
+    host.perform(load(host, 'printf secret >> "$1"'))
+    assert host.machine.initrd == b"070701secret"
+    assert list((host.tmp_path / "run").glob("*/initrd/*")) == []
+
+
+@pytest.mark.parametrize(("script", "sha256"), [("exit 1", None), ("true", "0" * 64)])
+def test_nothing_is_loaded_without_its_secrets(host: Any, script: str, sha256: str | None) -> None:
+    with pytest.raises(MkupgradeError):
+        host.perform(load(host, script, sha256))
+    assert host.machine.loaded is None
+    assert list((host.tmp_path / "run").glob("*/initrd/*")) == []
