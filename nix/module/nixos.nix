@@ -1,0 +1,165 @@
+# The hooks that NixOS has for a tool like this one: a veto, a notice, and a look at boot. None of
+# them can make a switch into a live update; that is `mkupgrade nixos upgrade`, or autoApply.
+{
+  config,
+  lib,
+  options,
+  ...
+}:
+
+let
+  cfg = config.services.mkupgrade;
+  hooks = cfg.nixos;
+  mkupgrade = lib.getExe cfg.package;
+
+  # What some releases do not have.
+  hasCheck = options.system ? preSwitchChecks;
+  hasInhibitors = lib.hasAttrByPath [ "switch" "inhibitors" ] options.system;
+  loaders = lib.filterAttrs (
+    name: _loader: lib.hasAttrByPath [ name "extraInstallCommands" ] options.boot.loader
+  ) (lib.genAttrs [ "systemd-boot" "grub" "limine" ] (name: name));
+  enabled = lib.filterAttrs (name: _loader: config.boot.loader.${name}.enable) loaders;
+in
+{
+  options.services.mkupgrade.nixos = {
+    gateSwitch = lib.mkOption {
+      type = lib.types.bool;
+      default = false;
+      description = ''
+        Whether {command}`mkupgrade nixos preflight` runs before every switch. It vetoes, with the
+        reason, what would pull the kernel's own files from under a running upgrade, and puts the
+        system profile back.
+      '';
+    };
+    inhibitLiveKernelSwitch = lib.mkOption {
+      type = lib.types.bool;
+      default = false;
+      description = ''
+        Whether {command}`nixos-rebuild switch` is refused where kernel or modules differ from
+        those of the running system (NixOS 26.05 and later). {command}`nixos-rebuild boot` goes on
+        working.
+      '';
+    };
+    stage = lib.mkOption {
+      type = lib.types.bool;
+      default = false;
+      description = ''
+        Whether {command}`mkupgrade nixos stage` runs behind the boot loader's installation. It
+        remembers the new system, and never fails a switch.
+      '';
+    };
+    confirm = lib.mkOption {
+      type = lib.types.bool;
+      default = hooks.stage;
+      defaultText = lib.literalExpression "config.services.mkupgrade.nixos.stage";
+      description = ''
+        Whether {command}`mkupgrade nixos confirm` runs at boot, which finishes what a fallback
+        into the old system left.
+      '';
+    };
+  };
+
+  config = lib.mkIf cfg.enable (
+    lib.mkMerge [
+      {
+        assertions = [
+          {
+            assertion = hooks.gateSwitch -> hasCheck;
+            message = "services.mkupgrade.nixos.gateSwitch: this NixOS has no system.preSwitchChecks.";
+          }
+          {
+            assertion = hooks.inhibitLiveKernelSwitch -> hasInhibitors;
+            message = "services.mkupgrade.nixos.inhibitLiveKernelSwitch: this NixOS has no system.switch.inhibitors (26.05 and later have it).";
+          }
+          {
+            assertion = hooks.stage -> enabled != { };
+            message = "services.mkupgrade.nixos.stage: neither systemd-boot nor GRUB nor Limine is enabled, and no other boot loader of NixOS has extraInstallCommands.";
+          }
+        ];
+      }
+
+      (lib.optionalAttrs hasCheck {
+        # `set -e` is off in there: the status of the last command is what counts.
+        system.preSwitchChecks = lib.mkIf hooks.gateSwitch {
+          mkupgrade = ''
+            ${mkupgrade} nixos preflight "''${1-}" "''${2-}"
+          '';
+        };
+      })
+
+      (lib.optionalAttrs hasInhibitors {
+        system.switch.inhibitors = lib.mkIf hooks.inhibitLiveKernelSwitch {
+          kernel = toString config.system.build.kernel;
+          kernel-modules = toString config.system.modulesTree;
+        };
+      })
+
+      {
+        boot.loader = lib.mapAttrs (_name: _loader: {
+          extraInstallCommands = lib.mkIf hooks.stage ''
+            ${mkupgrade} nixos stage "''${1-}" || true
+          '';
+        }) loaders;
+      }
+
+      (lib.mkIf hooks.confirm {
+        systemd.services.mkupgrade-confirm = {
+          description = "Finish an upgrade that a fallback reboot left";
+          wantedBy = [ "multi-user.target" ];
+          after = [
+            "mkupgrade-resume.service"
+            "local-fs.target"
+          ];
+          # Once for each boot, however often the system is switched.
+          restartIfChanged = false;
+          unitConfig = {
+            X-StopOnRemoval = false;
+            ConditionPathExists = "/var/lib/mkupgrade/journal.db";
+            RequiresMountsFor = "/var/lib/mkupgrade";
+          };
+          serviceConfig = {
+            Type = "oneshot";
+            RemainAfterExit = true;
+            ExecStart = "${mkupgrade} nixos confirm";
+            StateDirectory = "mkupgrade";
+            StateDirectoryMode = "0700";
+            UMask = "0077";
+            # mkupgrade-resume.service has brought workloads back by now. This one puts the system
+            # profile and the boot loader's default right, and jumps nowhere: the disk stays
+            # writable, the kernel out of reach.
+            NoNewPrivileges = true;
+            CapabilityBoundingSet = [
+              "CAP_DAC_OVERRIDE"
+              "CAP_DAC_READ_SEARCH"
+              "CAP_CHOWN"
+              "CAP_FOWNER"
+              "CAP_FSETID"
+              "CAP_LINUX_IMMUTABLE"
+              "CAP_SYS_ADMIN"
+              "CAP_SYS_RAWIO"
+            ];
+            LockPersonality = true;
+            MemoryDenyWriteExecute = true;
+            PrivateTmp = true;
+            ProtectClock = true;
+            ProtectControlGroups = true;
+            ProtectHome = true;
+            ProtectHostname = true;
+            ProtectKernelLogs = true;
+            ProtectKernelModules = true;
+            RestrictAddressFamilies = [
+              "AF_UNIX"
+              "AF_NETLINK"
+            ];
+            RestrictNamespaces = true;
+            RestrictRealtime = true;
+            RestrictSUIDSGID = true;
+            SystemCallArchitectures = "native";
+            SystemCallErrorNumber = "EPERM";
+            SystemCallFilter = "~@clock @cpu-emulation @debug @module @obsolete @reboot @swap";
+          };
+        };
+      })
+    ]
+  );
+}

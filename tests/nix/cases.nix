@@ -1,0 +1,205 @@
+# Configurations of a host, and what each of them is evaluated over: for eval.nix.
+let
+  loader.boot.loader.systemd-boot.enable = true;
+  of = config: { inherit config; };
+  with' =
+    settings:
+    of {
+      imports = [ loader ];
+      services.mkupgrade = settings // {
+        enable = true;
+      };
+    };
+  plan.instances = [
+    {
+      name = "host";
+      kernel = {
+        image = "/boot/vmlinuz-7.3.4";
+        release = "7.3.4";
+      };
+    }
+  ];
+  kernel =
+    version: configuration: settings:
+    of (
+      { pkgs, ... }:
+      {
+        boot.kernelPackages = pkgs.linuxFor version configuration;
+        services.mkupgrade = {
+          enable = true;
+          kernel.liveUpdate = settings // { enable = true; };
+        };
+      }
+    );
+  hooks.nixos = {
+    gateSwitch = true;
+    inhibitLiveKernelSwitch = true;
+    stage = true;
+  };
+  multikernel = {
+    enable = true;
+    pool = {
+      cpus = "12-15,28-31";
+      memory = "8GB";
+    };
+    instances = {
+      web = {
+        cpus = "12,28";
+        memory = "2GB";
+        devices = [ "0000:00:05.0" ];
+        initrd = "/nix/store/x-web-initrd";
+      };
+      off = {
+        enable = false;
+        cpus = "13";
+        memory = "1GB";
+      };
+    };
+  };
+in
+{
+  # Good ones, and those that fail by an assertion: a system comes out, with a word on what is wrong.
+  evaluated = {
+    disabled = of { services.mkupgrade.plans.weekly = plan; };
+    alone = with' { };
+    plan-and-policy = with' {
+      plans.weekly = plan // {
+        metadata.labels.rack = "b12";
+        soak.duration = "2m";
+      };
+      settings = {
+        images.directories = [ builtins.storeDir ];
+        commands.hooks = [ ];
+      };
+    };
+    hooks = with' hooks;
+    hooks-on-25_11 = with' (hooks // { nixos = hooks.nixos // { inhibitLiveKernelSwitch = false; }; }) // {
+      release = "25.11";
+    };
+    inhibitors-on-25_11 = with' hooks // {
+      release = "25.11";
+    };
+    stage-without-loader = of {
+      services.mkupgrade = {
+        enable = true;
+        nixos.stage = true;
+      };
+    };
+    auto-apply = with' {
+      plans.weekly = plan;
+      autoApply = {
+        enable = true;
+        plan = "weekly";
+        dates = "Sun 23:30";
+        randomizedDelaySec = "30min";
+        window = {
+          lower = "23:00";
+          upper = "05:00";
+        };
+        outsideWindow = "wait";
+      };
+    };
+    auto-apply-of-nothing = with' {
+      autoApply = {
+        enable = true;
+        plan = "weekly";
+        window = {
+          lower = "23:00";
+          upper = "23:00";
+        };
+      };
+    };
+    auto-apply-beside-reboots = of {
+      system.autoUpgrade = {
+        enable = true;
+        allowReboot = true;
+      };
+      services.mkupgrade = {
+        enable = true;
+        plans.weekly = plan;
+        autoApply = {
+          enable = true;
+          plan = "weekly";
+        };
+      };
+    };
+    live-update = kernel "7.2.13" { LIVEUPDATE.tristate = "y"; } { };
+    live-update-not-offered = kernel "7.2.13" { } { };
+    live-update-refused = kernel "7.2.13" {
+      LIVEUPDATE.tristate = "y";
+      LIVEUPDATE_MEMFD.tristate = "n";
+    } { };
+    live-update-built = kernel "7.2.13" { } { build = true; };
+    live-update-too-old = kernel "6.18.4" { } { build = true; };
+    live-update-of-silent-kernel = of (
+      { pkgs, ... }:
+      {
+        boot.kernelPackages.kernel = {
+          version = "7.2.13";
+        };
+        services.mkupgrade = {
+          enable = true;
+          kernel.liveUpdate.enable = true;
+        };
+      }
+    );
+    agent = with' { agent.enable = true; };
+    agent-with-key = with' {
+      agent = {
+        enable = true;
+        work = true;
+        keyFile = "/run/keys/agent.key";
+      };
+    };
+    agent-with-key-in-store = with' {
+      agent = {
+        enable = true;
+        keyFile = "${builtins.storeDir}/x-agent.key";
+      };
+    };
+    multikernel = {
+      withMultikernel = true;
+      config = {
+        boot = { inherit multikernel; };
+        services.mkupgrade = {
+          enable = true;
+          multikernel.plan = "instances";
+          plans.instances.strategy.kind = "surge";
+        };
+      };
+    };
+    multikernel-without = with' { multikernel.plan = "instances"; };
+  };
+
+  # No system comes out of these.
+  refused = {
+    unknown-option = with' { plan = { }; };
+    unknown-option-of-nixos = with' { nixos.gate = true; };
+    text-for-a-switch = with' { nixos.stage = "yes"; };
+    no-time = with' {
+      plans.weekly = plan;
+      autoApply = {
+        enable = true;
+        plan = "weekly";
+        window = {
+          lower = "1:00";
+          upper = "05:00";
+        };
+      };
+    };
+    no-such-choice = with' {
+      plans.weekly = plan;
+      autoApply = {
+        enable = true;
+        plan = "weekly";
+        outsideWindow = "reboot";
+        window = {
+          lower = "01:00";
+          upper = "05:00";
+        };
+      };
+    };
+    function-in-plan = with' { plans.weekly.soak = x: x; };
+    auto-apply-without-plan = with' { autoApply.enable = true; };
+  };
+}

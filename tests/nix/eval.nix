@@ -1,0 +1,68 @@
+# What comes out of the module for one configuration, as data: for nix-instantiate --json.
+#
+#   --arg config '{ ... }'          the configuration
+#   --arg lib 'import …/lib'        instead of the stand-in
+#   --argstr mkupgrade SCRIPT       the real command, so that checks can be built (attribute `checks`)
+{
+  config ? { },
+  lib ? import ./stub/lib.nix,
+  release ? "unstable",
+  withMultikernel ? false,
+  mkupgrade ? null,
+}:
+let
+  pkgs = import ./stub/pkgs.nix { inherit lib mkupgrade; };
+  evaluated = lib.evalModules {
+    modules = [
+      (import ./stub/options.nix { inherit release withMultikernel; })
+      ../../nix/module
+      { _module.args = { inherit pkgs; }; }
+      config
+    ];
+  };
+  c = evaluated.config;
+  # Paths into the store are compared by their names: hashes depend on where the store is.
+  plain =
+    value:
+    if builtins.isAttrs value then
+      if value.type or "" == "derivation" then value.name else builtins.mapAttrs (_: plain) value
+    else if builtins.isList value then
+      map plain value
+    else if builtins.isString value then
+      builtins.unsafeDiscardStringContext value
+    else
+      value;
+in
+{
+  inherit (c.system) checks;
+
+  shown = plain {
+    failed = map (a: a.message) (builtins.filter (a: !a.assertion) c.assertions);
+    inherit (c) warnings;
+    etc = builtins.mapAttrs (_: file: file.source.contents) c.environment.etc;
+    packages = c.environment.systemPackages;
+    checks = map (check: { inherit (check) name command; }) c.system.checks;
+    preSwitchChecks = c.system.preSwitchChecks;
+    inhibitors = c.system.switch.inhibitors or null;
+    loaders = builtins.mapAttrs (_: loader: loader.extraInstallCommands) (
+      removeAttrs c.boot.loader [ "timeout" ]
+    );
+    kernelParams = c.boot.kernelParams;
+    kernelPatches = c.boot.kernelPatches;
+    unitsOf = c.systemd.packages;
+    services = c.systemd.services;
+    timers = c.systemd.timers;
+  };
+
+  documented =
+    map
+      (option: {
+        inherit (option) name;
+        description = option.description.text or option.description or null;
+      })
+      (
+        builtins.filter (
+          option: lib.hasPrefix "services.mkupgrade." option.name && !(option.internal or false)
+        ) (lib.optionAttrSetToDocList evaluated.options)
+      );
+}
