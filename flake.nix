@@ -6,38 +6,75 @@
   outputs =
     { self, nixpkgs }:
     let
+      inherit (nixpkgs) lib;
       systems = [
         "x86_64-linux"
         "aarch64-linux"
       ];
-      forAllSystems = f: nixpkgs.lib.genAttrs systems (system: f nixpkgs.legacyPackages.${system});
+      forAllSystems = f: lib.genAttrs systems (system: f system nixpkgs.legacyPackages.${system});
     in
     {
       overlays.default = final: _prev: {
         mkupgrade = final.callPackage ./nix/package.nix { };
       };
 
-      packages = forAllSystems (pkgs: rec {
-        mkupgrade = pkgs.callPackage ./nix/package.nix { };
+      packages = forAllSystems (
+        _system: pkgs: rec {
+          mkupgrade = pkgs.callPackage ./nix/package.nix { };
+          default = mkupgrade;
+        }
+      );
+
+      # nix/module takes the package from an overlay; this one brings the flake's own.
+      nixosModules = rec {
+        mkupgrade =
+          { pkgs, ... }:
+          {
+            imports = [ ./nix/module ];
+            services.mkupgrade.package =
+              lib.mkDefault
+                self.packages.${pkgs.stdenv.hostPlatform.system}.default;
+          };
         default = mkupgrade;
-      });
+      };
 
-      apps = forAllSystems (pkgs: {
-        default = {
-          type = "app";
-          program = nixpkgs.lib.getExe self.packages.${pkgs.stdenv.hostPlatform.system}.default;
-          meta.description = "Plan and apply kernel upgrades";
-        };
-      });
+      apps = forAllSystems (
+        system: _pkgs: rec {
+          mkupgrade = {
+            type = "app";
+            program = lib.getExe self.packages.${system}.default;
+            meta.description = "Plan and apply kernel upgrades";
+          };
+          default = mkupgrade;
+        }
+      );
 
-      checks = forAllSystems (pkgs: {
-        package = self.packages.${pkgs.stdenv.hostPlatform.system}.default;
-      });
+      checks = forAllSystems (
+        system: _pkgs:
+        let
+          package = self.packages.${system}.default;
+        in
+        {
+          inherit package;
+          inherit (package.tests) live-upgrade version;
+          # A whole system with the module in it.
+          module =
+            (lib.nixosSystem {
+              inherit system;
+              modules = [
+                self.nixosModules.default
+                ./nix/tests/example.nix
+              ];
+            }).config.system.build.toplevel;
+        }
+      );
 
-      devShells = forAllSystems (pkgs: {
-        default = pkgs.callPackage ./nix/dev-shell.nix { };
-      });
+      devShells = forAllSystems (
+        _system: pkgs: {
+          default = pkgs.callPackage ./nix/dev-shell.nix { };
+        }
+      );
 
-      formatter = forAllSystems (pkgs: pkgs.nixfmt-tree);
+      formatter = forAllSystems (_system: pkgs: pkgs.nixfmt-tree);
     };
 }

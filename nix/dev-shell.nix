@@ -6,6 +6,7 @@
   dtc,
   e2fsprogs,
   mmdebstrap,
+  nix,
   qemu,
   zstd,
 }:
@@ -19,6 +20,7 @@ mkShell {
     dtc
     e2fsprogs
     mmdebstrap
+    nix
     qemu
     zstd
   ];

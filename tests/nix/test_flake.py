@@ -1,4 +1,4 @@
-"""The flake parses and evaluates over a stand-in for nixpkgs.
+"""Every Nix file parses, and the flake evaluates over a stand-in for nixpkgs.
 
 What this shows: syntax, names, that every file the package lists exists, version and outputs.
 What it does not show: that real nixpkgs builds it (that takes nixpkgs, which CI does not have).
@@ -7,7 +7,6 @@ What it does not show: that real nixpkgs builds it (that takes nixpkgs, which CI
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -15,33 +14,13 @@ from pathlib import Path
 import pytest
 
 import orchestrator
+from tests.support.nix import ROOT, TESTS, needs_nix, output
 
-ROOT = Path(__file__).resolve().parents[2]
-STUB = Path(__file__).parent / "stub"
 NIX_FILES = sorted(
     [ROOT / "flake.nix", *ROOT.glob("nix/**/*.nix"), *ROOT.glob("tests/nix/**/*.nix")]
 )
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("nix") is None and os.environ.get("CI") != "true",
-    reason="nix is not installed (Debian: apt-get install nix-bin)",
-)
-
-
-def _nix(tmp_path: Path, *argv: str) -> str:
-    """Run a nix program with a store of its own, so that nothing outside `tmp_path` changes."""
-    env = dict(os.environ)
-    env |= {
-        "NIX_STORE_DIR": str(tmp_path / "store"),
-        "NIX_STATE_DIR": str(tmp_path / "state"),
-        "NIX_LOG_DIR": str(tmp_path / "log"),
-        "NIX_CONFIG": "sandbox = false\nbuild-users-group =\nsubstitute = false\n"
-        "experimental-features = nix-command flakes\nflake-registry =\n",
-        "HOME": str(tmp_path),
-    }
-    done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=100, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+pytestmark = needs_nix
 
 
 def _flake_copy(tmp_path: Path) -> Path:
@@ -60,30 +39,41 @@ def _flake_copy(tmp_path: Path) -> Path:
     return target
 
 
-@pytest.mark.parametrize("file", NIX_FILES, ids=lambda f: str(f.relative_to(ROOT)))
-def test_every_nix_file_parses(file: Path, tmp_path: Path) -> None:
-    _nix(tmp_path, "nix-instantiate", "--parse", str(file))
+OVERRIDE = ["--override-input", "nixpkgs", f"path:{TESTS / 'stub'}", "--no-write-lock-file"]
+
+
+def test_every_nix_file_parses(tmp_path: Path) -> None:
+    output(tmp_path, "nix-instantiate", "--parse", *map(str, NIX_FILES))
 
 
 @pytest.mark.slow
 def test_flake_check_passes_over_a_stand_in_for_nixpkgs(tmp_path: Path) -> None:
-    source = _flake_copy(tmp_path)
-    # `nix flake check` would also look at the input's own outputs: nothing to find there.
-    override = ["--override-input", "nixpkgs", f"path:{STUB}", "--no-write-lock-file"]
-    _nix(tmp_path, "nix", "flake", "check", "--no-build", f"path:{source}", *override)
+    flake = f"path:{_flake_copy(tmp_path)}"
+    output(tmp_path, "nix", "flake", "check", "--no-build", flake, *OVERRIDE)
 
 
-def test_package_carries_the_version_and_the_main_program(tmp_path: Path) -> None:
-    source = _flake_copy(tmp_path)
-    override = ["--override-input", "nixpkgs", f"path:{STUB}", "--no-write-lock-file"]
-    out = _nix(
-        tmp_path, "nix", "eval", "--json", f"path:{source}#packages.x86_64-linux.default",
+def test_flake_has_what_users_of_flakes_look_for(tmp_path: Path) -> None:
+    flake = f"path:{_flake_copy(tmp_path)}"
+    out = output(
+        tmp_path, "nix", "eval", "--json", f"{flake}#packages.x86_64-linux.default", *OVERRIDE,
         "--apply", "p: { inherit (p.given) version pname; main = p.meta.mainProgram;"
-        " src = builtins.typeOf p.given.src; }", *override,
+        " src = builtins.typeOf p.given.src; tests = builtins.attrNames p.tests; }",
     )  # fmt: skip
     assert json.loads(out) == {
         "version": orchestrator.__version__,
         "pname": "mkupgrade",
         "main": "mkupgrade",
         "src": "path",
+        "tests": ["live-upgrade", "version"],
     }
+
+
+def test_package_installs_every_unit() -> None:
+    package = (ROOT / "nix/package.nix").read_text()
+    units = [p for kind in ("service", "timer") for p in ROOT.glob(f"orchestrator/**/*.{kind}")]
+    assert units
+    for unit in units:
+        assert str(unit.relative_to(ROOT).with_name(f"*{unit.suffix}")) in package
+        # What substituteInPlace --replace-fail looks for.
+        assert "/usr/share/doc" in unit.read_text()
+        assert "ExecStart=mkupgrade " in unit.read_text() or unit.suffix == ".timer"
