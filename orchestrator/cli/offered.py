@@ -86,7 +86,7 @@ def _last(journal: Journal | None, offer: Offer) -> Summary | None:
 
 
 def _offered(offer: Offer, last: Summary | None) -> Offered:
-    image = offer.instance.kernel.image
+    image = offer.instance.kernel.wanted_image
     command = f"mkupgrade apply {shlex.quote(str(offer.path))}"
     problem = None
     if not Path(image).exists():

@@ -12,7 +12,7 @@ from typing import Any, cast
 from orchestrator.loading import load_spec
 from orchestrator.loading.nodes import to_data
 from orchestrator.loading.parse import parse
-from orchestrator.model.errors import ErrorClass, MkupgradeError
+from orchestrator.model.errors import ErrorClass, MkupgradeError, SpecError
 from orchestrator.model.spec import Instance, UpgradeSpec
 from orchestrator.offers import store
 from orchestrator.offers.releases import is_older
@@ -73,6 +73,13 @@ def make(
         MkupgradeError: the kernel or the template cannot be used; what was offered is so still.
     """
     target = template.instance(instance)
+    if target.kernel.nixos is not None:
+        raise SpecError(
+            f"the template {store.NO_PACKAGE}",
+            where=str(template.path),
+            state="nothing was changed",
+            next_command="mkupgrade nixos decide",
+        )
     state_dir = Path(template.spec.host.state_dir)
     if kernel.release == running:
         raise _not(f"it runs already (another build of Linux {running} is started by a reboot)")
@@ -114,7 +121,7 @@ def _there(path: Path) -> Offer | None:
 
 
 def _goes_before(offer: Offer, release: str) -> bool:
-    return is_older(release, offer.release) and Path(offer.instance.kernel.image).exists()
+    return is_older(release, offer.release) and Path(offer.instance.kernel.wanted_image).exists()
 
 
 def _text(template: Template, target: Instance, kernel: NewKernel) -> str:

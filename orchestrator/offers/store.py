@@ -14,6 +14,7 @@ from orchestrator.system import files
 
 DIRECTORY = "offers"
 _SUFFIX = ".yaml"
+NO_PACKAGE = "is a plan for a NixOS system, whose kernel no package brings"
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Offer:
 
     @property
     def release(self) -> str:
-        return self.instance.kernel.release
+        return self.instance.kernel.wanted_release
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,8 @@ def read(path: Path) -> Offer:
     spec = load_spec(text, str(path))
     for instance in spec.instances:
         if instance.name == path.name.removesuffix(_SUFFIX):
+            if instance.kernel.nixos is not None:
+                raise MkupgradeError(NO_PACKAGE, where=str(path))
             return Offer(path, instance, spec)
     raise MkupgradeError("is no plan for the instance in its name", where=str(path))
 

@@ -335,3 +335,20 @@ def test_json_says_why_not(mkupgrade: Any, kernel: Any) -> None:
     found = json.loads(mkupgrade("offer", NEW, image, "--json", "--hook").stdout)
     assert found["offered"] is False
     assert found["error"]["code"] == "no-template"
+
+
+def test_a_plan_for_a_nixos_system_is_no_template_and_no_offer(
+    mkupgrade: Any, kernel: Any, tmp_path: Path
+) -> None:
+    plan = json.loads(load_spec_file(mkupgrade.spec).model_dump_json())
+    plan["instances"][0]["kernel"] = {"nixos": {"profile": "system"}}
+    other = tmp_path / "template.yaml"
+    other.write_text(json.dumps(plan))
+    image = kernel()
+    told = mkupgrade("offer", NEW, image, "--template", other, code=ExitCode.ERROR)
+    assert "no package brings" in told.stderr
+    assert not place(mkupgrade).exists()
+
+    mkupgrade("offer", NEW, image)
+    place(mkupgrade).write_text(json.dumps(plan))
+    assert "no package brings" in mkupgrade("status").stdout
