@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +25,8 @@ from tests.support.guests import booted
 PATIENCE = 600.0
 """Seconds for firmware, loader and kernel to come up; all of it is emulated."""
 SEEN = "/root/seen"
+PROJECT = Path(__file__).parents[2]
+HOOK = "/root/zz-z-mkupgrade"
 OBSERVE = """
 from orchestrator.system import boot_loaders
 state = boot_loaders.observe()
@@ -64,6 +67,15 @@ def set_back(guest: Guest, wrong: str, right: str) -> None:
     assert seen["default"] == wrong
     command = boot_loaders.command_to_set_default(BootState.model_validate(seen), right)
     guest.run(["sh", "-c", command])
+
+
+def brought(guest: Guest, release: str, template: dict[str, Any]) -> str:
+    """What Debian's hook says of a kernel that a package has brought, as the last hook to run."""
+    hook = PROJECT / "distributions/kernel/postinst.d/zz-z-mkupgrade"
+    guest.put(HOOK, hook.read_bytes(), 0o755)
+    up.put_plan(guest, template)
+    done = guest.run(["sh", "-c", f"{HOOK} {release} /boot/vmlinuz-{release} 2>&1"])
+    return str(done.stdout)
 
 
 def upgraded(guest: Guest, plan: dict[str, Any]) -> dict[str, Any]:
@@ -108,6 +120,13 @@ def test_systemd_boot_starts_the_old_kernel_until_commit_and_the_new_one_behind_
         state = boot_state(guest)
         assert (state["loader"], state["default"], state["once"]) == ("systemd-boot", first, None)
         assert (state["entries"][first], state["entries"][second]) == (old, new)
+
+        # A package's kernel that became the default is offered, and the default put back.
+        guest.run(["bootctl", "set-default", second])
+        said = brought(guest, new, plan(old))
+        assert f"offered for instance host: mkupgrade apply {up.STATE_DIR}/offers" in said, said
+        assert f"default is Linux {old} again" in said
+        assert default_of(guest.run(look).stdout) == first
 
         # Committed, and then the long way into it.
         once = f"bootctl set-oneshot {first}"
@@ -180,7 +199,8 @@ def test_grub_starts_the_old_kernel_until_commit_and_the_new_one_behind_it(
         assert stock.source.release not in state["entries"].values(), "not in the menu"
         # The newest kernel comes first in the menu, and nothing is saved yet.
         assert state["entries"][state["default"]] == new
-        guest.run(["grub-set-default", first])
+        said = brought(guest, new, plan(old))
+        assert f"default is Linux {old} again" in said, said
         assert grub_env(guest) == (first, "")
 
         # Committed, and at once the reset button: what was set must be where GRUB reads it.
