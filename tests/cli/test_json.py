@@ -88,7 +88,7 @@ def test_rehearse_hands_its_options_over(mkupgrade: Any, monkeypatch: Any) -> No
 
     asked: dict[str, Any] = {}
 
-    def rehearse(plan: Any, **options: Any) -> int:
+    def rehearse(plan: Any, _last_report: Any, **options: Any) -> int:
         asked.update(options, plan=plan)
         return 3
 
