@@ -35,6 +35,7 @@ let
         (root + "/native")
         (root + "/plans")
         (root + "/docs")
+        (root + "/debian")
         (root + "/tests")
       ];
     };
@@ -93,7 +94,7 @@ let
 
     postInstall = ''
       install -Dm444 -t $out/share/doc/mkupgrade docs/*.md
-      install -Dm444 -t $out/lib/systemd/system orchestrator/drivers/live_update/*.service orchestrator/drivers/multikernel/*.service orchestrator/drivers/multikernel/*.timer orchestrator/agent/*.service
+      install -Dm444 -t $out/lib/systemd/system orchestrator/drivers/live_update/*.service orchestrator/drivers/multikernel/*.service orchestrator/drivers/multikernel/*.timer orchestrator/agent/*.service orchestrator/offers/*.service orchestrator/offers/*.timer
       substituteInPlace $out/lib/systemd/system/*.service --replace-fail 'ExecStart=mkupgrade' "ExecStart=$out/bin/mkupgrade"
       substituteInPlace $out/lib/systemd/system/* --replace-fail '/usr/share/doc' "$out/share/doc"
     '';

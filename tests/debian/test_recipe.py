@@ -36,7 +36,7 @@ def test_every_unit_is_installed_where_systemd_looks() -> None:
 
 def test_every_hook_is_installed_under_its_name() -> None:
     found = installed()
-    for hook in (p for p in PROJECT.glob("distributions/**/*") if p.is_file()):
+    for hook in (p for p in PROJECT.glob("orchestrator/offers/hooks/**/*") if p.is_file()):
         assert found[str(hook.relative_to(PROJECT))].endswith((".d", "install.d")), hook
 
 

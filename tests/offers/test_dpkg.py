@@ -27,7 +27,7 @@ pytestmark = [
 ]
 
 PROJECT = Path(__file__).parents[2]
-HOOKS = PROJECT / "distributions" / "kernel"
+HOOKS = PROJECT / "orchestrator/offers/hooks/kernel"
 SCRIPT = """\
 #!/bin/sh
 set -e

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-DISTRIBUTIONS = Path(__file__).parents[2] / "distributions"
-PLUGIN = DISTRIBUTIONS / "kernel-install" / "95-mkupgrade.install"
-POSTINST = DISTRIBUTIONS / "kernel" / "postinst.d" / "zz-z-mkupgrade"
-POSTRM = DISTRIBUTIONS / "kernel" / "postrm.d" / "zz-z-mkupgrade"
+HOOKS = Path(__file__).parents[2] / "orchestrator/offers/hooks"
+PLUGIN = HOOKS / "kernel-install" / "95-mkupgrade.install"
+POSTINST = HOOKS / "kernel" / "postinst.d" / "zz-z-mkupgrade"
+POSTRM = HOOKS / "kernel" / "postrm.d" / "zz-z-mkupgrade"
 HOSTILE = ["$(touch evil)", "`touch evil`", "a b", "a\nb", "--state-dir=/x", "-h", "*", "'", "é\\n"]
 
 

@@ -71,7 +71,7 @@ def set_back(guest: Guest, wrong: str, right: str) -> None:
 
 def brought(guest: Guest, release: str, template: dict[str, Any]) -> str:
     """What Debian's hook says of a kernel that a package has brought, as the last hook to run."""
-    hook = PROJECT / "distributions/kernel/postinst.d/zz-z-mkupgrade"
+    hook = PROJECT / "orchestrator/offers/hooks/kernel/postinst.d/zz-z-mkupgrade"
     guest.put(HOOK, hook.read_bytes(), 0o755)
     up.put_plan(guest, template)
     done = guest.run(["sh", "-c", f"{HOOK} {release} /boot/vmlinuz-{release} 2>&1"])
