@@ -22,7 +22,7 @@ def write_plan(toplevel: str, plan: Path | None, state_dir: Path) -> Path:
 
     Args:
         plan: a spec that has all but the kernel, which is replaced; None: no workloads, no checks.
-        state_dir: where no plan says it.
+        state_dir: of a plan of our own; another one has its own.
 
     Raises:
         SpecError: the plan cannot be used, or has several instances.
@@ -30,12 +30,13 @@ def write_plan(toplevel: str, plan: Path | None, state_dir: Path) -> Path:
     """
     from orchestrator.system.files import make_private_directory
 
-    document = _document(state_dir) if plan is None else _of_plan(plan)
+    document, kept_in = (
+        (_document(state_dir), state_dir.absolute()) if plan is None else _of_plan(plan)
+    )
     instance = document["instances"][0]
     kept = {key: value for key, value in instance["kernel"].items() if key == "signature"}
     instance["kernel"] = {"nixos": {"system": toplevel}, **kept}
-    where = make_private_directory(Path(document.get("host", {}).get("state_dir") or state_dir))
-    path = where / FILE
+    path = make_private_directory(kept_in) / FILE
     write_text(path, json.dumps(document, indent=2) + "\n", mode=0o600)
     return path
 
@@ -69,8 +70,9 @@ def _document(state_dir: Path) -> dict[str, Any]:
     }
 
 
-def _of_plan(plan: Path) -> dict[str, Any]:
-    """As it was read, with words of YAML meaning what they mean to the loader."""
+def _of_plan(plan: Path) -> tuple[dict[str, Any], Path]:
+    """As it was read, with words of YAML meaning what they mean to the loader; and its state
+    directory."""
     from orchestrator.loading import load_spec
     from orchestrator.loading.nodes import to_data
     from orchestrator.loading.parse import parse
@@ -88,4 +90,4 @@ def _of_plan(plan: Path) -> dict[str, Any]:
     data = to_data(root) if root is not None else None
     if not isinstance(data, dict):  # it was loaded just now
         raise SpecError("expected a mapping", where=str(plan), state=UNCHANGED)
-    return data
+    return data, Path(spec.host.state_dir)

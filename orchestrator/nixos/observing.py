@@ -9,6 +9,12 @@ from orchestrator.model.host import SystemState
 from orchestrator.model.spec import UpgradeSpec
 from orchestrator.nixos import changing, deciding, systems
 from orchestrator.nixos.systems import Places
+from orchestrator.system import resume_unit
+
+_NOBODY = (
+    f"it does not start {resume_unit.NAME}, so that nobody would go on in it behind the jump: "
+    "its configuration must have mkupgrade, too"
+)
 
 
 def system_states(spec: UpgradeSpec, places: Places | None = None) -> dict[str, SystemState]:
@@ -29,15 +35,13 @@ def booted_secrets(places: Places | None = None) -> str | None:
 
 def _state(toplevel: str, places: Places) -> SystemState:
     try:
-        found = deciding.decide(
-            systems.booted(places),
-            systems.current(places),
-            systems.read_system(places, PurePosixPath(toplevel)),
-        )
+        wanted = systems.read_system(places, PurePosixPath(toplevel))
+        found = deciding.decide(systems.booted(places), systems.current(places), wanted)
     except MkupgradeError as error:
         return SystemState(toplevel=toplevel, error=str(error))
     return SystemState(
         toplevel=toplevel,
+        error=_NOBODY if wanted.resumes is False else None,
         reasons=[str(reason) for reason in found.reasons],
         active=[found.booted, found.current],
         profile=changing.profile_state(places),

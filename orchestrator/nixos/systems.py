@@ -18,6 +18,7 @@ from orchestrator.nixos import bootspec
 from orchestrator.nixos.bootspec import Boot, Bootspec
 from orchestrator.nixos.errors import UNCHANGED, BootspecError, NotASystemError
 from orchestrator.nixos.tree import Tree
+from orchestrator.system import resume_unit
 
 SYSTEM = "system"
 """The profile that a boot loader installs."""
@@ -81,6 +82,8 @@ class System(Record):
     """switch-inhibitors: what no switch is made over where a value changes; None: before 26.05."""
     init_interface: str | None = None
     """init-interface-version: across a change of it no switch is made."""
+    resumes: bool | None = None
+    """It starts mkupgrade-resume.service at boot; None: its units are not to be seen here."""
 
     @property
     def boot(self) -> Boot:
@@ -127,6 +130,7 @@ def read_system(places: Places, path: PurePosixPath, specialisation: str | None 
         triggers=_map(tree, toplevel / "reboot-triggers"),
         inhibitors=_map(tree, toplevel / "switch-inhibitors"),
         init_interface=_line(tree, toplevel / "init-interface-version"),
+        resumes=_resumes(tree, toplevel / "etc/systemd/system"),
     )
 
 
@@ -237,6 +241,13 @@ def _release(tree: Tree, modules: PurePosixPath | None) -> str | None:
     names = tree.names(modules / "lib/modules") if modules is not None else []
     sound = [name for name in names if re.fullmatch(r"[!-~]{1,64}", name)]
     return sound[0] if len(names) == 1 and sound else None
+
+
+def _resumes(tree: Tree, units: PurePosixPath) -> bool | None:
+    names = tree.names(units)
+    wants = [name for name in names if name.endswith((".wants", ".requires"))]
+    wanted = any(resume_unit.NAME in tree.names(units / directory) for directory in wants)
+    return wanted if names else None
 
 
 def _line(tree: Tree, path: PurePosixPath) -> str | None:

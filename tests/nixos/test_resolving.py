@@ -155,6 +155,17 @@ def test_what_a_driver_sees_of_a_system_are_the_reasons(host: PretendNixos) -> N
     assert "this is no NixOS" in str(state.error)
 
 
+def test_a_system_in_which_nobody_would_go_on_is_an_error(host: PretendNixos) -> None:
+    wanted = resolve(spec({"generation": 2}), host.places)
+    units = host.outside(STORE / "new-nixos-system") / "etc/systemd/system"
+    (units / "basic.target.wants").mkdir(parents=True)
+    (state,) = system_states(wanted, host.places).values()
+    assert "does not start mkupgrade-resume.service" in str(state.error)
+    (units / "basic.target.wants/mkupgrade-resume.service").touch()
+    (state,) = system_states(wanted, host.places).values()
+    assert state.error is None
+
+
 def test_any_error_is_one_of_ours(host: PretendNixos) -> None:
     (host.outside(STORE / "new-nixos-system") / "boot.json").write_text("{}", encoding="utf-8")
     with pytest.raises(MkupgradeError):

@@ -16,7 +16,6 @@ from orchestrator.model.landing import first_pid, mark_for, without_marks
 from orchestrator.model.params.in_place import ArmFallback, LoadKernel
 from orchestrator.model.seams import Result
 from orchestrator.model.steps import Inspected
-from orchestrator.nixos.initrd import with_secrets
 
 KERNEL = "kernel"
 FALLBACK = "fallback"
@@ -132,6 +131,8 @@ def _initrd(job: Job, params: LoadKernel) -> Iterator[Path | None]:
     if initrd is None or program is None:
         yield initrd
         return
+    from orchestrator.nixos.initrd import with_secrets
+
     job.say("appending its secrets to a copy of the initrd")
     where = job.parts.runtime_dir / job.context.transaction / "initrd"
     make_private_directories(where.parent)

@@ -16,7 +16,6 @@ from orchestrator.model.host import BootState, ProfileState
 from orchestrator.model.landing import Place
 from orchestrator.model.params.in_place import NixosProfile
 from orchestrator.model.seams import Control
-from orchestrator.nixos import changing, systems
 from orchestrator.system import boot_loaders, calls, files, keeper, luo, pids, proc, watchdog
 from orchestrator.system import guard as guards
 from orchestrator.system.call_errors import BusyError
@@ -101,27 +100,41 @@ class RealBoot:
 
 
 class RealNixos:
+    """Imported when it is asked: other hosts, behind a jump, do not wait for it."""
+
     def __init__(self, guard: HostGuard) -> None:
         self._guard = guard
 
     def check(self, params: NixosProfile, control: Control) -> None:
+        from orchestrator.nixos import changing, systems
+
         changing.check(systems.REAL, PurePosixPath(params.toplevel), control)
 
     def state(self) -> ProfileState:
+        from orchestrator.nixos import changing, systems
+
         return changing.profile_state(systems.REAL)
 
     def arm(self, params: NixosProfile, control: Control) -> None:
+        from orchestrator.nixos import changing, systems
+
         guards.require(self._guard, f"make {params.previous} the default system")
         changing.arm(systems.REAL, params, control)
 
     def let_go(self) -> None:
+        from orchestrator.nixos import changing, systems
+
         changing.let_go(systems.REAL)
 
     def install(self, params: NixosProfile, control: Control) -> None:
+        from orchestrator.nixos import changing, systems
+
         guards.require(self._guard, f"make {params.toplevel} the default system")
         changing.install(systems.REAL, params, control)
 
     def put_back(self, params: NixosProfile, control: Control) -> None:
+        from orchestrator.nixos import changing, systems
+
         guards.require(self._guard, f"make {params.previous} the default system")
         changing.put_back(systems.REAL, params, control)
 
