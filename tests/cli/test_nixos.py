@@ -172,6 +172,7 @@ def test_preflight_refuses_what_would_switch_and_nothing_else(
     shown = run("nixos", "preflight", top, action)
     assert (shown.exit_code, shown.stdout) == (code, "")
     assert ("parameters: console=ttyS0 loglevel=4 -> quiet" in shown.stderr) is (code == 1)
+    assert (f"mkupgrade nixos upgrade --store-path {top}" in shown.stderr) is (code == 1)
     assert asked == ([str(top)] if action == "switch" else [])
 
 

@@ -141,8 +141,8 @@ def _tell_refusal(call: Call, found: Decision, back: int | None) -> None:
         call.note(f"  {clean(reason)}")
     if back is not None:
         call.note(f"The system profile leads to generation {back} again.")
-    call.note("Carry the kernel through by a plan with this in it, or boot it at the next restart:")
-    call.note(f"  kernel: {{nixos: {{system: {clean(found.wanted)}}}}}")
+    call.note("To carry the kernel through (--plan names the workloads):")
+    call.note(f"  mkupgrade nixos upgrade --store-path {clean(shlex.quote(found.wanted))}")
     call.note("NIXOS_NO_CHECK=1 switches all the same.")
 
 
