@@ -1,0 +1,71 @@
+"""A NixOS system's kernel, carried through for real: a Nix store with two systems of two real kernels
+in it, there by `mkupgrade nixos upgrade --store-path` and back by `--rollback`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+from orchestrator.rehearsal.client import Client
+from orchestrator.rehearsal.kernels import KernelPair
+from orchestrator.rehearsal.machine import Guest, Setup
+from tests.support import nix_guest
+from tests.support import upgrades as up
+
+Boot = Callable[..., AbstractContextManager[Guest]]
+PROFILE = "/nix/var/nix/profiles/system"
+
+
+def test_a_nixos_system_is_taken_by_live_update_and_left_again_by_rollback(
+    boot: Boot, kernels: KernelPair
+) -> None:
+    parameters = Setup(kernel=kernels.source.image).command_line()
+    old, files = nix_guest.system("old", kernels.source, parameters)
+    new, further = nix_guest.system("new", kernels.target, parameters)
+    with (
+        boot(
+            cmdline=f"init={old}/init",
+            files={**nix_guest.nix(), **files, **further},
+            workloads=(up.COUNTER,),
+            forwards=(7777,),
+        ) as guest,
+        Client(guest.forwarded(7777)) as client,
+    ):
+        known = nix_guest.registration(old, new)
+        guest.run(["nix-store", "--register-validity"], stdin=known.encode())
+        guest.run(["nix-env", "--profile", PROFILE, "--set", str(old)])
+        up.put_plan(guest, up.document("any", [up.workload("counter")]))
+
+        there = carried(guest, "--store-path", str(new))
+        assert (there["outcome"], guest.release()) == ("committed", kernels.target.release), there
+        assert leads_to(guest, "/run/booted-system") == leads_to(guest, PROFILE) == str(new)
+
+        back = carried(guest, "--rollback")
+        assert (back["outcome"], guest.release()) == ("committed", kernels.source.release), back
+        assert leads_to(guest, "/run/booted-system") == leads_to(guest, PROFILE) == str(old)
+
+        # A menu is made for the old one before each jump, and for the new one at the commit.
+        asked = [line.split(" ") for line in guest.text(nix_guest.RECORD).splitlines()]
+        assert [who for who, what in asked if what == "boot"] == [
+            str(top) for top in (old, new, new, old)
+        ]
+        up.assert_gapless(guest, "counter")
+        seen = client.seen()
+        assert seen.whole, seen
+        assert list(seen.releases) == [kernels.source.release, kernels.target.release]
+
+
+def carried(guest: Guest, *which: str) -> dict[str, Any]:
+    """The report of an upgrade in one command."""
+    guest.run(["rm", "-f", up.ENDED])
+    command = ["mkupgrade", "nixos", "upgrade", *which, "--plan", up.PLAN, "--yes", "--again"]
+    told, _ = guest.run_through(command)
+    report = up.outcome(guest)
+    assert report["steps"], json.dumps(told)
+    return report
+
+
+def leads_to(guest: Guest, link: str) -> str:
+    return guest.run(["readlink", "-f", link]).stdout.strip()
