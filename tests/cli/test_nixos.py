@@ -10,6 +10,7 @@ import pytest
 
 from orchestrator.drivers.simulated.images import PretendImage, write_image
 from orchestrator.nixos import changing, systems
+from orchestrator.system import proc
 from tests.support.nix_store import NixStore, needs_nix
 from tests.support.nixos import PretendNixos
 
@@ -289,3 +290,59 @@ def test_an_upgrade_does_not_guess_what_to_go_to(
     shown = run("nixos", "upgrade", *arguments, "--json")
     assert shown.exit_code == 1
     assert json.loads(shown.stderr)["error"]["code"] == "usage"
+
+
+def boots(monkeypatch: pytest.MonkeyPatch, boot_id: str) -> None:
+    monkeypatch.setattr(proc, "boot_id", lambda: boot_id)
+
+
+def test_what_was_staged_is_confirmed_once_it_has_started(
+    run: Any, nixos: PretendNixos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new, state = nixos.store / "new-nixos-system", ("--state-dir", tmp_path / "state")
+
+    def confirmed() -> Any:
+        shown = run("nixos", "confirm", *state, "--json")
+        assert shown.exit_code == 0, shown.stderr
+        return json.loads(shown.stdout)
+
+    assert confirmed()["staged"] is None
+    boots(monkeypatch, "one")
+    shown = run("nixos", "stage", new, *state)
+    assert (shown.exit_code, shown.stdout) == (0, "")
+    assert "takes another kernel" in shown.stderr
+    assert confirmed()["staged_started"] is None
+    boots(monkeypatch, "two")
+    assert confirmed()["staged_started"] is False
+    nixos.boot(new)
+    boots(monkeypatch, "three")
+    assert confirmed()["staged_started"] is True
+    assert confirmed()["staged"] is None
+
+
+@pytest.mark.parametrize("top", ["/no/such", "relative", "/run"])
+def test_staging_never_fails_a_switch(
+    run: Any, nixos: PretendNixos, tmp_path: Path, top: str
+) -> None:
+    shown = run("nixos", "stage", top, "--state-dir", tmp_path / "state")
+    assert shown.exit_code == 0
+    assert "was not remembered" in shown.stderr
+    (tmp_path / "open").mkdir(mode=0o777)
+    (tmp_path / "open").chmod(0o777)
+    there = nixos.store / "new-nixos-system"
+    shown = run("nixos", "stage", there, "--state-dir", tmp_path / "open", "--json")
+    assert shown.exit_code == 0
+    assert "open to others" in json.loads(shown.stdout)["problem"]
+
+
+def test_confirm_tells_of_a_transaction_that_is_left(
+    run: Any, nixos: PretendNixos, mkupgrade: Any
+) -> None:
+    text = mkupgrade.spec.read_text(encoding="utf-8") + "rollback: {automatic: false}\n"
+    mkupgrade.spec.write_text(text, encoding="utf-8")
+    mkupgrade.change_host(failing_checks={"answers": "7.3.4"})
+    mkupgrade("apply", mkupgrade.spec, "--yes", code=7)
+    left = mkupgrade.json("status")["unfinished"]["transaction"]
+    shown = run("nixos", "confirm", "--state-dir", mkupgrade.state)
+    assert shown.exit_code == 6
+    assert f"mkupgrade resume {left} --state-dir" in shown.stderr

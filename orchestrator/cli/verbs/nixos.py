@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 from orchestrator.cli.command import Call, verb
+from orchestrator.cli.next_command import complete
 from orchestrator.cli.terminal import clean
-from orchestrator.model.errors import NotSupportedError
+from orchestrator.model.errors import MkupgradeError, NotSupportedError
 from orchestrator.model.outcomes import ExitCode
 
 if TYPE_CHECKING:
@@ -240,6 +241,89 @@ def _absolute(text: str) -> PurePosixPath:
     return path if path.is_absolute() else PurePosixPath(Path.cwd()) / path
 
 
+@verb(
+    "stage",
+    state=True,
+    examples="""
+    mkupgrade nixos stage /nix/store/…-nixos-system-web
+    mkupgrade nixos stage "$1" || true    # in extraInstallCommands of a boot loader
+    """,
+)
+@click.argument("toplevel", metavar="TOPLEVEL")
+def stage(call: Call, *, toplevel: str, state_dir: Path) -> None:
+    """For a boot loader's extraInstallCommands: remember the system that it was given.
+
+    Says if the next start takes another kernel. Loads nothing, and never fails: what goes wrong is
+    told on stderr. Safe to call again.
+    """
+    from orchestrator.nixos import deciding, staging, systems
+    from orchestrator.system import proc
+
+    places, problem = systems.REAL, None
+    found: Decision | None = None
+    try:
+        wanted = systems.read_system(places, PurePosixPath(toplevel))
+        found = deciding.decide(systems.booted(places), systems.current(places), wanted)
+        reasons = [str(reason) for reason in found.reasons]
+        made = staging.Staged(toplevel=found.wanted, boot_id=proc.boot_id(), reasons=reasons)
+        staging.remember(state_dir, made)
+    except (MkupgradeError, OSError) as error:
+        problem = str(error)
+    if call.json:
+        staged = found.wanted if found is not None and problem is None else None
+        call.out_json({"staged": staged, "problem": problem})
+    elif problem is not None:
+        call.note(f"mkupgrade: the system was not remembered: {clean(problem)}")
+    elif found is not None and found.transition:
+        call.note("mkupgrade: the next start of this machine takes another kernel")
+
+
+@verb(
+    "confirm",
+    state=True,
+    examples="""
+    mkupgrade nixos confirm
+    mkupgrade nixos confirm --json | jq .staged_started
+    """,
+)
+def confirm(call: Call, *, state_dir: Path) -> ExitCode:
+    """For a unit at boot: say whether the system that was staged has started, and what is left.
+
+    Exit code 6 where a transaction is unfinished: `mkupgrade-resume.service`, or `mkupgrade
+    resume` by hand, goes on with it; this jumps nowhere. Else 0. What was staged is forgotten once
+    it has started.
+    """
+    from orchestrator.cli.journals import reading
+    from orchestrator.engine.queries import unfinished
+    from orchestrator.nixos import staging, systems
+    from orchestrator.system import proc
+
+    booted = systems.booted(systems.REAL).toplevel
+    staged = staging.recall(state_dir)
+    started = None
+    if staged is not None and staged.boot_id != proc.boot_id():
+        started = staged.toplevel == booted
+        if started:
+            staging.forget(state_dir)
+    with reading(state_dir) as journal:
+        left = unfinished(journal) if journal is not None else None
+    if call.json:
+        shown = staged.model_dump(mode="json") if staged is not None else None
+        told = {"booted": booted, "staged": shown, "staged_started": started, "unfinished": left}
+        call.out_json(told)
+    else:
+        call.out(f"Booted   {clean(booted)}")
+        if staged is not None:
+            words = {None: "waits for the next start", True: "has started"}
+            call.out(f"Staged   {clean(staged.toplevel)}: {words.get(started, 'has not started')}")
+        if left is not None:
+            call.note(f"Transaction {clean(left)} is not finished.")
+            call.note(f"  {clean(complete(f'mkupgrade resume {left}'))}")
+    return ExitCode.WAITING if left is not None else ExitCode.DONE
+
+
 nixos.add_command(decide)
 nixos.add_command(upgrade)
 nixos.add_command(preflight)
+nixos.add_command(stage)
+nixos.add_command(confirm)
