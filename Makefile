@@ -88,7 +88,7 @@ kernels: ## Build two kernels with KHO from Debian's sources (15 minutes on two 
 # Kernels with KHO, built only if none are at hand.
 .PHONY: guest-kernels
 guest-kernels:
-	@scripts/bootstrap dev vm-default vm-stock loaders
+	@scripts/bootstrap dev vm-default vm-stock loaders checks
 	@$(PY) -m orchestrator.rehearsal.kernels || $(MAKE) --no-print-directory kernels
 
 .PHONY: environment

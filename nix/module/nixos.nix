@@ -53,8 +53,9 @@ in
       default = hooks.stage;
       defaultText = lib.literalExpression "config.services.mkupgrade.nixos.stage";
       description = ''
-        Whether {command}`mkupgrade nixos confirm` runs at boot, which finishes what a fallback
-        into the old system left.
+        Whether {command}`mkupgrade nixos confirm` runs at boot. It says whether the staged system
+        has started, and fails where a transaction is unfinished; what a restart interrupted is
+        finished by mkupgrade-resume.service.
       '';
     };
   };
@@ -104,7 +105,7 @@ in
 
       (lib.mkIf hooks.confirm {
         systemd.services.mkupgrade-confirm = {
-          description = "Finish an upgrade that a fallback reboot left";
+          description = "Say whether the NixOS system that was staged has started";
           wantedBy = [ "multi-user.target" ];
           after = [
             "mkupgrade-resume.service"
@@ -124,9 +125,8 @@ in
             StateDirectory = "mkupgrade";
             StateDirectoryMode = "0700";
             UMask = "0077";
-            # mkupgrade-resume.service has brought workloads back by now. This one puts the system
-            # profile and the boot loader's default right, and jumps nowhere: the disk stays
-            # writable, the kernel out of reach.
+            # mkupgrade-resume.service has brought workloads back by now, and put profile and boot
+            # menu right. This one looks, and jumps nowhere: the kernel is out of reach.
             NoNewPrivileges = true;
             CapabilityBoundingSet = [
               "CAP_DAC_OVERRIDE"

@@ -26,12 +26,9 @@ ln -s {top} /run/current-system
 exec /usr/sbin/mkupgrade-init
 """
 """As stage 2 of NixOS does before it starts systemd."""
-_SWITCH = (
-    """#!/bin/sh
-echo "{top} $*" >>%s
+_SWITCH = """#!/bin/sh
+echo "{top} $*" >>{record}
 """
-    % RECORD
-)
 _CALL = """#!/bin/sh
 exec {room}/ld.so --argv0 {name} --library-path {room} {room}/nix "$@"
 """

@@ -1,5 +1,5 @@
-"""A NixOS system's kernel, carried through for real: a Nix store with two systems of two real kernels
-in it, there by `mkupgrade nixos upgrade --store-path` and back by `--rollback`."""
+"""A NixOS system's kernel, carried through for real: a Nix store with two systems of two kernels in
+it, there by `mkupgrade nixos upgrade --store-path` and back by `--rollback`."""
 
 from __future__ import annotations
 
