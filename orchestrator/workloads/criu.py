@@ -65,7 +65,7 @@ HINTS: Mapping[str, str] = {
     ),
     r"Connected TCP socket": "set migrate.tcp_established: true",
     r"In-flight connection": "connections wait to be accepted: try again",
-    r"file locks? .*found|using --file-locks": "set migrate.file_locks: true",
+    r"file locks? .*found|--file-locks": "set migrate.file_locks: true",
     r"not a session leader|shell-job": "set migrate.shell_job: true",
     r"ghost file .*too (big|large)|Can't dump ghost file": "it keeps a deleted file open",
     r"link-remap": "it has a file open whose name was deleted; add --link-remap to migrate.extra",

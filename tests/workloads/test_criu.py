@@ -153,6 +153,9 @@ def test_every_hint_is_found_for_what_criu_writes() -> None:
     known = {
         "unix: External socket is used. Consider using --ext-unix-sk option.": "ext_unix_sockets",
         "inet: Connected TCP socket, consider using --tcp-established option.": "tcp_established",
+        "Some file locks are hold by dumping tasks! You can try --file-locks to dump them.": (
+            "migrate.file_locks"
+        ),
         "The root process 12 is not a session leader. Consider using --shell-job": "shell_job",
         "sockets: Can't get 1:34 opt: Protocol not available": "SECURITY_NETWORK",
         "sockets: Can't get 1:16 opt: Protocol not available": "4.2 or later",
