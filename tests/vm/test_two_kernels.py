@@ -86,10 +86,10 @@ def listen(guest: Guest, address: str) -> None:
     guest.wait_for(["grep", "-qs", "listening", LOG])
 
 
-def move(source: Guest, verb: str) -> dict[str, Any]:
+def move(source: Guest, verb: str, workload: str = "/root/counter.json") -> dict[str, Any]:
     """What the host says, which is in the source."""
     ends = [SOURCE, KEY, TARGET, TARGET_KEY]
-    done = source.run(["python3", "/root/mover.py", verb, *ends, "/root/counter.json"], timeout=300)
+    done = source.run(["python3", "/root/mover.py", verb, *ends, workload], timeout=300)
     said: dict[str, Any] = json.loads(done.stdout)
     print(verb, said)
     return said
@@ -116,6 +116,9 @@ def test_a_target_that_refuses_leaves_the_workload_running_in_the_source(
     pid = int(source.run(["pgrep", "-f", "/counter.py "]).stdout.split()[0])
     target.run(["sh", "-c", f"echo {pid - 1} >/proc/sys/kernel/ns_last_pid; sleep 900 &"])
     assert target.text(f"/proc/{pid}/comm").strip() == "sleep"
+    tried = move(source, "try")["error"]
+    taken = f"process ids of it are taken here: {pid} by sleep"
+    assert tried["what"] == f"counter cannot be restored in target: {taken}"
     for code in ("workload", "connection-lost"):
         if code == "connection-lost":
             target.run(["pkill", "-TERM", "-f", "mkupgrade agent"])
@@ -131,6 +134,39 @@ def test_a_target_that_refuses_leaves_the_workload_running_in_the_source(
     assert counted == list(range(1, len(counted) + 1))
     assert not target.exists(f"{up.STATE_DIR}/handover")
     listen(target, TARGET)
+
+
+def test_what_criu_refuses_is_told_by_a_trial_and_the_workload_runs_on(
+    guests: tuple[Guest, Guest],
+) -> None:
+    """It holds a lock on a file, and the spec does not say that locks go along."""
+    source, _ = guests
+    code = "import fcntl, time; f = open('/root/lock', 'w'); fcntl.flock(f, 2); time.sleep(9999)"
+    source.spawn(["python3", "-c", code, "holds-a-lock"], "/dev/null")
+    source.wait_for(["grep", "-q", "FLOCK", "/proc/locks"])
+    locker = {**WORKLOAD, "name": "locker", "find": {"cmdline": "holds-a-lock"},
+              "migrate": {"method": "criu"}}  # fmt: skip
+    source.put("/root/locker.json", json.dumps(locker))
+    error = move(source, "try", "/root/locker.json")["error"]
+    assert "locker cannot be taken out of source: a trial dump of process" in error["what"]
+    assert "set migrate.file_locks: true" in error["what"]
+    assert any("lock" in line.lower() for line in error["details"])
+    source.run(["pkill", "-f", "fcntl.flock"])  # it ran on
+
+
+def test_a_trial_of_what_can_be_carried_finds_nothing_and_leaves_nothing(
+    guests: tuple[Guest, Guest],
+) -> None:
+    source, target = guests
+    pid = int(source.run(["pgrep", "-f", "/counter.py "]).stdout.split()[0])
+    last = numbers(source)[-1][0]
+    said = move(source, "try")
+    assert "error" not in said
+    assert any(first <= pid <= end for first, end in said["needs"]["tasks"])
+    assert said["needs"]["size"] > 1 << 20
+    grows(source, last + 5)
+    for guest in (source, target):
+        assert not guest.exists(f"{up.STATE_DIR}/work/{TRANSACTION}")
 
 
 def test_a_workload_is_carried_from_a_running_kernel_to_another_that_runs_and_back(

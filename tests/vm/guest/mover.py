@@ -1,5 +1,6 @@
 """Runs in a guest: the host between two agents, which a step of the multikernel driver is.
 
+mover.py try   SOURCE KEY TARGET KEY WORKLOAD.json     asked of both whether it can be carried
 mover.py carry SOURCE KEY TARGET KEY WORKLOAD.json     from the one to the other
 mover.py back  SOURCE KEY TARGET KEY WORKLOAD.json     and home again
 mover.py stay  SOURCE KEY TARGET KEY WORKLOAD.json     onto the host's disk, and run again
@@ -21,6 +22,7 @@ from orchestrator.agent.keys import read_key
 from orchestrator.agent.transport import parse_peer
 from orchestrator.drivers.carrying.carry import Carrier
 from orchestrator.drivers.carrying.ends import Cargo, End
+from orchestrator.drivers.carrying.trying import admit, try_out
 from orchestrator.drivers.records import Records
 from orchestrator.handover.parcel import Parcel
 from orchestrator.model.errors import MkupgradeError
@@ -55,11 +57,25 @@ def end(name: str, address: str, key_file: str) -> End:
     )  # fmt: skip
 
 
+def parcel_of(workload: Workload) -> Parcel:
+    return Parcel(TRANSACTION, Section.FORWARD, workload.name)
+
+
 def carrier(workload: Workload) -> Carrier:
     STATE.mkdir(mode=0o700, exist_ok=True)
-    parcel = Parcel(TRANSACTION, Section.FORWARD, workload.name)
+    parcel = parcel_of(workload)
     records = Records(STATE, TRANSACTION, Section.FORWARD)
     return Carrier(STATE, records, Cargo(workload, parcel, "ab" * 32), Patient())
+
+
+def tried(source: End, target: End, workload: Workload) -> dict[str, Any]:
+    cargo, control = Cargo(workload, parcel_of(workload), "ab" * 32), Patient()
+    try:
+        found = try_out(source, cargo, control)
+        warnings = [*found.warnings, *admit(target, cargo, found.needs, control)]
+    except MkupgradeError as error:
+        return {"error": error.as_dict()}
+    return {"warnings": warnings, "needs": found.needs and found.needs.model_dump()}
 
 
 def main(arguments: list[str]) -> int:
@@ -79,6 +95,8 @@ def main(arguments: list[str]) -> int:
             said["found"] = found.verdict.value
             if found.verdict.value == "partial":
                 said |= carrier(workload).undo(source, target)
+    elif verb == "try":
+        said = tried(source, target, workload)
     elif verb == "stay":
         said = carrier(workload).take(source)
         said |= carrier(workload).undo_take(source)
