@@ -21,6 +21,7 @@ from orchestrator.model.seams import StepContext
 from orchestrator.model.steps import Inspected, Inspection, Section, Step
 from tests.crash import instance_plans as plans
 from tests.crash.hosts import COMMIT, PARTIAL, PRESENT, Host
+from tests.crash.instance_agents import OLD_KEY, PORT, Agents
 from tests.crash.instance_parts import SimulatedClock, SimulatedKernel
 from tests.crash.instance_truth import GOALS, OF_KERNEL, PLACING, as_planned, generation, truth
 from tests.crash.invariants import Invariant, Violation, hold
@@ -39,6 +40,7 @@ FAULTS = ("overlay-fails", "cpu-dropped", "lock-held", "hangs")
 """The kernel does not do what an overlay says, drops a CPU without a word, has its lock held for a
 while; the kernel in the instance hangs."""
 _MARK = re.compile(r" mkupgrade\.transaction=\S+")
+_CARRYING = frozenset({Kind.CARRY_WORKLOAD, Kind.TAKE_WORKLOAD, Kind.BRING_WORKLOAD})
 _CHECKS = frozenset({Kind.CHECK, Kind.SOAK, Kind.AWAIT_INSTANCE})
 
 
@@ -53,9 +55,10 @@ class InstanceHost(Host):
     kernel_name = plans.RELEASES[plans.OLD]
     deadline = 60.0
     in_third_kernel = False
+    scenarios = plans.NAMES
 
     def __init__(self, sim: Simulation) -> None:
-        self.scenario = plans.scenario(sim.choices.pick(plans.NAMES))
+        self.scenario = plans.scenario(sim.choices.pick(self.scenarios))
         super().__init__(sim, self.scenario.graph)
         self.double = self._restored()
         self.records: dict[Path, dict[str, Any]] = {}
@@ -75,6 +78,13 @@ class InstanceHost(Host):
         spawn = sim.choices.fault(0.25, KERNELS)
         if spawn is not None:
             self.double.world.spawns[sim.choices.pick(new)] = spawn
+        self.agents = Agents(self, self.scenario.carried)
+        self.agents.begin()
+        self.agents.draw()
+        if self.scenario.carried:
+            for it in self.double.world.instances.values():
+                key = {"id": it.id, "port": PORT, "key": OLD_KEY}
+                self.records[Path(plans.STATE_DIR) / "agents" / f"{it.name}.json"] = key
         self._changes_left: int | None = None
         self._verb: Callable[..., Any] = self.do
         self.driver = self._start()
@@ -99,10 +109,20 @@ class InstanceHost(Host):
     def identity(self) -> Identity:
         return Identity(boot_id=f"boot-{self.boots}", release=self.kernel_name, pid=1)
 
+    def boot_id(self) -> str:
+        """Of the kernel in which somebody asks."""
+        inside = self.agents.inside
+        if inside is None:
+            return self.identity().boot_id
+        return self.agents.boot_of(inside)
+
     # -- what the driver's parts ask (instance_parts.py)
 
     def change(self) -> None:
-        """The driver is about to change something."""
+        """The driver is about to change something, or an agent that works for it."""
+        if self.agents.inside is not None:
+            self.agents.change()
+            return
         if self._changes_left is not None:
             if not self._changes_left:
                 raise CutOffError
@@ -150,9 +170,13 @@ class InstanceHost(Host):
             self.unrevertible.add(step.id)
             raise
 
+    def changes_of(self, step: Step) -> int:
+        """Of which the first few are made by half of it."""
+        return 4
+
     def do_half(self, step: Step, context: StepContext) -> None:
         """The first few of its changes; perhaps they are all."""
-        self._changes_left = self.sim.choices.below(4)
+        self._changes_left = self.sim.choices.below(self.changes_of(step))
         try:
             self._verb(step, context)
         except (CutOffError, MkupgradeError):
@@ -228,6 +252,7 @@ class InstanceHost(Host):
         self.double.overlays.transactions.clear()
         self.driver = self._start()
         self.passed.clear()
+        self.agents.machine_was_reset(made_anew=self.made_anew == "instances")
 
     def boot_old(self) -> None:
         self.reset()
@@ -248,6 +273,7 @@ class InstanceHost(Host):
         hold(Invariant.RESOURCES_CONSERVED, not wrecked, f"unloaded while running: {wrecked}")
         for name, where in self._running().items():
             hold(Invariant.ONE_KERNEL, len(where) <= 1, f"{name} runs in {sorted(where)}")
+        self.agents.check(reset=self.boots > 1)
 
     def _running(self) -> dict[str, set[str]]:
         """Workload -> instances; with an instance that stops, its workloads do."""
@@ -255,7 +281,7 @@ class InstanceHost(Host):
         instances = self.double.world.instances
         for where in self.places.values():
             where -= {i for i in where if i not in instances or instances[i].status != "active"}
-        return self.places
+        return self.places | self.agents.running()
 
     def _may_decide(self, step: Step) -> None:
         super()._may_decide(step)
@@ -347,3 +373,35 @@ class InstanceHost(Host):
                 for it in world.instances.values()
             },
         }
+
+
+class CarryingHost(InstanceHost):
+    """One whose workloads keep their state: the agents in both generations carry it."""
+
+    name = "carrying"
+    scenarios = plans.CARRYING
+
+    def do(self, step: Step, context: StepContext) -> dict[str, Any]:
+        with self._seen_afterwards(step):
+            return super().do(step, context)
+
+    def undo(self, step: Step, context: StepContext) -> dict[str, Any]:
+        with self._seen_afterwards(step):
+            return super().undo(step, context)
+
+    def do_half(self, step: Step, context: StepContext) -> None:
+        with self._seen_afterwards(step):
+            super().do_half(step, context)
+
+    @contextmanager
+    def _seen_afterwards(self, step: Step) -> Iterator[None]:
+        """A call that failed may have had its whole effect: an answer was lost, or it was cut off
+        behind it."""
+        try:
+            yield
+        finally:
+            if step.kind in _CARRYING:
+                (self.done.add if self.agents.has_come(step) else self.done.discard)(step.id)
+
+    def changes_of(self, step: Step) -> int:
+        return 40 if step.kind in _CARRYING else super().changes_of(step)

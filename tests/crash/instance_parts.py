@@ -7,19 +7,23 @@ would go into the same device trees, over and over.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.agent.keys import Key
+from orchestrator.agent.status import Status
 from orchestrator.drivers import hooks, records
 from orchestrator.drivers.multikernel import asking, driver, living, seeing
+from orchestrator.drivers.multikernel.kernel import Answer
 from orchestrator.drivers.multikernel.trees.overlay import Overlay
 from orchestrator.model.errors import MkupgradeError
 from orchestrator.model.steps import Step
 from orchestrator.system import kernel_image, proc, running
+from tests.crash import instance_agents
 from tests.crash import instance_plans as plans
 from tests.crash.simulation import Simulation, VirtualLock, patched
 from tests.support.multikernel import kernel as double_kernel
@@ -103,6 +107,16 @@ class SimulatedKernel(DoubleKernel):
         self._host.change()
         super().halt_force(name, number)
 
+    def open_agent(
+        self, number: int, port: int, key: Key, remaining: Callable[[], float], about: Any
+    ) -> Any:
+        return self._host.agents.open(number)
+
+    def ask_agent(self, number: int, port: int, key: Key, seconds: float) -> Status | None:
+        if self.ask(number, port, seconds) is Answer.SILENCE:
+            return None
+        return instance_agents.status(self.double.world.by_id(number).name)
+
     def no_console(self) -> str | None:
         return "consoles are files, and there are none"
 
@@ -147,6 +161,11 @@ def _run_command(job: Any, argv: list[str], timeout: float, *, env: Any = None, 
 def _instance_image(path: Path, sha256: str) -> Iterator[int]:
     """A number that stands for the open file."""
     assert plans.SUMS[str(path)] == sha256
+    yield _IMAGES.index(str(path))
+
+
+@contextmanager
+def _keyed_initrd(path: Path, key: Key | None) -> Iterator[int]:
     yield _IMAGES.index(str(path))
 
 
@@ -196,28 +215,33 @@ _UNSIGNED = running.KexecState(
 @contextmanager
 def in_memory() -> Iterator[None]:
     """In place of records, images, programs and checks: those of the schedule's host."""
-    with patched(
-        (records.Shelf, "write", _write),
-        (records.Shelf, "read", _read),
-        (records.Shelf, "drop", _drop),
-        (records.Shelf, "names", _names),
-        (hooks, "run_command", _run_command),
-        (asking, "run_command", _run_command),
-        (asking, "_checker", _Checker),
-        (asking, "soak", _soak),
-        (living, "instance_image", _instance_image),
-        (kernel_image, "inspect_instance_image", cache(plans.artifact)),
-        (double_kernel, "_content", lambda number: plans.FILES[_IMAGES[number]]),
-        (running, "kexec_state", lambda: _UNSIGNED),
-        (proc, "boot_id", lambda: _host().identity().boot_id),
-        (driver, "dispatch", _dispatch),
-        (seeing, "read_pool", _remembered(seeing.read_pool)),
-        (seeing, "read_instance", _remembered(seeing.read_instance)),
-        (seeing, "command_lines", _remembered(seeing.command_lines)),
-        (seeing, "owned_regions", _remembered(seeing.owned_regions)),
-        (Overlay, "encode", _remembered(Overlay.encode)),
-        (overlays, "unflatten", _remembered(overlays.unflatten)),
-        (world, "pool_tree", _remembered(world.pool_tree)),
-        (world, "instance_tree", _remembered(world.instance_tree)),
+    with (
+        instance_agents.in_memory(),
+        patched(
+            (records.Shelf, "write", _write),
+            (records.Shelf, "read", _read),
+            (records.Shelf, "drop", _drop),
+            (records.Shelf, "names", _names),
+            (hooks, "run_command", _run_command),
+            (asking, "run_command", _run_command),
+            (asking, "_checker", _Checker),
+            (asking, "soak", _soak),
+            (living, "instance_image", _instance_image),
+            (living, "keyed_initrd", _keyed_initrd),
+            (kernel_image, "inspect_initrd", cache(plans.artifact)),
+            (kernel_image, "inspect_instance_image", cache(plans.artifact)),
+            (double_kernel, "_content", lambda number: plans.FILES[_IMAGES[number]]),
+            (running, "kexec_state", lambda: _UNSIGNED),
+            (proc, "boot_id", lambda: _host().boot_id()),
+            (driver, "dispatch", _dispatch),
+            (seeing, "read_pool", _remembered(seeing.read_pool)),
+            (seeing, "read_instance", _remembered(seeing.read_instance)),
+            (seeing, "command_lines", _remembered(seeing.command_lines)),
+            (seeing, "owned_regions", _remembered(seeing.owned_regions)),
+            (Overlay, "encode", _remembered(Overlay.encode)),
+            (overlays, "unflatten", _remembered(overlays.unflatten)),
+            (world, "pool_tree", _remembered(world.pool_tree)),
+            (world, "instance_tree", _remembered(world.instance_tree)),
+        ),
     ):
         yield

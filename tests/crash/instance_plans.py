@@ -13,19 +13,21 @@ from orchestrator.model.host import Artifact, Cap, Capability, HostState, Kernel
 from orchestrator.model.spec import UpgradeSpec
 from orchestrator.model.steps import StepGraph
 from tests.crash.graphs import WrittenOnce
+from tests.crash.instance_agents import PORT
 from tests.drivers.multikernel.pretend import VMLINUX
 from tests.drivers.multikernel.scene import IMAGE, RELEASE, three
 from tests.support.multikernel.double import Double
 from tests.support.multikernel.kernel import DoubleKernel
 
-OLD, NEW = "/boot/old", "/boot/new"
-FILES = {OLD: VMLINUX, NEW: IMAGE}
+OLD, NEW, INITRD = "/boot/old", "/boot/new", "/boot/initrd"
+FILES = {OLD: VMLINUX, NEW: IMAGE, INITRD: b"070701"}
 SUMS = {path: hashlib.sha256(data).hexdigest() for path, data in FILES.items()}
 RELEASES = {OLD: "7.0.0-mk2", NEW: RELEASE}
 STATE_DIR = "/nowhere"
 _KERNEL = {"image": NEW, "release": RELEASE}
 _SMALL = {"cpus": 1, "memory": "512MiB"}
 _ROLLBACK = {"boot_deadline": "60s", "kernel": {"image": OLD}}
+_BACK = {"rollback": _ROLLBACK | {"kernel": {"image": OLD, "initrd": INITRD}}}
 _CHECKS = [{"name": "answers", "kind": "tcp", "port": 80}]
 _HOOKS = {
     "before": [{"name": "drain", "run": ["drain"], "undo": ["fill"]}],
@@ -45,6 +47,8 @@ class Scenario:
     """Workload -> instance that it runs in."""
     targets: dict[str, str]
     """Workload -> generation that it is planned to run in."""
+    carried: tuple[str, ...] = ()
+    """Workloads whose state is carried."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,10 @@ class _Wish:
 
 def _instance(name: str, **rest: Any) -> dict[str, Any]:
     return {"name": name, "kernel": _KERNEL} | rest
+
+
+def _with_agent(name: str) -> dict[str, Any]:
+    return _instance(name, agent={"port": PORT}, kernel=_KERNEL | {"initrd": INITRD})
 
 
 _WEB, _API, _BATCH = (_instance(name) for name in ("web", "api", "batch"))
@@ -89,6 +97,19 @@ _WISHES = {
     ),
 }  # fmt: skip
 NAMES = tuple(_WISHES)
+_WISHES |= {
+    "carry": _Wish((_with_agent("web"),), {"kind": "surge"}, {"shop": "web"}, _BACK),
+    "carry-replace": _Wish(
+        (_with_agent("web"),), {"kind": "replace"}, {"shop": "web"},
+        _BACK | {"checks": _CHECKS},
+    ),
+    "carry-rolling": _Wish(
+        (_with_agent("web"), _with_agent("batch")), {"kind": "rolling", "max_unavailable": 1},
+        _WORKLOADS, _BACK,
+    ),
+}  # fmt: skip
+CARRYING = tuple(name for name in _WISHES if name not in NAMES)
+"""Those in which the state of workloads is carried by agents."""
 
 
 @cache
@@ -100,7 +121,9 @@ def scenario(name: str) -> Scenario:
             "metadata": {"name": name},
             "host": {"driver": "multikernel", "state_dir": STATE_DIR},
             "instances": list(wish.instances),
-            "workloads": [_workload(*it) for it in wish.workloads.items()],
+            "workloads": [
+                _workload(*it, carried=name in CARRYING) for it in wish.workloads.items()
+            ],
             "strategy": wish.strategy,
             "soak": {"duration": "0s"},
             "rollback": _ROLLBACK,
@@ -115,10 +138,14 @@ def scenario(name: str) -> Scenario:
     written = WrittenOnce(**{field: getattr(graph, field) for field in StepGraph.model_fields})
     places = {w.name: w.instance for w in spec.workloads}
     targets = {w: f"{instance}-g2" for w, instance in places.items()}
-    return Scenario(name, written, double, places, targets)
+    carried = tuple(places) if name in CARRYING else ()
+    return Scenario(name, written, double, places, targets, carried)
 
 
-def _workload(name: str, instance: str) -> dict[str, Any]:
+def _workload(name: str, instance: str, *, carried: bool) -> dict[str, Any]:
+    if carried:
+        migrate: dict[str, Any] = {"method": "criu"}
+        return {"name": name, "instance": instance, "find": {"cmdline": name}, "migrate": migrate}
     migrate = {"method": "restart", "stop": ["stop", name], "start": ["start", name]}
     return {"name": name, "instance": instance, "find": {"cmdline": name}, "migrate": migrate}
 
@@ -127,10 +154,10 @@ def artifact(path: str) -> Artifact:
     """A pretend image, as looked at."""
     return Artifact(
         path=path,
-        kind="image",
+        kind="initrd" if path == INITRD else "image",
         size=len(FILES[path]),
         sha256=SUMS[path],
-        release=RELEASES[path],
+        release=RELEASES.get(path),
     )
 
 
@@ -138,6 +165,7 @@ def _host_state(double: Double) -> HostState:
     """As observed, with nothing in it of the machine that this runs on."""
     now = seeing.look(DoubleKernel(double))
     yes = Capability(available=True, reason="seen")
+    ports = dict.fromkeys(now.instances, PORT)
     return HostState(
         driver="multikernel",
         machine_id="0" * 32,
@@ -147,6 +175,6 @@ def _host_state(double: Double) -> HostState:
         capabilities=dict.fromkeys(Cap, yes),
         artifacts={path: artifact(path) for path in FILES},
         pool=observing._pool(now),
-        instances={it.name: it for it in observing._instances(now, {})},
+        instances={it.name: it for it in observing._instances(now, ports)},
         strategies=["surge", "replace", "rolling", "canary", "blue-green"],
     )

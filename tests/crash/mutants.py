@@ -8,6 +8,9 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+from orchestrator.drivers.carrying import carry
+from orchestrator.drivers.carrying.ends import End
+from orchestrator.drivers.carrying.requests import Verb
 from orchestrator.drivers.multikernel import asking, placing, running
 from orchestrator.drivers.multikernel.changing import ChangeFailedError
 from orchestrator.drivers.simulated import kernels, states
@@ -316,3 +319,37 @@ def _old_generation_gets_the_new_image() -> Any:
 @_mutant("instances")
 def _workload_taken_as_moved_by_an_earlier_boot() -> Any:
     return ((asking.proc, "boot_id", lambda: "any"),)
+
+
+# -- state that agents carry between instances
+
+
+@_mutant("carrying")
+def _lost_answer_of_a_restore_taken_for_none() -> Any:
+    return ((carry, "_ASKED", ("ended",)),)
+
+
+@_mutant("carrying")
+def _target_without_an_agent_left_running() -> Any:
+    def emptied(self: Any, target: End, *rest: Any) -> Any:
+        return real(self, replace(target, fence=lambda: None), *rest)
+
+    real = carry.Carrier._emptied
+    return ((carry.Carrier, "_emptied", emptied),)
+
+
+@_mutant("carrying")
+def _state_dropped_by_the_host_once_it_is_passed_on() -> Any:
+    def bring(self: carry.Carrier, target: End) -> Any:
+        parcel = self._newest(self._records.read(self._took) or {})
+        self._make_room(target)
+        self._ahead.pass_on(target, parcel)
+        for it in (parcel, parcel.copied_ahead()):
+            it.channel(self._state_dir).discard()
+        note = {"section": parcel.section.value}
+        self._records.write(self._brought, {**note, "phase": "asked"})
+        restored = target.work(Verb.BRING, self._cargo, parcel, self._control)
+        self._records.write(self._brought, {**note, "phase": "ended"})
+        return {"pids": restored["pids"]}
+
+    return ((carry.Carrier, "bring", bring),)

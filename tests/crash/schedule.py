@@ -16,7 +16,7 @@ from tests.crash.coverage import Coverage
 from tests.crash.driver_host import DriverHost
 from tests.crash.graph_host import GraphHost
 from tests.crash.hosts import Host
-from tests.crash.instance_host import InstanceHost
+from tests.crash.instance_host import CarryingHost, InstanceHost
 from tests.crash.invariants import Invariant, Violation
 from tests.crash.ledger import Ledger
 from tests.crash.memory_disk import MemoryDisk
@@ -57,7 +57,8 @@ SETUPS = {
     "vfs": Setup(hosts=HOSTS, files_in=1),
     "memory": Setup(hosts=HOSTS, files_in=0),
     "graph": Setup(hosts=((GraphHost, 1),), files_in=0),
-    "instances": Setup(hosts=((InstanceHost, 1),), files_in=0),
+    "instances": Setup(hosts=((InstanceHost, 3), (CarryingHost, 1)), files_in=0),
+    "carrying": Setup(hosts=((CarryingHost, 1),), files_in=0),
     "driver": Setup(hosts=((DriverHost, 1),), files_in=0),
     "lying-fsync": Setup(hosts=((GraphHost, 1),), files_in=1, lies=True),
 }

@@ -53,6 +53,27 @@ def test_no_schedule_on_a_host_with_instances_breaks_a_promise() -> None:
     assert not tally.failures, told(tally.failures)
 
 
+def test_no_schedule_in_which_agents_carry_state_breaks_a_promise() -> None:
+    tally = campaign.campaign("carrying", 0, 24)
+    assert not tally.failures, told(tally.failures)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("mutant", "invariant"),
+    [
+        ("lost-answer-of-a-restore-taken-for-none", Invariant.ONE_KERNEL),
+        ("target-without-an-agent-left-running", Invariant.ONE_KERNEL),
+        ("state-dropped-by-the-host-once-it-is-passed-on", Invariant.STATE_SOMEWHERE),
+    ],
+)
+def test_what_is_wrong_in_the_carrying_breaks_the_promise_about_workloads(
+    mutant: str, invariant: Invariant
+) -> None:
+    tally = campaign.campaign("carrying", 0, 1000, mutant=mutant, enough=1)
+    assert {f.invariant for f in tally.failures} == {invariant}
+
+
 @pytest.mark.slow
 def test_a_generation_that_comes_back_with_another_image_breaks_only_the_promise_of_resources() -> (
     None
@@ -65,7 +86,7 @@ def test_a_generation_that_comes_back_with_another_image_breaks_only_the_promise
 def digests(seeds: range) -> str:
     """SHA-256 over the traces of these seeds."""
     whole = sha256()
-    for setup in ("fast", "instances"):
+    for setup in ("fast", "instances", "carrying"):
         for seed in seeds:
             whole.update("\n".join(campaign.trace(setup, seed=seed).trace).encode())
     return whole.hexdigest()
@@ -81,7 +102,7 @@ def test_the_same_seed_gives_the_same_trace_byte_for_byte_in_any_process() -> No
     assert there.stdout.strip() == digests(range(7, 27))
 
 
-@pytest.mark.parametrize("setup", ["fast", "vfs", "driver", "instances"])
+@pytest.mark.parametrize("setup", ["fast", "vfs", "driver", "instances", "carrying"])
 def test_the_decisions_of_a_schedule_play_it_again(setup: str) -> None:
     for seed in range(40, 45):
         once = campaign.trace(setup, seed=seed)
