@@ -223,9 +223,12 @@ class InstanceHost(Host):
         return truth(step, self.double.world, self.records, self.identity().boot_id)
 
     def is_goal(self, step: Step) -> bool:
-        """An old generation that runs is as wanted, also where nobody had halted it."""
-        started = step.kind == Kind.START_INSTANCE and step.section is Section.RETURN
-        return started or step.kind in GOALS
+        """An old generation that runs is as wanted, also where nobody had halted it; and one
+        that is there, where the host's units have made it anew."""
+        back = step.section is Section.RETURN
+        started = back and step.kind == Kind.START_INSTANCE
+        made = back and step.kind == Kind.CREATE_INSTANCE and self.boots > 1
+        return started or made or step.kind in GOALS
 
     # -- the machine
 
