@@ -105,7 +105,7 @@ def test_a_check_that_fails_fails_the_step(host: Any, phase: str) -> None:
 
 
 def test_a_soak_asks_until_its_time_is_over_and_bears_what_is_allowed(host: Any) -> None:
-    assert host.perform(soak(host, "true", 0.05))["rounds"] >= 2
+    assert host.perform(soak(host, "true", 0.3))["rounds"] >= 2
     assert len(host.perform(soak(host, "false", 0.0, max_failures=1))["failures"]) == 1
     with pytest.raises(CheckFailedError, match="soak failed"):
         host.perform(soak(host, "false", 0.0))
