@@ -306,11 +306,12 @@ def _check_files(
     image: Artifact,
     initrd: Artifact | None,
 ) -> Step:
+    whom = "the way back" if about == OLD_FILES else about
     reading = estimates.reading(image.size + (initrd.size if initrd else 0))
     return b.make(
         Kind.CHECK_ARTIFACTS,
         about,
-        f"Check the files of Linux {params.release}",
+        f"Check the files of Linux {params.release} for {whom}",
         params,
         estimate=reading,
         deadline=policies.transfer(reading),
