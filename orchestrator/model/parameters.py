@@ -15,3 +15,8 @@ def split_parameters(text: str) -> list[str]:
         else:
             current += char
     return [w for w in (*words, current) if w]
+
+
+def is_removed(word: str, remove: list[str]) -> bool:
+    """Does one of a spec's `cmdline.remove` take this parameter away? "name=" takes any value."""
+    return any(word == it or (it.endswith("=") and word.startswith(it)) for it in remove)

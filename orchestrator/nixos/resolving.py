@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from orchestrator.model.errors import NotSupportedError
-from orchestrator.model.parameters import split_parameters
+from orchestrator.model.parameters import is_removed, split_parameters
 from orchestrator.model.spec import CommandLine, Instance, Kernel, UpgradeSpec
 from orchestrator.model.spec.instances import NixosKernel
 from orchestrator.nixos import systems
@@ -98,15 +98,9 @@ def _command_line(edits: CommandLine, system: System) -> CommandLine:
             where=system.toplevel,
             state=UNCHANGED,
         )
-    kept = [word for word in own if not _is_removed(word, edits.remove)]
+    kept = [word for word in own if not is_removed(word, edits.remove)]
     init = f"init={system.boot.init}"
     return CommandLine.model_validate({"inherit": False, "append": [init, *kept, *edits.append]})
-
-
-def _is_removed(word: str, remove: list[str]) -> bool:
-    return any(
-        word == entry or (entry.endswith("=") and word.startswith(entry)) for entry in remove
-    )
 
 
 def _modules(system: System, places: Places) -> PurePosixPath | None:

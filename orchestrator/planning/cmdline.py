@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from orchestrator.model.landing import FIRST_PID, MARK
-from orchestrator.model.parameters import split_parameters
+from orchestrator.model.parameters import is_removed, split_parameters
 from orchestrator.model.spec import CommandLine
 
 LIMIT = 2047
@@ -46,7 +46,7 @@ def split(text: str) -> Words:
 def wanted(running: str, edits: CommandLine) -> Words:
     """The command line that the spec asks for, from the running one."""
     words = split(running) if edits.inherit else Words()
-    words.kernel = [w for w in _lasting(words.kernel) if not _is_removed(w, edits.remove)]
+    words.kernel = [w for w in _lasting(words.kernel) if not is_removed(w, edits.remove)]
     words.kernel += _not_in_force(_lasting(edits.append), words.kernel)
     return words
 
@@ -86,7 +86,7 @@ def kho_refused(words: Words, edits: CommandLine) -> str | None:
 def unmatched(running: str, edits: CommandLine) -> list[str]:
     """Entries of `remove` that are not on the running command line."""
     have = split(running).kernel if edits.inherit else []
-    return [r for r in edits.remove if not any(_is_removed(w, [r]) for w in have)]
+    return [r for r in edits.remove if not any(is_removed(w, [r]) for w in have)]
 
 
 def difference(old: Words, new: Words) -> str:
@@ -120,10 +120,6 @@ def _minus(these: list[str], those: list[str]) -> list[str]:
         else:
             left.append(word)
     return left
-
-
-def _is_removed(word: str, remove: list[str]) -> bool:
-    return any(word == r or (r.endswith("=") and word.startswith(r)) for r in remove)
 
 
 def _last(name: str, words: list[str]) -> str | None:
