@@ -7,14 +7,14 @@ it, rehearse its workloads) can be done by the other verbs.
 from __future__ import annotations
 
 import json
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from orchestrator.cli.files import write_text
-from orchestrator.model.errors import ErrorClass, MkupgradeError, SpecError
+from orchestrator.model.errors import SpecError
+from orchestrator.nixos.errors import UNCHANGED
 
 FILE = "nixos-upgrade.yaml"
-UNCHANGED = "nothing was changed"
 
 
 def write_plan(toplevel: str, plan: Path | None, state_dir: Path) -> Path:
@@ -41,26 +41,6 @@ def write_plan(toplevel: str, plan: Path | None, state_dir: Path) -> Path:
     return path
 
 
-def before_the_last(generations: list[Any]) -> PurePosixPath:
-    """The system of the newest generation before the profile's own that is another one.
-
-    Raises:
-        MkupgradeError: there is none.
-    """
-    now = next((generation for generation in generations if generation.current), None)
-    for generation in reversed(generations):
-        older = now is not None and generation.number < now.number
-        if older and generation.toplevel not in (None, now.toplevel if now else None):
-            found: PurePosixPath = generation.toplevel
-            return found
-    raise MkupgradeError(
-        "the system profile has no older generation to go back to",
-        state=UNCHANGED,
-        next_command="nixos-rebuild list-generations",
-        error_class=ErrorClass.INVALID,
-    )
-
-
 def _document(state_dir: Path) -> dict[str, Any]:
     return {
         "api_version": "mkupgrade/v1",
@@ -71,11 +51,8 @@ def _document(state_dir: Path) -> dict[str, Any]:
 
 
 def _of_plan(plan: Path) -> tuple[dict[str, Any], Path]:
-    """As it was read, with words of YAML meaning what they mean to the loader; and its state
-    directory."""
-    from orchestrator.loading import load_spec
-    from orchestrator.loading.nodes import to_data
-    from orchestrator.loading.parse import parse
+    """As it was written, and its state directory."""
+    from orchestrator.loading import as_written, load_spec
     from orchestrator.loading.source import read_source
 
     text = read_source(plan)
@@ -86,8 +63,4 @@ def _of_plan(plan: Path) -> tuple[dict[str, Any], Path]:
             where=str(plan),
             state=UNCHANGED,
         )
-    root, _ = parse(text.removeprefix("\ufeff"))
-    data = to_data(root) if root is not None else None
-    if not isinstance(data, dict):  # it was loaded just now
-        raise SpecError("expected a mapping", where=str(plan), state=UNCHANGED)
-    return data, Path(spec.host.state_dir)
+    return as_written(text), Path(spec.host.state_dir)

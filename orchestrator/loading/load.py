@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from pydantic import ValidationError
 
@@ -47,6 +47,14 @@ def load_spec(text: str, filename: str = "plan.yaml") -> UpgradeSpec:
         InvalidSpecError: everything that is wrong, each with line, column and path.
     """
     return _load(UpgradeSpec, _Words("plan", "spec", None, "mkupgrade schema"), text, filename)
+
+
+def as_written(text: str) -> dict[str, Any]:
+    """The document in a text that loads, for who changes a part of it and keeps the rest: what was
+    left out is not in it, and words of YAML are what they mean to the loader."""
+    root, _ = parse(text.removeprefix("\ufeff"))
+    assert isinstance(root, Mapping)  # noqa: S101 - it was loaded from this text
+    return cast(dict[str, Any], to_data(root))
 
 
 def load_policy(text: str, filename: str = "policy.yaml") -> Policy:

@@ -19,7 +19,7 @@ from orchestrator.model.host import ProfileState
 from orchestrator.model.params.in_place import NixosProfile
 from orchestrator.model.seams import Control
 from orchestrator.nixos import systems
-from orchestrator.nixos.systems import Generation, Places
+from orchestrator.nixos.systems import Places
 from orchestrator.system import files, subprocesses
 from orchestrator.system.call_errors import PATH, call_error
 
@@ -41,7 +41,7 @@ class PreSwitchError(MkupgradeError):
 def profile_state(places: Places) -> ProfileState:
     """The system profile as it is. Changes nothing."""
     found = systems.generations(places)
-    now = _current(found)
+    now = systems.current_of(found)
     return ProfileState(
         link=str(places.profile(systems.SYSTEM)),
         leads_to=str(now.toplevel) if now is not None and now.toplevel is not None else None,
@@ -129,7 +129,7 @@ def take_back(places: Places, toplevel: str, control: Control) -> int | None:
         ToolError
     """
     found = systems.generations(places)
-    now = _current(found)
+    now = systems.current_of(found)
     if now is None or str(now.toplevel) != toplevel:
         return None
     active = [places.tree.target(path) for path in (places.current, places.booted)]
@@ -157,7 +157,7 @@ def install(places: Places, params: NixosProfile, control: Control) -> None:
     link = Path(params.link)
     found = systems.generations(places)
     here = [g.number for g in found if str(g.toplevel) == params.toplevel]
-    now = _current(found)
+    now = systems.current_of(found)
     if now is None or str(now.toplevel) != params.toplevel:
         how = ("--switch-generation", str(here[-1])) if here else ("--set", params.toplevel)
         _nix_env(link, control, *how)
@@ -172,7 +172,7 @@ def put_back(places: Places, params: NixosProfile, control: Control) -> None:
         ToolError: one of them failed; what is left is done by another call.
     """
     link = Path(params.link)
-    now = _current(systems.generations(places))
+    now = systems.current_of(systems.generations(places))
     if now is None or now.number != params.generation:
         _switch_to_configuration(places, PurePosixPath(params.previous), "boot", control)
         _nix_env(link, control, "--switch-generation", str(params.generation))
@@ -183,10 +183,6 @@ def put_back(places: Places, params: NixosProfile, control: Control) -> None:
     ]
     if made:
         _nix_env(link, control, "--delete-generations", *made)
-
-
-def _current(found: list[Generation]) -> Generation | None:
-    return next((generation for generation in found if generation.current), None)
 
 
 def _nix_env(link: Path, control: Control, *arguments: str) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from orchestrator.model.base import Record, read_json
-from orchestrator.model.errors import MkupgradeError, NotSupportedError
+from orchestrator.model.errors import ErrorClass, MkupgradeError, NotSupportedError
 from orchestrator.nixos import bootspec
 from orchestrator.nixos.bootspec import Boot, Bootspec
 from orchestrator.nixos.errors import UNCHANGED, BootspecError, NotASystemError
@@ -173,6 +173,36 @@ def generations(places: Places, profile: str = SYSTEM) -> list[Generation]:
         Generation(number, places.tree.target(path), number == now)
         for number, path in sorted(_numbered(places.tree, link))
     ]
+
+
+def current_of(found: list[Generation]) -> Generation | None:
+    """The generation that the profile's link leads to."""
+    return next((generation for generation in found if generation.current), None)
+
+
+def before_the_last(found: list[Generation]) -> PurePosixPath:
+    """The system of the newest generation before the profile's own that is another one.
+
+    Raises:
+        MkupgradeError: there is none.
+    """
+    now = current_of(found)
+    older = [
+        it.toplevel
+        for it in found
+        if now is not None
+        and it.number < now.number
+        and it.toplevel is not None
+        and it.toplevel != now.toplevel
+    ]
+    if older:
+        return older[-1]
+    raise MkupgradeError(
+        "the system profile has no older generation to go back to",
+        state=UNCHANGED,
+        next_command="nixos-rebuild list-generations",
+        error_class=ErrorClass.INVALID,
+    )
 
 
 def generation(places: Places, number: int, profile: str = SYSTEM) -> PurePosixPath:

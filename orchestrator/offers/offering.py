@@ -7,11 +7,8 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
 
-from orchestrator.loading import load_spec
-from orchestrator.loading.nodes import to_data
-from orchestrator.loading.parse import parse
+from orchestrator.loading import as_written, load_spec
 from orchestrator.model.errors import ErrorClass, MkupgradeError, SpecError
 from orchestrator.model.spec import Instance, UpgradeSpec
 from orchestrator.offers import store
@@ -126,9 +123,7 @@ def _goes_before(offer: Offer, release: str) -> bool:
 
 def _text(template: Template, target: Instance, kernel: NewKernel) -> str:
     """The offer as a file: JSON with YAML's escapes, in which nothing can be read another way."""
-    root, _ = parse(template.text.removeprefix("\ufeff"))
-    assert root is not None  # noqa: S101 - the template was loaded from this text
-    data = cast(dict[str, Any], to_data(root))
+    data = as_written(template.text)
     names = [instance.name for instance in template.spec.instances]
     described = data["instances"][names.index(target.name)]
     kept = {k: v for k, v in described["kernel"].items() if k not in _REPLACED}

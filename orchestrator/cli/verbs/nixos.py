@@ -188,7 +188,7 @@ def upgrade(
     ones until commit, and are again if anything fails. Where a plain switch is enough nothing is
     done, and exit code 1 comes with the command to switch.
     """
-    from orchestrator.cli.nixos_plan import before_the_last, write_plan
+    from orchestrator.cli.nixos_plan import write_plan
     from orchestrator.cli.verbs.apply import apply_file
     from orchestrator.nixos import changing, deciding, systems
 
@@ -202,7 +202,7 @@ def upgrade(
     elif store_path is not None:
         path = _absolute(store_path)
     else:
-        path = before_the_last(systems.generations(places))
+        path = systems.before_the_last(systems.generations(places))
     found = deciding.decide(booted, current, systems.read_system(places, path, specialisation))
     if not found.transition:
         return _without_transition(call, found)
