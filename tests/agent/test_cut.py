@@ -76,6 +76,7 @@ def frames_of_a_send(agent: Local, head: Head, items: list[Item]) -> int:
     return count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("half", [False, True], ids=["between frames", "inside of one"])
 def test_a_cut_at_any_frame_leaves_the_source_whole_and_the_target_without_half_a_handover(
     agent: Local, head: Head, items: list[Item], half: bool, tmp_path: Path
@@ -104,6 +105,7 @@ def test_a_cut_at_any_frame_leaves_the_source_whole_and_the_target_without_half_
         assert not (agent.directory / "handover").exists()
 
 
+@pytest.mark.slow
 def test_a_send_goes_on_where_it_was_cut_and_sends_no_acknowledged_block_again(
     agent: Local, head: Head, items: list[Item], tmp_path: Path
 ) -> None:

@@ -48,11 +48,13 @@ def test_no_schedule_over_real_files_breaks_a_promise() -> None:
     assert all("on files" in host for host in tally.coverage.hosts)
 
 
+@pytest.mark.slow
 def test_no_schedule_on_a_host_with_instances_breaks_a_promise() -> None:
     tally = campaign.campaign("instances", 0, 24)
     assert not tally.failures, told(tally.failures)
 
 
+@pytest.mark.slow
 def test_no_schedule_in_which_agents_carry_state_breaks_a_promise() -> None:
     tally = campaign.campaign("carrying", 0, 24)
     assert not tally.failures, told(tally.failures)
@@ -102,6 +104,7 @@ def test_the_same_seed_gives_the_same_trace_byte_for_byte_in_any_process() -> No
     assert there.stdout.strip() == digests(range(7, 27))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setup", ["fast", "vfs", "driver", "instances", "carrying"])
 def test_the_decisions_of_a_schedule_play_it_again(setup: str) -> None:
     for seed in range(40, 45):

@@ -209,6 +209,7 @@ def test_a_second_process_is_told_who_is_at_work_and_takes_over_when_it_dies(
     assert run_or_resume(state_dir, FileDriver(files)).outcome is Outcome.COMMITTED
 
 
+@pytest.mark.slow
 def test_another_process_can_have_the_transaction_rolled_back(
     state_dir: Path, tmp_path: Path, tools: Any
 ) -> None:

@@ -189,6 +189,7 @@ def test_a_damaged_archive_is_refused_or_read_within_its_directory(
     assert [p.name for p in box.iterdir()] == ["in"]
 
 
+@pytest.mark.slow
 def test_64_mib_pass_through_in_constant_memory(tmp_path: Path) -> None:
     import tracemalloc
 

@@ -85,6 +85,7 @@ def test_a_misspelt_name_among_two_thousand_is_still_recognised() -> None:
     assert refusal(text).endswith('unknown workload "x1234"; did you mean "w1234"?')
 
 
+@pytest.mark.slow
 def test_of_many_problems_only_so_many_are_looked_for() -> None:
     text = "workloads:\n" + "".join(f"- {{name: w{n}, after: [x{n}, y{n}]}}\n" for n in range(3500))
 

@@ -74,6 +74,7 @@ def test_an_edited_plan_is_refused_with_the_place(text, old, new, said):
     assert said in refused(text.replace(old, new, 1))
 
 
+@pytest.mark.slow
 def test_no_flipped_bit_goes_unseen(text):
     """Every 97th byte, each time another bit; white space may change, the plan may not."""
     data = text.encode()

@@ -115,6 +115,7 @@ def test_files_of_any_size_and_content_come_and_go(
     assert control.get(str(target)) == b""
 
 
+@pytest.mark.slow
 def test_a_program_that_takes_too_long_is_killed_with_its_children(
     line: Line, control: Control, tmp_path: Path
 ) -> None:

@@ -51,6 +51,7 @@ def wait_lines(path: Path, lines: int) -> str:
     pytest.fail(f"{path} never had {lines} lines")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["counter.py", "sleeper.py"])
 def test_every_client_gets_every_number(name: str, tmp_path: Path) -> None:
     log, port = tmp_path / "log", free_port()
@@ -67,6 +68,7 @@ def test_every_client_gets_every_number(name: str, tmp_path: Path) -> None:
     assert read_log(log.read_text()).whole
 
 
+@pytest.mark.slow
 def test_a_client_that_goes_away_disturbs_nobody(tmp_path: Path) -> None:
     log, port = tmp_path / "log", free_port()
     with program("counter.py", str(port), str(log), "0.01"), Client(port) as stays:

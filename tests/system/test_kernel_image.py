@@ -248,6 +248,7 @@ def real_kernels() -> list[Path]:
     return sorted(directory.glob("bz[0-9]*")) if directory.is_dir() else []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not real_kernels(), reason="no kernels: MKUPGRADE_TEST_KERNELS names a directory of bzNN"
 )

@@ -135,6 +135,7 @@ def test_a_dump_is_complete_only_when_criu_said_so(tmp_path: Path) -> None:
     assert criu.is_complete(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_criu_left_by_a_killed_engine_is_waited_for(
     program: Callable[[str, str], Path], tmp_path: Path, start: Callable[..., int]
 ) -> None:

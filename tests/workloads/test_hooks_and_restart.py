@@ -191,6 +191,7 @@ def test_a_dead_criu_workload_is_started_by_its_recorded_arguments(
     assert Workloads().find(app).pids == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["criu", "restart"])
 @pytest.mark.parametrize("before", ["none", "stale"])
 def test_a_pid_file_that_the_program_does_not_write_is_written_for_it(

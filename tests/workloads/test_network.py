@@ -85,6 +85,7 @@ def told(**seen):
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
+@pytest.mark.slow
 def test_addresses_and_routes_come_back_once() -> None:
     seen = in_namespace("""
 import socket, os
@@ -109,6 +110,7 @@ told(ports=taken.ports, addresses=[a.address for a in taken.addresses], done=don
     assert done[:3] == ["interface lo up", "interface veth0 up", "address 10.9.0.1/24 on veth0"]
 
 
+@pytest.mark.slow
 def test_an_interface_is_known_by_its_hardware_address() -> None:
     """Names change from boot to boot."""
     seen = in_namespace("""
@@ -124,6 +126,7 @@ told(done=network.bring_back(taken, Control()))
     ]
 
 
+@pytest.mark.slow
 def test_an_interface_that_does_not_come_is_a_time_out() -> None:
     seen = in_namespace("""
 from orchestrator.model.errors import WorkloadError
@@ -259,6 +262,7 @@ def test_ports_that_are_none_never_reach_nft(ports: list[int], nft: Path) -> Non
     assert not nft.exists()
 
 
+@pytest.mark.slow
 def test_the_hold_drops_and_lets_go_for_real() -> None:
     if subprocesses.available("nft") is None:
         pytest.skip("nft is not installed")

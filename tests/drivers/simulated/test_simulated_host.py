@@ -119,6 +119,7 @@ def test_a_state_directory_that_others_may_write_to_is_refused(place):
         prepare(place.spec())
 
 
+@pytest.mark.slow
 def test_the_helper_prepares_a_host_from_the_command_line(example, tmp_path):
     command = [sys.executable, "-m", "orchestrator.drivers.simulated.demo", str(example)]
     done = subprocess.run(
