@@ -91,6 +91,12 @@ class ProfileState(Record):
     """Its number there."""
     last: int
     """The highest number that there is."""
+    back_to: str | None = None
+    """The current system, else the booted one, where a generation of the profile leads to it: what
+    a profile that leads elsewhere, as after `nixos-rebuild boot`, is made to lead to until
+    commit."""
+    back: int | None = None
+    """Number of the newest such generation."""
 
 
 class SystemState(Record):

@@ -66,16 +66,15 @@ def _check_profile(state: SystemState, profile: ProfileState, problems: Problems
     """Until commit a reset must end in the old system, which is what the menu was made from."""
     if profile.leads_to is None or profile.generation is None:
         problems.add(profile.link, "leads to no system, so that nothing could be put back")
-    elif profile.leads_to not in state.active and state.reasons:
+    elif profile.leads_to not in state.active and state.reasons and profile.back is None:
         wanted = "the wanted system" if profile.leads_to == state.toplevel else profile.leads_to
         old = state.active[-1] if state.active else "OLD"
         problems.add(
             profile.link,
             f"leads to {wanted} already (generation {profile.generation}), which neither runs nor "
-            "is current: a new kernel that dies would end there and not in the old system. Put the "
-            "old one back (`nix-env -p "
-            f"{profile.link} --switch-generation N`, then `{old}/bin/switch-to-configuration "
-            f"boot`), and name the wanted one by nixos.system or nixos.generation",
+            "is current, and no generation of it leads to one that does: a new kernel that dies "
+            "could not end in the old system. Make a generation of that (`nix-env -p "
+            f"{profile.link} --set {old}`, then `{old}/bin/switch-to-configuration boot`)",
         )
 
 

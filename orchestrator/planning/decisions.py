@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from orchestrator.model.host import Artifact, Cap, HostState, KernelState
 from orchestrator.model.kinds import ChannelName
-from orchestrator.model.params.in_place import NixosProfile
+from orchestrator.model.params.in_place import NixosProfile, PendingGeneration
 from orchestrator.model.spec import Check, Instance, UpgradeSpec, Workload
 from orchestrator.model.spec.checks import KernelCheck
 from orchestrator.planning.channels import Channels
@@ -57,14 +57,19 @@ class Decisions:
         toplevel = self.instance.kernel.toplevel
         state = self.host.systems[str(toplevel)] if toplevel is not None else None
         found = state.profile if state is not None else None
-        if found is None or found.leads_to is None or found.generation is None:
+        if state is None or found is None or found.leads_to is None or found.generation is None:
             return None
+        previous, generation, pending = found.leads_to, found.generation, None
+        if found.leads_to not in state.active and found.back_to and found.back is not None:
+            pending = PendingGeneration(toplevel=found.leads_to, generation=found.generation)
+            previous, generation = found.back_to, found.back
         return NixosProfile(
             link=found.link,
             toplevel=str(toplevel),
-            previous=found.leads_to,
-            generation=found.generation,
+            previous=previous,
+            generation=generation,
             last=found.last,
+            pending=pending,
         )
 
     @cached_property

@@ -35,6 +35,11 @@ def changes(d: Decisions) -> list[str]:
         lines.append(
             f"system profile and boot menu: generation {d.profile.generation} -> {toplevel}"
         )
+        if d.profile.pending is not None:
+            lines.append(
+                f"system profile and boot menu: generation {d.profile.pending.generation} is "
+                f"pending, and generation {d.profile.generation} takes its place until commit"
+            )
     if d.sets_boot_default:
         lines.append(f"default boot entry: {d.boot_default or 'none'} -> Linux {d.to_release}")
     return lines

@@ -38,6 +38,10 @@ let
     #!/bin/sh
     set -eu
     echo "$1 ${marker} $(basename "$(readlink ${profile})")" >> ${log}/calls
+    if [ "''${NIXOS_NO_CHECK-}" != 1 ] && [ -e ${log}/fail-${marker}-check ]; then
+      echo "told to fail" >&2
+      exit 1
+    fi
     if [ -e ${log}/fail-${marker}-$1 ]; then echo "told to fail" >&2; exit 1; fi
     if [ "$1" = boot ]; then echo ${marker} > ${log}/menu; fi
   '';

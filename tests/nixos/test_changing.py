@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from orchestrator.model.errors import MkupgradeError, ToolError
-from orchestrator.model.params.in_place import NixosProfile
+from orchestrator.model.params.in_place import NixosProfile, PendingGeneration
 from orchestrator.nixos import changing, deciding, systems
 from orchestrator.nixos.changing import PreSwitchError
 from orchestrator.system.limited import Limited
@@ -150,6 +150,54 @@ def test_a_collected_system_is_an_error_of_ours(upgrade: Upgrade) -> None:
 def test_arming_makes_the_old_menu_anew_whatever_it_was(upgrade: Upgrade) -> None:
     (upgrade.store.log / "menu").write_text("new\n", encoding="ascii")
     changing.arm(upgrade.store.places, upgrade.params, Limited(60))
+    assert upgrade.stands() == ([1], upgrade.old, "old")
+
+
+def pending(upgrade: Upgrade) -> NixosProfile:
+    """As `nixos-rebuild boot` leaves it: the profile and the menu are the new system's."""
+    upgrade.store.set(upgrade.new)
+    (upgrade.store.log / "menu").write_text("new\n", encoding="ascii")
+    found = changing.profile_state(upgrade.store.places)
+    assert (found.leads_to, found.generation) == (upgrade.new, 2)
+    assert (found.back_to, found.back) == (upgrade.old, 1)
+    return NixosProfile(
+        link=found.link, toplevel=upgrade.new, previous=upgrade.old, generation=1, last=2,
+        pending=PendingGeneration(toplevel=upgrade.new, generation=2),
+    )  # fmt: skip
+
+
+def test_what_is_pending_gives_way_to_the_old_system_until_commit(upgrade: Upgrade) -> None:
+    upgrade.params = pending(upgrade)
+    for _ in range(2):
+        changing.arm(upgrade.store.places, upgrade.params, Limited(60))
+        assert upgrade.stands() == ([1, 2], upgrade.old, "old")
+    upgrade.install()
+    assert upgrade.stands() == ([1, 2], upgrade.new, "new")
+    upgrade.put_back()
+    assert upgrade.stands() == ([1, 2], upgrade.old, "old")
+
+
+def test_what_was_pending_is_so_again_when_the_way_back_is_disarmed(upgrade: Upgrade) -> None:
+    upgrade.params = pending(upgrade)
+    changing.arm(upgrade.store.places, upgrade.params, Limited(60))
+    for _ in range(2):
+        changing.disarm(upgrade.store.places, upgrade.params, Limited(60))
+        assert upgrade.stands() == ([1, 2], upgrade.new, "new")
+
+
+def test_a_profile_that_somebody_changed_meanwhile_is_left_alone(upgrade: Upgrade) -> None:
+    upgrade.params = pending(upgrade)
+    third = upgrade.store.system("third")
+    upgrade.store.set(third)
+    changing.disarm(upgrade.store.places, upgrade.params, Limited(60))
+    assert upgrade.stands() == ([1, 2, 3], third, "new")
+
+
+def test_no_pre_switch_check_vetoes_the_way_back(upgrade: Upgrade) -> None:
+    """switch-to-configuration asks them for `boot`, too, unless it is told not to."""
+    upgrade.install()
+    upgrade.store.fail("old", "check")
+    upgrade.put_back()
     assert upgrade.stands() == ([1], upgrade.old, "old")
 
 

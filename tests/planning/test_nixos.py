@@ -101,12 +101,25 @@ def test_profile_and_menu_are_changed_by_commit_and_by_the_way_back_alone() -> N
     }  # fmt: skip
     assert all(
         params == {"link": "/profiles/system", "toplevel": NEW, "previous": OLD,
-                   "generation": 4, "last": 6}
+                   "generation": 4, "last": 6, "pending": None}
         for params in changed.values()
     )  # fmt: skip
     commit = graph.step("commit/host")
     assert commit.params["previous_default"] is None
     assert f"system profile and boot menu: generation 4 -> {NEW}" in graph.changes
+
+
+@pytest.mark.parametrize("pending", [NEW, "/srv/store/third"])
+def test_what_is_pending_for_the_next_start_gives_way_to_what_runs_until_commit(
+    pending: str,
+) -> None:
+    """As after `nixos-rebuild boot`."""
+    graph = with_profile(leads_to=pending, generation=6, back_to=OLD, back=4)
+    assert graph.step("commit/host").params["nixos"] == {
+        "link": "/profiles/system", "toplevel": NEW, "previous": OLD, "generation": 4, "last": 6,
+        "pending": {"toplevel": pending, "generation": 6},
+    }  # fmt: skip
+    assert any("generation 6 is pending" in line for line in graph.changes)
 
 
 @pytest.mark.parametrize(

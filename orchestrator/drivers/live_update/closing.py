@@ -17,6 +17,7 @@ from orchestrator.model.steps import Inspected, Section
 COMMIT = "commit"
 STATE_TREES = ("work", "retrieved", "trial")
 """Of a section's records: what holds state of workloads."""
+NOT_AGAIN = "what was tried and failed is not what the next start takes"
 NO_LOADER = "no boot loader found: a cold boot will start whatever the firmware starts"
 
 
@@ -92,7 +93,11 @@ class RestoreBootDefaultHandler(Handler[RestoreBootDefault]):
             job.parts.nixos.put_back(params.nixos, job.context.control)
         if params.boot_default is not None:
             job.parts.boot.set_default(params.boot_default)
-        return {"boot_default": params.boot_default}
+        pending = params.nixos.pending if params.nixos is not None else None
+        if pending is None:
+            return {"boot_default": params.boot_default}
+        note = f"generation {pending.generation} is no longer pending: {NOT_AGAIN}"
+        return {"boot_default": params.boot_default, "note": note}
 
     def inspect(self, job: Job, params: RestoreBootDefault) -> Inspected:
         if params.nixos is not None:

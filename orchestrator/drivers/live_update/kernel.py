@@ -12,10 +12,12 @@ from orchestrator.drivers.live_update.job import Handler, Job
 from orchestrator.drivers.records import make_private_directories
 from orchestrator.model.base import digest
 from orchestrator.model.errors import ErrorClass, MkupgradeError, NotSupportedError
+from orchestrator.model.host import is_release
 from orchestrator.model.landing import first_pid, mark_for, without_marks
-from orchestrator.model.params.in_place import ArmFallback, LoadKernel
+from orchestrator.model.params.in_place import ArmFallback, LoadKernel, NixosProfile
 from orchestrator.model.seams import Result
 from orchestrator.model.steps import Inspected
+from orchestrator.system import boot_loaders
 
 KERNEL = "kernel"
 FALLBACK = "fallback"
@@ -81,12 +83,13 @@ class ArmFallbackHandler(Handler[ArmFallback]):
 
     def perform(self, job: Job, params: ArmFallback) -> Result:
         job.records.write(FALLBACK, _fallback(job, params))
-        problem = _way_back_problem(job, params)
+        problem = _way_back_problem(job, params, arming=True)
         if problem is not None:
             raise NotSupportedError(problem, next_command="mkupgrade doctor")
         if params.nixos is not None:
             job.say("making the old system's boot menu")
             job.parts.nixos.arm(params.nixos, job.context.control)
+            require_old_default(job, params.nixos)
         if params.watchdog is not None:
             job.parts.watchdog.arm(Path(params.watchdog), params.boot_deadline)
         return {"watchdog": params.watchdog, "note": self._note(job)}
@@ -106,7 +109,7 @@ class ArmFallbackHandler(Handler[ArmFallback]):
         if params.watchdog is not None:
             job.parts.watchdog.disarm(Path(params.watchdog))
         if params.nixos is not None:
-            job.parts.nixos.let_go()
+            job.parts.nixos.disarm(params.nixos, job.context.control)
         job.records.drop(FALLBACK)
         return {}
 
@@ -160,7 +163,32 @@ def _fallback(job: Job, params: ArmFallback) -> dict[str, Any]:
     }
 
 
-def _way_back_problem(job: Job, params: ArmFallback) -> str | None:
+def require_old_default(job: Job, nixos: NixosProfile | None, stands: str | None = None) -> None:
+    """The default boot entry must not start another kernel than the running one.
+
+    Args:
+        stands: what state the host is in, for the error.
+
+    Raises:
+        NotSupportedError: it does; with the command that puts it right.
+    """
+    state, here = job.parts.boot.state(), job.parts.machine.place().release
+    ends_in = state.entries.get(state.default or "", here)
+    if ends_in == here or not is_release(ends_in):
+        return
+    command = boot_loaders.command_to_set_default(state, job.parts.boot.entry_for(here) or "ENTRY")
+    if nixos is not None:  # an entry that is set by hand would outlive every menu
+        command = f"{nixos.previous}/bin/switch-to-configuration boot"
+    raise NotSupportedError(
+        f"the default boot entry {state.default} starts Linux {ends_in}, not the running "
+        f"{here}: a new kernel that dies would not end in the old one",
+        state=stands,
+        next_command=command,
+        details=tuple(f"{name}: {what}" for name, what in state.entries.items()),
+    )
+
+
+def _way_back_problem(job: Job, params: ArmFallback, *, arming: bool = False) -> str | None:
     default = job.parts.boot.state().default
     if params.boot_default is not None and default != params.boot_default:
         return (
@@ -168,8 +196,11 @@ def _way_back_problem(job: Job, params: ArmFallback) -> str | None:
             f"and a reset must end in {params.boot_default}"
         )
     if params.nixos is not None:
-        found = job.parts.nixos.state()
-        if found.leads_to != params.nixos.previous:
+        found, pending = job.parts.nixos.state(), params.nixos.pending
+        ours = {params.nixos.previous}
+        if arming and pending is not None:
+            ours.add(pending.toplevel)
+        if found.leads_to not in ours:
             return (
                 f"{found.link} leads to {found.leads_to or 'nothing'}, and a reset must end in "
                 f"{params.nixos.previous}"

@@ -87,12 +87,12 @@ class Nixos(Protocol):
         ...
 
     def arm(self, params: NixosProfile, control: Control) -> None:
-        """Keep both systems from being collected, and the old one what the menu starts by default.
-        Again is fine."""
+        """Keep both systems from being collected, and the old one what the menu starts by default,
+        also where another one is pending. Again is fine."""
         ...
 
-    def let_go(self) -> None:
-        """Hold the new system no longer. Again is fine."""
+    def disarm(self, params: NixosProfile, control: Control) -> None:
+        """Hold the new system no longer, and what was pending is so again. Again is fine."""
         ...
 
     def install(self, params: NixosProfile, control: Control) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from orchestrator.drivers.live_update.checking import BASELINE, remember_baseline
 from orchestrator.drivers.live_update.job import Handler, Job, OnceHandler
-from orchestrator.drivers.live_update.kernel import foreign_kernel
+from orchestrator.drivers.live_update.kernel import foreign_kernel, require_old_default
 from orchestrator.drivers.records import drop_tree, make_private_directories
 from orchestrator.handover.kho import with_device
 from orchestrator.model.errors import (
@@ -14,7 +14,7 @@ from orchestrator.model.errors import (
     NotSupportedError,
     WorkloadError,
 )
-from orchestrator.model.host import Artifact, is_release
+from orchestrator.model.host import Artifact
 from orchestrator.model.params.in_place import CheckArtifacts, Preflight
 from orchestrator.model.seams import Result
 from orchestrator.system import boot_loaders, kernel_image, running
@@ -132,7 +132,7 @@ def _require_boot_entry(job: Job, params: Preflight) -> None:
 def _require_way_home(job: Job, params: Preflight) -> None:
     """Until commit a reset must end in the kernel that runs now. A package manager that adds an
     entry may have made it the default: the newest kernel comes first in most menus."""
-    state, here = job.parts.boot.state(), job.parts.machine.place().release
+    state = job.parts.boot.state()
     if state.once is not None:
         raise NotSupportedError(
             f"{state.once} is chosen for the next boot only: a new kernel that dies would end "
@@ -140,19 +140,8 @@ def _require_way_home(job: Job, params: Preflight) -> None:
             state="nothing was changed",
             next_command=boot_loaders.command_to_drop_once(state),
         )
-    ends_in = state.entries.get(state.default or "", here)
-    if ends_in == here or not is_release(ends_in):
-        return
-    command = boot_loaders.command_to_set_default(state, job.parts.boot.entry_for(here) or "ENTRY")
-    if params.nixos is not None:  # an entry that is set by hand would outlive every menu
-        command = f"{params.nixos.previous}/bin/switch-to-configuration boot"
-    raise NotSupportedError(
-        f"the default boot entry {state.default} starts Linux {ends_in}, not the running "
-        f"{here}: a new kernel that dies would not end in the old one",
-        state="nothing was changed",
-        next_command=command,
-        details=tuple(f"{name}: {what}" for name, what in state.entries.items()),
-    )
+    if params.nixos is None or params.nixos.pending is None:  # else arming makes another menu
+        require_old_default(job, params.nixos, "nothing was changed")
 
 
 def _try_kho(job: Job) -> None:

@@ -121,10 +121,12 @@ class RealNixos:
         guards.require(self._guard, f"make {params.previous} the default system")
         changing.arm(systems.REAL, params, control)
 
-    def let_go(self) -> None:
+    def disarm(self, params: NixosProfile, control: Control) -> None:
         from orchestrator.nixos import changing, systems
 
-        changing.let_go(systems.REAL)
+        if params.pending is not None:
+            guards.require(self._guard, f"make {params.pending.toplevel} the default system")
+        changing.disarm(systems.REAL, params, control)
 
     def install(self, params: NixosProfile, control: Control) -> None:
         from orchestrator.nixos import changing, systems

@@ -11,6 +11,13 @@ from orchestrator.model.spec.policy import Hook
 from orchestrator.model.spec.workloads import Workload
 
 
+class PendingGeneration(Record):
+    """What a profile leads to for the next start of the machine, and nobody has started yet."""
+
+    toplevel: str
+    generation: int
+
+
 class NixosProfile(Record):
     """The system profile of a NixOS host and the boot menu that is made from it: what commit
     changes, and what the way back puts back."""
@@ -19,11 +26,14 @@ class NixosProfile(Record):
     toplevel: str
     """What it leads to from commit on."""
     previous: str
-    """What it led to when the plan was made, and must lead to until commit."""
+    """What it must lead to until commit: a system that runs."""
     generation: int
     """Number of the latter."""
     last: int
     """Highest number that there was; later ones of `toplevel` are ours to remove."""
+    pending: PendingGeneration | None = None
+    """What it led to when the plan was made, where that is not `previous`. It leads there again
+    if the new kernel is never jumped into."""
 
 
 class CheckArtifacts(Record):

@@ -137,10 +137,12 @@ class Nixos:
 
     def arm(self, params: NixosProfile, control: Any) -> None:
         self.held = True
-        self.menu = params.previous
+        self.menu = self.leads_to = params.previous
 
-    def let_go(self) -> None:
+    def disarm(self, params: NixosProfile, control: Any) -> None:
         self.held = False
+        if params.pending is not None:
+            self.menu = self.leads_to = params.pending.toplevel
 
     def install(self, params: NixosProfile, control: Any) -> None:
         self.leads_to = params.toplevel

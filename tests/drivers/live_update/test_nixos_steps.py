@@ -24,21 +24,21 @@ def commit(host: Any) -> Step:
     )  # type: ignore[no-any-return]  # fmt: skip
 
 
-def arm(host: Any) -> Step:
+def arm(host: Any, nixos: dict[str, Any] = NIXOS) -> Step:
     return host.step(
         Kind.ARM_FALLBACK, from_release="7.2.13", boot_default=None, image=None, initrd=None,
-        cmdline="", watchdog=None, boot_deadline=60.0, nixos=NIXOS,
+        cmdline="", watchdog=None, boot_deadline=60.0, nixos=nixos,
     )  # type: ignore[no-any-return]  # fmt: skip
 
 
-def preflight(host: Any) -> Step:
+def preflight(host: Any, nixos: dict[str, Any] = NIXOS) -> Step:
     return host.step(
-        Kind.PREFLIGHT, instance="host", workloads=[], channels={}, to_release="7.9.9", nixos=NIXOS
+        Kind.PREFLIGHT, instance="host", workloads=[], channels={}, to_release="7.9.9", nixos=nixos
     )  # type: ignore[no-any-return]
 
 
-def restore(host: Any, section: Section = Section.RETURN) -> Step:
-    return host.step(Kind.RESTORE_BOOT_DEFAULT, section, boot_default=None, nixos=NIXOS)  # type: ignore[no-any-return]
+def restore(host: Any, section: Section = Section.RETURN, nixos: dict[str, Any] = NIXOS) -> Step:
+    return host.step(Kind.RESTORE_BOOT_DEFAULT, section, boot_default=None, nixos=nixos)  # type: ignore[no-any-return]
 
 
 def test_pre_switch_checks_refuse_while_nothing_has_happened(host: Any) -> None:
@@ -66,6 +66,48 @@ def test_a_profile_that_leads_elsewhere_stops_the_upgrade(host: Any) -> None:
     host.nixos.leads_to = "/store/new"
     with pytest.raises(NotSupportedError, match="a reset must end in /store/old"):
         host.perform(arm(host))
+
+
+PENDING = NIXOS | {"pending": {"toplevel": "/store/new", "generation": 2}}
+
+
+def test_what_was_pending_gives_way_while_the_way_back_is_armed(host: Any) -> None:
+    host.nixos.menu = host.nixos.leads_to = "/store/new"
+    step = arm(host, PENDING)
+    assert host.verdict(step) is Inspection.ABSENT
+    host.perform(step)
+    assert host.verdict(step) is Inspection.PRESENT
+    assert (host.nixos.leads_to, host.nixos.menu) == ("/store/old", "/store/old")
+    host.revert(step)
+    assert (host.nixos.leads_to, host.nixos.menu) == ("/store/new", "/store/new")
+
+
+def test_a_third_system_stops_the_upgrade_where_another_one_was_pending(host: Any) -> None:
+    host.nixos.leads_to = "/store/third"
+    with pytest.raises(NotSupportedError, match="a reset must end in /store/old"):
+        host.perform(arm(host, PENDING))
+
+
+def test_a_menu_that_starts_another_kernel_is_no_obstacle_where_a_system_is_pending(
+    host: Any,
+) -> None:
+    """Arming makes another menu; one that starts the new kernel nevertheless stops it there."""
+    host.boot.found = host.boot.found.model_copy(
+        update={"default": "new", "entries": {"new": "7.9.9", "old": "7.2.13"}}
+    )
+    with pytest.raises(NotSupportedError, match=r"starts Linux 7\.9\.9"):
+        host.perform(preflight(host))
+    host.perform(preflight(host, PENDING))
+    host.nixos.leads_to = "/store/new"
+    with pytest.raises(NotSupportedError, match=r"starts Linux 7\.9\.9"):
+        host.perform(arm(host, PENDING))
+
+
+def test_what_was_tried_and_failed_is_not_pending_again(host: Any) -> None:
+    host.perform(commit(host))
+    result = host.perform(restore(host, nixos=PENDING))
+    assert host.nixos.leads_to == "/store/old"
+    assert "generation 2 is no longer pending" in result["note"]
 
 
 def test_profile_and_menu_change_at_commit_and_not_before(host: Any) -> None:
