@@ -107,7 +107,7 @@ def look_at_plan(found: Standing, path: Path) -> None:
         spec, saved = target.load()
         found.objections += policy_objections(target, spec, saved)
         with closing(open_driver(spec)) as driver:
-            found.plan = saved or make_plan(spec, driver)
+            found.plan = saved or make_plan(spec, driver, build=False)
             if saved is not None:
                 hold_to_host(saved, spec, driver)
             if driver.name != "simulated":

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shlex
+import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.cli.next_command import remember_plan, remember_state_dir
+from orchestrator.cli.terminal import clean
 from orchestrator.model.errors import NotSupportedError, PlanError
 
 if TYPE_CHECKING:
@@ -177,20 +180,28 @@ def identity_at(state_dir: Path) -> Identity:
     return identity_of(SimulatedDriver(state_dir / SIMULATED_HOST))()
 
 
-def for_this_host(spec: UpgradeSpec) -> UpgradeSpec:
+def for_this_host(spec: UpgradeSpec, *, build: bool = False) -> UpgradeSpec:
     """The spec with the NixOS systems that it names looked up here; any other as it is.
 
+    Args:
+        build: a flake is built, with what nix says on stderr; else it is an error.
+
     Raises:
-        BootspecError, NotASystemError, NotSupportedError: a system cannot be used.
+        BootspecError, NotASystemError, NotSupportedError, ToolError: a system cannot be used.
     """
     if all(instance.kernel.nixos is None for instance in spec.instances):
         return spec
     from orchestrator.nixos.resolving import resolve
 
-    return resolve(spec)
+    return resolve(spec, build=_tell if build else None)
 
 
-def make_plan(spec: UpgradeSpec, driver: Driver) -> StepGraph:
+def _tell(line: str) -> None:
+    with suppress(OSError):  # nobody reads it: no reason to stop
+        sys.stderr.write(clean(line) + "\n")
+
+
+def make_plan(spec: UpgradeSpec, driver: Driver, *, build: bool = True) -> StepGraph:
     """Look up what the spec names of this host, observe it and plan. The plan holds the spec as it
     was looked up.
 
@@ -199,7 +210,7 @@ def make_plan(spec: UpgradeSpec, driver: Driver) -> StepGraph:
     """
     from orchestrator.planning import plan
 
-    spec = for_this_host(spec)
+    spec = for_this_host(spec, build=build)
     return plan(spec, driver.observe(spec))
 
 

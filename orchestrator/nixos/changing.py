@@ -27,8 +27,6 @@ _ROOTS = "mkupgrade"
 NEW, OLD, WANTED = "new", "old", "wanted"
 """Names of our GC roots: one of each, until the next upgrade. `wanted` holds what was asked for
 until a plan for it arms its way back."""
-_BUILD_SECONDS = 24 * 3600.0
-_FLAKES = ("--extra-experimental-features", "nix-command flakes")
 
 
 class PreSwitchError(MkupgradeError):
@@ -89,24 +87,11 @@ def want(places: Places, toplevel: str) -> None:
     _root(places, WANTED, toplevel)
 
 
-def build(places: Places, flake: str) -> PurePosixPath:
-    """Build a host's system out of a flake, held as `want` would; its toplevel.
-
-    Args:
-        flake: ".#web": the flake, and the name of the host in its `nixosConfigurations`.
-
-    Raises:
-        ToolError: it does not evaluate or build; with the end of what nix said.
-        SystemCallError, NotSupportedError
-    """
-    where, _, host = flake.partition("#")
-    attribute = f'{where}#nixosConfigurations."{host}".config.system.build.toplevel'
-    roots = _roots(places)
-    _make_directory(roots)
-    link = roots / WANTED
-    argv = ["nix", *_FLAKES, "build", "--out-link", str(link), attribute]
-    subprocesses.run(argv, timeout=_BUILD_SECONDS)
-    return PurePosixPath(os.path.realpath(link))
+def root_of_wanted(places: Places) -> Path:
+    """The link that `want` makes, in its directory. Raises: SystemCallError."""
+    directory = _roots(places)
+    _make_directory(directory)
+    return directory / WANTED
 
 
 def arm(places: Places, params: NixosProfile, control: Control) -> None:

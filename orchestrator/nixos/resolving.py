@@ -7,17 +7,16 @@ is looked up once: a saved plan keeps to the system that it was made for.
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pydantic import ValidationError
 
-from orchestrator.model.errors import NotSupportedError
 from orchestrator.model.parameters import is_removed, split_parameters
 from orchestrator.model.spec import CommandLine, Instance, Kernel, UpgradeSpec
 from orchestrator.model.spec.instances import NixosKernel
-from orchestrator.nixos import systems
+from orchestrator.nixos import building, systems
+from orchestrator.nixos.building import Tell
 from orchestrator.nixos.errors import UNCHANGED, BootspecError
 from orchestrator.nixos.systems import Places, System
 from orchestrator.system import kernel_image
@@ -25,35 +24,38 @@ from orchestrator.system import kernel_image
 _END = "--"
 
 
-def resolve(spec: UpgradeSpec, places: Places | None = None) -> UpgradeSpec:
+def resolve(
+    spec: UpgradeSpec, places: Places | None = None, build: Tell | None = None
+) -> UpgradeSpec:
     """The spec with every NixOS system that it names looked up on this host; else as it is.
 
+    Args:
+        build: of a flake: have it built, telling what nix says; None: refuse to.
+
     Raises:
-        NotSupportedError: what cannot be done (yet), such as building a flake.
+        NotSupportedError: a flake was to be built.
+        ToolError: it does not evaluate or build.
         NotASystemError, BootspecError: the system is not there, or cannot be used.
     """
     if all(instance.kernel.nixos is None for instance in spec.instances):
         return spec
-    found = [_instance(instance, places or systems.REAL) for instance in spec.instances]
+    found = [_instance(instance, places or systems.REAL, build) for instance in spec.instances]
     return spec.model_copy(update={"instances": found})
 
 
-def find(wanted: NixosKernel, places: Places) -> System:
+def find(wanted: NixosKernel, places: Places, build: Tell | None = None) -> System:
     """The system that a spec names.
 
     Raises:
         As `resolve`.
     """
-    if wanted.flake is not None:
-        raise NotSupportedError(
-            f"building the flake {wanted.flake} for a plan is not built yet: name the built system",
-            where="kernel.nixos.flake",
-            state=UNCHANGED,
-            next_command=f"mkupgrade nixos upgrade --flake {shlex.quote(wanted.flake)}",
-        )
     profile = wanted.profile or systems.SYSTEM
     if wanted.system is not None:
         path = wanted.system
+    elif wanted.flake is not None:
+        if build is None:
+            raise building.not_built(wanted.flake)
+        path = building.build(places, wanted.flake, build)
     elif wanted.generation is not None:
         path = systems.generation(places, wanted.generation, profile)
     else:
@@ -61,11 +63,11 @@ def find(wanted: NixosKernel, places: Places) -> System:
     return systems.read_system(places, path, wanted.specialisation)
 
 
-def _instance(instance: Instance, places: Places) -> Instance:
+def _instance(instance: Instance, places: Places, build: Tell | None) -> Instance:
     wanted = instance.kernel.nixos
     if wanted is None:
         return instance
-    system = find(wanted, places)
+    system = find(wanted, places, build)
     boot = system.boot
     given = instance.kernel.model_dump(exclude={"nixos"}, exclude_unset=True)
     files: dict[str, Any] = {

@@ -92,6 +92,7 @@ def run(
     pass_fds: Sequence[int] = (),
     check: bool = True,
     stopped: Callable[[], bool] | None = None,
+    show: Callable[[str], None] | None = None,
 ) -> Completed:
     """Run a program to its end, in a session of its own, with LC_ALL=C.
 
@@ -103,6 +104,7 @@ def run(
         env: added to the environment.
         check: raise when the exit status is not 0.
         stopped: asked several times a second; once true, the process group is killed.
+        show: called with each line that it writes to stderr, several times a second.
 
     Raises:
         NotSupportedError: not installed; names the Debian package.
@@ -115,7 +117,10 @@ def run(
         stderr = memory_file(stack, "stderr")
         source = stdin if input is not None else subprocess.DEVNULL
         process = _start(argv, source, stdout, stderr, env=env, cwd=cwd, pass_fds=pass_fds)
-        problem = _wait(process, timeout, stopped, (stdout, stderr))
+        lines = _Lines(stderr, show) if show is not None else None
+        problem = _wait(process, timeout, stopped, (stdout, stderr), lines)
+        if lines is not None:
+            lines.tell(to_the_end=True)
         done = Completed(tuple(argv), process.returncode, _content(stdout), _content(stderr))
     if problem is not None:
         raise _tool_error(done, problem, ErrorClass.TIMEOUT)
@@ -160,6 +165,23 @@ def run_filter(argv: Sequence[str], data: bytes, *, limit: int, timeout: float) 
         return Completed(tuple(argv), process.returncode, bytes(out[: limit + 1]), _content(stderr))
 
 
+class _Lines:
+    """What a program has written to a file so far, line by line."""
+
+    def __init__(self, fd: int, show: Callable[[str], None]) -> None:
+        self._fd, self._show, self._told = fd, show, 0
+
+    def tell(self, *, to_the_end: bool = False) -> None:
+        """Lines that are whole; at the end also the rest."""
+        while data := os.pread(self._fd, OUTPUT_LIMIT, self._told):
+            whole = len(data) if to_the_end else data.rfind(b"\n") + 1
+            if whole == 0:
+                return
+            for line in data[:whole].decode("utf-8", "replace").splitlines():
+                self._show(line)
+            self._told += whole
+
+
 def _start(
     argv: Sequence[str],
     stdin: int,
@@ -194,6 +216,7 @@ def _wait(
     timeout: float,
     stopped: Callable[[], bool] | None,
     outputs: tuple[int, int],
+    lines: _Lines | None,
 ) -> str | None:
     """Wait until it has ended, or end it; why it was ended, or None."""
     end = time.monotonic() + timeout
@@ -208,6 +231,8 @@ def _wait(
                 left = end - time.monotonic()
                 if poll.poll(max(0.0, min(left, _GLANCE)) * 1000):
                     break
+                if lines is not None:
+                    lines.tell()
                 problem = _why_end_it(left, timeout, stopped, outputs)
         finally:
             os.close(pidfd)

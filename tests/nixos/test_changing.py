@@ -9,9 +9,12 @@ import pytest
 
 from orchestrator.model.errors import MkupgradeError, ToolError
 from orchestrator.model.params.in_place import NixosProfile, PendingGeneration
-from orchestrator.nixos import changing, deciding, systems
+from orchestrator.model.spec import UpgradeSpec
+from orchestrator.nixos import building, changing, deciding, systems
 from orchestrator.nixos.changing import PreSwitchError
+from orchestrator.nixos.resolving import resolve
 from orchestrator.system.limited import Limited
+from tests.support.hosts import spec_data
 from tests.support.nix_store import GENERATION, NixStore, needs_nix
 
 pytestmark = [pytest.mark.slow, needs_nix]
@@ -221,20 +224,44 @@ def test_without_an_older_generation_of_what_runs_the_profile_stays(upgrade: Upg
     assert upgrade.stands()[1] == upgrade.new
 
 
-def test_a_hosts_system_is_built_from_a_flake_and_held(upgrade: Upgrade, tmp_path: Path) -> None:
-    flake = tmp_path / "flake"
-    flake.mkdir()
-    shutil.copyfile(GENERATION, flake / "generation.nix")
+@pytest.fixture
+def flake(upgrade: Upgrade, tmp_path: Path) -> str:
+    """Of one host, web."""
+    directory = tmp_path / "flake"
+    directory.mkdir()
+    shutil.copyfile(GENERATION, directory / "generation.nix")
     log, profile = upgrade.store.log, upgrade.store.profile
-    (flake / "flake.nix").write_text(
+    (directory / "flake.nix").write_text(
         "{ outputs = _: { nixosConfigurations.web.config.system.build.toplevel ="
         f' import ./generation.nix {{ marker = "web"; log = "{log}"; profile = "{profile}";'
         ' system = "x86_64-linux"; }; }; }\n',
         encoding="utf-8",
     )
-    found = changing.build(upgrade.store.places, f"path:{flake}#web")
+    return f"path:{directory}"
+
+
+def test_a_hosts_system_is_built_from_a_flake_and_held(upgrade: Upgrade, flake: str) -> None:
+    said: list[str] = []
+    found = building.build(upgrade.store.places, f"{flake}#web", said.append)
+    assert any(line.startswith("building '") for line in said)
     assert systems.read_system(upgrade.store.places, found).release == "6.12.1"
     upgrade.store.collect()
     assert Path(found).is_dir()
     with pytest.raises(ToolError):
-        changing.build(upgrade.store.places, f"path:{flake}#mail")
+        building.build(upgrade.store.places, f"{flake}#mail")
+
+
+def test_a_plan_for_a_flake_keeps_to_the_system_that_was_built(
+    upgrade: Upgrade, flake: str
+) -> None:
+    instance = {"name": "host", "kernel": {"nixos": {"flake": f"{flake}#web"}}}
+    spec = UpgradeSpec.model_validate(spec_data(instances=[instance]))
+    kernel = resolve(spec, upgrade.store.places, build=print).instances[0].kernel
+    assert kernel.nixos is None
+    assert (kernel.release, str(kernel.toplevel).endswith("-nixos-system-web")) == ("6.12.1", True)
+
+
+def test_the_difference_of_two_systems_is_told_by_nix(upgrade: Upgrade) -> None:
+    said = building.difference(upgrade.old, upgrade.new)
+    assert "linux: 6.12.1 → 6.18.2" in said
+    assert all("not known" in line for line in building.difference(upgrade.old, "/nowhere"))

@@ -6,9 +6,11 @@ from pathlib import PurePosixPath
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from orchestrator.model.errors import MkupgradeError, NotSupportedError
 from orchestrator.model.spec import Instance, UpgradeSpec
+from orchestrator.model.spec.instances import NixosKernel
 from orchestrator.nixos.errors import BootspecError, NotASystemError
 from orchestrator.nixos.observing import booted_secrets, system_states
 from orchestrator.nixos.resolving import resolve
@@ -93,10 +95,17 @@ def test_a_specialisation_is_resolved_as_a_system_of_its_own(host: PretendNixos)
     assert (kernel.toplevel, kernel.release) == (inner, "6.18.9")
 
 
-def test_a_flake_is_refused_with_the_command_that_builds_it(host: PretendNixos) -> None:
-    with pytest.raises(NotSupportedError, match="not built yet") as caught:
-        resolved(host, {"flake": ".#web"})
-    assert caught.value.next_command == "mkupgrade nixos upgrade --flake '.#web'"
+def test_a_flake_is_not_built_for_a_look(host: PretendNixos) -> None:
+    with pytest.raises(NotSupportedError, match="not for a look"):
+        resolved(host, {"flake": "/etc/nixos#web"})
+
+
+@pytest.mark.parametrize(
+    "flake", [".#web", "#web", "./x#web", "-x#web", '/x#we"b', "/x", "/x#", "/x#a#b", "/x y#a"]
+)
+def test_a_flake_of_a_plan_is_the_same_one_from_everywhere(flake: str) -> None:
+    with pytest.raises(ValidationError):
+        NixosKernel.model_validate({"flake": flake})
 
 
 def test_the_program_that_appends_secrets_goes_into_the_plan(host: PretendNixos) -> None:

@@ -190,7 +190,7 @@ def upgrade(
     """
     from orchestrator.cli.nixos_plan import write_plan
     from orchestrator.cli.verbs.apply import apply_file
-    from orchestrator.nixos import changing, deciding, systems
+    from orchestrator.nixos import building, changing, deciding, systems
 
     chosen = [flake is not None, store_path is not None, rollback]
     if chosen.count(True) != 1:
@@ -198,7 +198,7 @@ def upgrade(
     places = systems.REAL
     booted, current = systems.booted(places), systems.current(places)
     if flake is not None:
-        path = changing.build(places, _flake(flake))
+        path = building.build(places, _flake(flake), lambda line: call.note(clean(line)))
     elif store_path is not None:
         path = _absolute(store_path)
     else:
@@ -231,7 +231,7 @@ def _without_transition(call: Call, found: Decision) -> ExitCode:
 
 
 def _flake(text: str) -> str:
-    if not re.fullmatch(r"[^#\s\"]*#[A-Za-z0-9_.-]+", text):
+    if not re.fullmatch(r"(?!-)[^#\s\"]*#[A-Za-z0-9_.-]+", text):
         raise click.UsageError(f"{text!r} is no flake and a host in it, such as .#web")
     return text
 

@@ -47,11 +47,16 @@ class NixosKernel(Strict):
     """This generation of the profile; without `profile`, of system."""
     flake: (
         Annotated[
-            str, matching(r"^[^#\s\x00]*#[^#\s\x00]+$", "a flake and a host in it, such as .#host")
+            str,
+            matching(
+                r"^[A-Za-z0-9/][^#\s\x00\"]{0,4095}#[A-Za-z0-9_.-]{1,253}$",
+                "a flake and a host in it, such as /etc/nixos#web; not a relative path, which "
+                "would be another one wherever the plan is made",
+            ),
         ]
         | None
     ) = None
-    """A host's system in a flake. It is not built yet when a plan is made: refused for now."""
+    """A host's system in a flake; it is built when a plan is made, and the plan keeps to it."""
     specialisation: (
         Annotated[str, matching(r"^[A-Za-z0-9+._?=-]{1,211}$", "a name of a specialisation")] | None
     ) = None
