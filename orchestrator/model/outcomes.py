@@ -24,6 +24,8 @@ class ExitCode(IntEnum):
     """Stopped on request; `mkupgrade resume` goes on."""
     UNKNOWN = 8
     """An effect can be neither confirmed nor excluded: a human must look."""
+    DEGRADED = 9
+    """Done, and something beside it does not run: `nixos upgrade` switched, and units failed."""
     COLD_REBOOT_NEEDED = 100
 
 

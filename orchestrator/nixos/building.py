@@ -38,8 +38,10 @@ def build(places: Places, flake: str, tell: Tell | None = None) -> PurePosixPath
     where, _, host = flake.partition("#")
     attribute = f'{where}#nixosConfigurations."{host}".config.system.build.toplevel'
     # Who else than root would hold it, could not make the plan's steps either.
-    held = ("--out-link", str(changing.root_of_wanted(places))) if os.geteuid() == 0 else ()
-    argv = ["nix", *_FEATURES, "build", "--json", *(held or ("--no-link",)), attribute]
+    link = ["--no-link"]
+    if os.geteuid() == 0:
+        link = ["--out-link", str(changing.root_of_wanted(places))]
+    argv = [changing.program("nix"), *_FEATURES, "build", "--json", *link, attribute]
     done = subprocesses.run(argv, timeout=_BUILD_SECONDS, show=tell)
     try:
         found: Any = json.loads(done.text)[0]["outputs"]["out"]
@@ -62,7 +64,7 @@ def not_built(flake: str) -> NotSupportedError:
 def difference(before: str, after: str) -> list[str]:
     """Packages whose versions or sizes change from one system to another, a line each, as `nix
     store diff-closures` says it; what hinders that is a line, too."""
-    argv = ["nix", *_FEATURES, "store", "diff-closures", before, after]
+    argv = [changing.program("nix"), *_FEATURES, "store", "diff-closures", before, after]
     try:
         said = subprocesses.run(argv, timeout=_DIFF_SECONDS).text
     except MkupgradeError as error:

@@ -161,14 +161,23 @@ def install(places: Places, params: NixosProfile, control: Control) -> None:
     Raises:
         ToolError: one of them failed; `put_back` takes back what was done.
     """
-    link = Path(params.link)
+    set_profile(places, params, control)
+    _switch_to_configuration(places, PurePosixPath(params.toplevel), "boot", control)
+
+
+def set_profile(places: Places, params: NixosProfile, control: Control) -> None:
+    """Have the profile lead to the new system: to a generation of it that is there, else to a new
+    one.
+
+    Raises:
+        ToolError
+    """
     found = systems.generations(places)
     here = [g.number for g in found if str(g.toplevel) == params.toplevel]
     now = systems.current_of(found)
     if now is None or str(now.toplevel) != params.toplevel:
         how = ("--switch-generation", str(here[-1])) if here else ("--set", params.toplevel)
-        _nix_env(link, control, *how)
-    _switch_to_configuration(places, PurePosixPath(params.toplevel), "boot", control)
+        _nix_env(Path(params.link), control, *how)
 
 
 def put_back(places: Places, params: NixosProfile, control: Control) -> None:
@@ -203,13 +212,13 @@ def _of_what_is_active(places: Places, found: list[Generation]) -> Generation | 
 
 
 def _nix_env(link: Path, control: Control, *arguments: str) -> None:
-    subprocesses.run([_program(), "--profile", str(link), *arguments], timeout=control.remaining())
+    argv = [program("nix-env"), "--profile", str(link), *arguments]
+    subprocesses.run(argv, timeout=control.remaining())
 
 
-def _program() -> str:
+def program(name: str) -> str:
     """From a unit, PATH may hold next to nothing."""
-    current = str(systems.REAL.current / "sw/bin/nix-env")
-    return subprocesses.available("nix-env") or current
+    return subprocesses.available(name) or str(systems.REAL.current / "sw/bin" / name)
 
 
 def _switch_to_configuration(

@@ -63,7 +63,7 @@ def test_decide_says_when_a_switch_is_enough(run: Any, nixos: PretendNixos) -> N
     top = nixos.system("same", release="6.12.1")
     shown = run("nixos", "decide", top, "--detailed-exitcode")
     assert shown.exit_code == 0
-    assert f"{top}/bin/switch-to-configuration switch" in shown.stdout
+    assert f"mkupgrade nixos upgrade --store-path {top}" in shown.stdout
     assert "Nothing to do" in run("nixos", "decide", "--generation", 1).stdout
 
 
@@ -247,19 +247,26 @@ def test_an_upgrade_that_was_not_confirmed_names_a_command_that_works(
     assert run(*command).exit_code == 0
 
 
-def test_where_a_switch_is_enough_an_upgrade_says_how_and_does_nothing(
+def test_what_runs_and_is_to_run_is_nothing_to_do(
     run: Any, booted: tuple[PretendNixos, Path, Path]
 ) -> None:
     host, spec, _ = booted
-    same = host.system("same", release="7.2.13")
-    shown = run("nixos", "upgrade", "--store-path", same, "--plan", spec, "--yes", "--json")
-    assert shown.exit_code == 1
-    error = json.loads(shown.stderr)["error"]
-    assert error["next_command"] == f"nixos-rebuild switch --store-path {same}"
+    host.generation(3, host.store / "old-nixos-system")
+    shown = run("nixos", "upgrade", "--profile", "system", "--json")
+    assert shown.exit_code == 0, shown.stderr
+    assert json.loads(shown.stdout)["changes_pending"] is False
     assert not (spec.parent / "state").exists()
     assert not (host.profiles.parent / "gcroots").exists()
-    old = host.store / "old-nixos-system"
-    assert run("nixos", "upgrade", "--store-path", old).exit_code == 0
+
+
+def test_a_generation_is_taken_with_its_kernel(
+    run: Any, booted: tuple[PretendNixos, Path, Path]
+) -> None:
+    _, spec, new = booted
+    shown = run("nixos", "upgrade", "--generation", 2, "--plan", spec, "--yes", "--json")
+    assert shown.exit_code == 0, shown.stderr
+    first = json.loads(shown.stdout.splitlines()[0])
+    assert first["decision"]["wanted"] == str(new)
 
 
 def test_going_back_takes_the_generation_before(
@@ -282,7 +289,14 @@ def test_going_back_without_an_older_generation_says_so(
 
 @pytest.mark.parametrize(
     "arguments",
-    [(), ("--rollback", "--store-path", "/x"), ("--flake", "nixpkgs"), ("--flake", "a#b c")],
+    [
+        (),
+        ("--rollback", "--store-path", "/x"),
+        ("--flake", "nixpkgs"),
+        ("--flake", "a#b c"),
+        ("--flake", "-x#web"),
+        ("--profile", "system", "--rollback"),
+    ],
 )
 def test_an_upgrade_does_not_guess_what_to_go_to(
     run: Any, booted: tuple[PretendNixos, Path, Path], arguments: tuple[str, ...]

@@ -45,6 +45,7 @@ class NixStore:
     def system(self, marker: str, release: str = "6.12.1") -> str:
         """Build one; it is not rooted, as nothing that is merely built is."""
         given = {"marker": marker, "log": self.log, "profile": self.profile, "release": release}
+        given["run"] = self.places.run
         arguments = [a for key, value in given.items() for a in ("--argstr", key, str(value))]
         return self.nix("nix-build", "--no-out-link", str(GENERATION), *arguments)
 
@@ -73,6 +74,10 @@ class NixStore:
 
     def fail(self, marker: str, action: str) -> None:
         (self.log / f"fail-{marker}-{action}").touch()
+
+    def end_with(self, marker: str, action: str, code: int) -> None:
+        """It does what it is asked, and ends with this exit code."""
+        (self.log / f"exit-{marker}-{action}").write_text(f"{code}\n", encoding="ascii")
 
     @staticmethod
     def nix(*argv: str) -> str:

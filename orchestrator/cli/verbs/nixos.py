@@ -12,11 +12,13 @@ import click
 from orchestrator.cli.command import Call, verb
 from orchestrator.cli.terminal import clean
 from orchestrator.cli.verbs.nixos_hooks import confirm, preflight, stage
-from orchestrator.model.errors import NotSupportedError
 from orchestrator.model.outcomes import ExitCode
 
 if TYPE_CHECKING:
     from orchestrator.nixos.deciding import Decision
+    from orchestrator.nixos.systems import Places
+
+_MOST_LINES = 60
 
 
 @click.group("nixos")
@@ -83,7 +85,7 @@ def _show(call: Call, found: Decision) -> None:
         call.out("Nothing to do: it is booted and current.")
     elif found.enough == "switch":
         call.out("A plain switch is enough: the kernel stays as it is.")
-        call.out(f"  {clean(found.wanted)}/bin/switch-to-configuration switch")
+        call.out(f"  mkupgrade nixos upgrade --store-path {clean(shlex.quote(found.wanted))}")
     else:
         call.out("Another kernel is needed:")
         for reason in found.reasons:
@@ -96,12 +98,15 @@ def _show(call: Call, found: Decision) -> None:
     examples="""
     sudo mkupgrade nixos upgrade --flake .#web --plan plan.yaml
     sudo mkupgrade nixos upgrade --store-path ./result --yes
+    sudo mkupgrade nixos upgrade --profile system --plan plan.yaml
     sudo mkupgrade nixos upgrade --rollback
     """,
     json_help="JSON lines: events while it runs, the report at the end.",
 )
 @click.option("--flake", metavar="FLAKE#HOST", help="Build this host's system and take it.")
 @click.option("--store-path", metavar="TOPLEVEL", help="Take this built system.")
+@click.option("--profile", metavar="NAME", help="Take what this profile leads to.")
+@click.option("--generation", type=click.IntRange(min=1), help="Take this one of the profile.")
 @click.option("--rollback", is_flag=True, help="Take the generation before the profile's own.")
 @click.option("--specialisation", metavar="NAME", help="This specialisation of the system.")
 @click.option(
@@ -117,6 +122,8 @@ def upgrade(
     *,
     flake: str | None,
     store_path: str | None,
+    profile: str | None,
+    generation: int | None,
     rollback: bool,
     specialisation: str | None,
     plan: Path | None,
@@ -124,53 +131,84 @@ def upgrade(
     yes: bool,
     again: bool,
 ) -> ExitCode:
-    """Carry a system's kernel through: build or find it, hold it, decide, and apply a plan for it.
+    """Go to another system: with its kernel, where it takes another one, else by a switch.
 
-    The plan is written to nixos-upgrade.yaml in the state directory and carried out as `mkupgrade
-    apply` does: the system's own pre-switch checks come first, profile and boot menu stay the old
-    ones until commit, and are again if anything fails. Where a plain switch is enough nothing is
-    done, and exit code 1 comes with the command to switch.
+    The system is built or found, held against garbage collection, and shown with what it changes.
+    Its own pre-switch checks come first.
+
+    Another kernel: a plan for it is written to nixos-upgrade.yaml in the state directory and
+    carried out as `mkupgrade apply` does. Profile and boot menu are the old ones until commit, and
+    again if anything fails.
+
+    The same kernel: the profile is set and the system switched to; the plan's checks must hold
+    before and after, and through the soak. If anything fails the profile, the boot menu and what
+    runs are the old ones again (exit code 3). Units that do not start are no failure (exit code
+    9): the checks say what matters.
     """
     from orchestrator.cli.nixos_plan import write_plan
     from orchestrator.cli.verbs.apply import apply_file
     from orchestrator.nixos import building, changing, deciding, systems
 
-    chosen = [flake is not None, store_path is not None, rollback]
+    of_profile = profile is not None or generation is not None
+    chosen = [flake is not None, store_path is not None, of_profile, rollback]
     if chosen.count(True) != 1:
-        raise click.UsageError("one of --flake, --store-path and --rollback")
+        raise click.UsageError("one of --flake, --store-path, --profile and --rollback")
     places = systems.REAL
     booted, current = systems.booted(places), systems.current(places)
     if flake is not None:
         path = building.build(places, _flake(flake), lambda line: call.note(clean(line)))
     elif store_path is not None:
         path = _absolute(store_path)
-    else:
+    elif rollback:
         path = systems.before_the_last(systems.generations(places))
+    elif generation is not None:
+        path = systems.generation(places, generation, profile or systems.SYSTEM)
+    else:
+        path = systems.next_system(places, profile or systems.SYSTEM)
     found = deciding.decide(booted, current, systems.read_system(places, path, specialisation))
-    if not found.transition:
-        return _without_transition(call, found)
+    if _is_settled(found, places):
+        return _nothing_to_do(call, found)
     changing.want(places, found.wanted)
+    difference = building.difference(found.current, found.wanted)
     if not call.json:
         _show(call, found)
+        _show_difference(call, difference)
         call.out()
+    if not found.transition:
+        from orchestrator.cli.nixos_switch import Wish, switch_to
+
+        command = f"mkupgrade nixos upgrade --store-path {shlex.quote(found.wanted)}"
+        command += f" --plan {shlex.quote(str(plan))}" if plan is not None else ""
+        wish = Wish(found, plan, state_dir, yes, f"{command} --yes")
+        return switch_to(call, wish, difference)
+    if call.json:
+        call.out_json({"decision": found.model_dump(mode="json"), "difference": difference})
     written = write_plan(found.wanted, plan, state_dir)
     as_apply = Call(verb="apply", json=call.json)
     return apply_file(as_apply, written, yes=yes, again=again, report_html=None)
 
 
-def _without_transition(call: Call, found: Decision) -> ExitCode:
-    if found.enough == "switch":
-        raise NotSupportedError(
-            "a plain switch is enough, and `nixos upgrade` carries kernels through only",
-            where=found.wanted,
-            state="nothing was changed",
-            next_command=f"nixos-rebuild switch --store-path {shlex.quote(found.wanted)}",
-        )
+def _is_settled(found: Decision, places: Places) -> bool:
+    """It is what runs, and what the next start of the machine ends in."""
+    from orchestrator.nixos import changing
+
+    here = not found.transition and found.current == found.wanted
+    return here and changing.profile_state(places).leads_to == found.wanted
+
+
+def _nothing_to_do(call: Call, found: Decision) -> ExitCode:
     if call.json:
         call.out_json(found.model_dump(mode="json") | {"changes_pending": False})
     else:
         _show(call, found)
     return ExitCode.DONE
+
+
+def _show_difference(call: Call, difference: list[str]) -> None:
+    for line in difference[:_MOST_LINES]:
+        call.out(f"  {clean(line)}")
+    if len(difference) > _MOST_LINES:
+        call.out(f"  and {len(difference) - _MOST_LINES} more")
 
 
 def _flake(text: str) -> str:
