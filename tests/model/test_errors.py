@@ -91,6 +91,7 @@ def test_exit_codes_are_never_renumbered() -> None:
         "WAITING": 6,
         "INTERRUPTED": 7,
         "UNKNOWN": 8,
+        "DEGRADED": 9,
         "COLD_REBOOT_NEEDED": 100,
     }
 

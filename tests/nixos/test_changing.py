@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pytest
 
@@ -13,6 +15,7 @@ from orchestrator.model.spec import UpgradeSpec
 from orchestrator.nixos import building, changing, deciding, systems
 from orchestrator.nixos.changing import PreSwitchError
 from orchestrator.nixos.resolving import resolve
+from orchestrator.system import subprocesses
 from orchestrator.system.limited import Limited
 from tests.support.hosts import spec_data
 from tests.support.nix_store import GENERATION, NixStore, needs_nix
@@ -202,6 +205,59 @@ def test_no_pre_switch_check_vetoes_the_way_back(upgrade: Upgrade) -> None:
     upgrade.store.fail("old", "check")
     upgrade.put_back()
     assert upgrade.stands() == ([1], upgrade.old, "old")
+
+
+class Failing:
+    """Programs of which the Nth fails once: before it did anything, or behind it (as a kill, or an
+    answer that is lost, looks)."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, number: int, *, done: bool) -> None:
+        self._run, self._left, self._done = subprocesses.run, number, done
+        monkeypatch.setattr(subprocesses, "run", self)
+
+    def __call__(self, *args: Any, **rest: Any) -> Any:
+        self._left -= 1
+        if self._left == 0 and not self._done:
+            raise ToolError("it could not be run")
+        result = self._run(*args, **rest)
+        if self._left == 0:
+            raise ToolError("nobody knows how it ended")
+        return result
+
+    @property
+    def failed(self) -> bool:
+        return self._left <= 0
+
+
+@pytest.mark.parametrize("done", [False, True], ids=["before", "behind"])
+@pytest.mark.parametrize("is_pending", [False, True], ids=["settled", "pending"])
+def test_a_failure_of_any_program_leaves_what_was(
+    upgrade: Upgrade, monkeypatch: pytest.MonkeyPatch, is_pending: bool, done: bool
+) -> None:
+    """Before the jump, exactly; behind it the old system, also where the new one was pending."""
+    places, limit = upgrade.store.places, Limited(60)
+    upgrade.params = pending(upgrade) if is_pending else upgrade.planned()
+    changing.arm(places, upgrade.params, limit)
+    changing.disarm(places, upgrade.params, limit)
+    was, points = upgrade.stands(), 0
+    behind = (was[0], upgrade.old, "old")
+    for number in range(1, 10):
+        with monkeypatch.context() as patch:
+            failing, jumped = Failing(patch, number, done=done), False
+            with suppress(ToolError):
+                changing.arm(places, upgrade.params, limit)
+                jumped = True
+                upgrade.install()
+        if not failing.failed:
+            assert upgrade.stands()[1:] == (upgrade.new, "new")
+            break
+        points += 1
+        if jumped:
+            upgrade.put_back()
+            assert upgrade.stands() == behind, number
+        changing.disarm(places, upgrade.params, limit)
+        assert upgrade.stands() == was, number
+    assert points == (4 if is_pending else 3)
 
 
 def test_a_veto_takes_the_profile_back_and_leaves_the_refused_generation(

@@ -1,5 +1,5 @@
-"""A NixOS system's kernel, carried through for real: a Nix store with two systems of two kernels in
-it, there by `mkupgrade nixos upgrade --store-path` and back by `--rollback`."""
+"""A NixOS system's kernel, carried through for real: a Nix store with systems of two kernels in it,
+there by `mkupgrade nixos upgrade --store-path`, back by `--rollback`, and on by a switch."""
 
 from __future__ import annotations
 
@@ -24,18 +24,20 @@ def test_a_nixos_system_is_taken_by_live_update_and_left_again_by_rollback(
     parameters = Setup(kernel=kernels.source.image).command_line()
     old, files = nix_guest.system("old", kernels.source, parameters)
     new, further = nix_guest.system("new", kernels.target, parameters)
+    same, third = nix_guest.system("same", kernels.source, parameters, like=old)
     with (
         boot(
             cmdline=f"init={old}/init",
-            files={**nix_guest.nix(), **files, **further},
+            files={**nix_guest.nix(), **files, **further, **third},
             workloads=(up.COUNTER,),
             forwards=(7777,),
         ) as guest,
         Client(guest.forwarded(7777)) as client,
     ):
-        known = nix_guest.registration(old, new)
+        known = nix_guest.registration(old, new, same)
         guest.run(["nix-store", "--register-validity"], stdin=known.encode())
-        guest.run(["nix-env", "--profile", PROFILE, "--set", str(old)])
+        for top in (old, new):  # as `nixos-rebuild boot` leaves it
+            guest.run(["nix-env", "--profile", PROFILE, "--set", str(top)])
         up.put_plan(guest, up.document("any", [up.workload("counter")]))
 
         there = carried(guest, "--store-path", str(new))
@@ -46,11 +48,17 @@ def test_a_nixos_system_is_taken_by_live_update_and_left_again_by_rollback(
         assert (back["outcome"], guest.release()) == ("committed", kernels.source.release), back
         assert leads_to(guest, "/run/booted-system") == leads_to(guest, PROFILE) == str(old)
 
+        switched = guest.run(["mkupgrade", "nixos", "upgrade", "--store-path", str(same), "--yes"])
+        assert f"Switched to {same}" in switched.stdout, switched
+        assert leads_to(guest, "/run/current-system") == leads_to(guest, PROFILE) == str(same)
+        assert guest.release() == kernels.source.release
+
         # A menu is made for the old one before each jump, and for the new one at the commit.
         asked = [line.split(" ") for line in guest.text(nix_guest.RECORD).splitlines()]
         assert [who for who, what in asked if what == "boot"] == [
             str(top) for top in (old, new, new, old)
         ]
+        assert [what for who, what in asked if who == str(same)] == ["check", "switch"]
         up.assert_gapless(guest, "counter")
         seen = client.seen()
         assert seen.whole, seen
