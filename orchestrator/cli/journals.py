@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -109,13 +109,25 @@ def find(journal: Journal | None, given: str | None, state_dir: Path) -> str:
     )
 
 
-def follow(state_dir: Path, transaction: str, teller: Teller) -> TransactionReport:
+def follow(
+    state_dir: Path,
+    transaction: str,
+    teller: Teller,
+    *,
+    after: int = 0,
+    at_work: Callable[[], bool] = lambda: False,
+) -> TransactionReport:
     """Tell the events of a transaction that another process runs, until it ends, stands still,
-    or nobody runs it any more."""
+    or nobody runs it any more.
+
+    Args:
+        after: number of the last event that is not told any more.
+        at_work: asked where nobody holds the lock: is somebody there who will, or did just now?
+    """
     from orchestrator.engine.lock import current_holder
     from orchestrator.engine.queries import report_of
 
-    seen, alone_since = 0, None
+    seen, alone_since = after, None
     with reading(state_dir) as journal, teller:
         if journal is None:
             find(journal, transaction, state_dir)
@@ -127,7 +139,7 @@ def follow(state_dir: Path, transaction: str, teller: Teller) -> TransactionRepo
                     seen = envelope.seq
                     teller.event(envelope)
             report = report_of(journal, transaction)
-            if holder is not None and holder.transaction in {transaction, None}:
+            if (holder is not None and holder.transaction in {transaction, None}) or at_work():
                 alone_since = None
             else:
                 alone_since = alone_since or time.monotonic()

@@ -29,6 +29,25 @@ def problem(state_dir: Path) -> str | None:
     return None
 
 
+def will_go_on(state_dir: Path) -> bool:
+    """Can the unit be started for a transaction of this state directory? Enabled or not.
+
+    Raises:
+        ToolError: systemctl failed.
+    """
+    if not systemd.is_running():
+        return False
+    found = systemd.properties(NAME, "LoadState", "RequiresMountsFor")
+    mounts = found.get("RequiresMountsFor", "").split()
+    return found.get("LoadState") == "loaded" and str(state_dir) in mounts
+
+
+def is_at_work() -> bool:
+    """Has it been started, and is its main process there? Errors as `will_go_on`."""
+    found = systemd.show(NAME)
+    return found.active == "activating" or found.main_pid != 0
+
+
 def set_up(state_dir: Path, program: Sequence[str]) -> Path | None:
     """Have the unit look after this state directory at every boot.
 

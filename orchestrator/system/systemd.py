@@ -114,6 +114,11 @@ def start(unit: str, timeout: float) -> None:
     _systemctl("start", "--", unit, timeout=timeout)
 
 
+def begin(unit: str) -> None:
+    """Have a unit started, anew if it is there still; does not wait. Errors as `start`."""
+    _systemctl("restart", "--no-block", "--", unit)
+
+
 def stop(unit: str, timeout: float) -> None:
     """Stop a unit and wait until it is down. Errors as `start`."""
     _systemctl("stop", "--", unit, timeout=timeout)

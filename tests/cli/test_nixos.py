@@ -347,16 +347,3 @@ def test_staging_never_fails_a_switch(
     shown = run("nixos", "stage", there, "--state-dir", tmp_path / "open", "--json")
     assert shown.exit_code == 0
     assert "open to others" in json.loads(shown.stdout)["problem"]
-
-
-def test_confirm_tells_of_a_transaction_that_is_left(
-    run: Any, nixos: PretendNixos, mkupgrade: Any
-) -> None:
-    text = mkupgrade.spec.read_text(encoding="utf-8") + "rollback: {automatic: false}\n"
-    mkupgrade.spec.write_text(text, encoding="utf-8")
-    mkupgrade.change_host(failing_checks={"answers": "7.3.4"})
-    mkupgrade("apply", mkupgrade.spec, "--yes", code=7)
-    left = mkupgrade.json("status")["unfinished"]["transaction"]
-    shown = run("nixos", "confirm", "--state-dir", mkupgrade.state)
-    assert shown.exit_code == 6
-    assert f"mkupgrade resume {left} --state-dir" in shown.stderr

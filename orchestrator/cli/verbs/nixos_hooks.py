@@ -15,7 +15,9 @@ from orchestrator.model.errors import MkupgradeError
 from orchestrator.model.outcomes import ExitCode
 
 if TYPE_CHECKING:
+    from orchestrator.engine.report import TransactionReport
     from orchestrator.nixos.deciding import Decision
+    from orchestrator.nixos.staging import Staged
 
 _NIX_ENV_SECONDS = 60.0
 
@@ -116,40 +118,77 @@ def stage(call: Call, *, toplevel: str, state_dir: Path) -> None:
     state=True,
     examples="""
     mkupgrade nixos confirm
-    mkupgrade nixos confirm --json | jq .staged_started
+    mkupgrade nixos confirm --json | jq -r 'select(has("booted")).staged_started'
     """,
+    json_help="JSON lines: what was found; then, where a transaction is finished, its events and "
+    "its report.",
 )
 def confirm(call: Call, *, state_dir: Path) -> ExitCode:
-    """For a unit at boot: say whether the system that was staged has started, and what is left.
+    """For a unit at boot: say whether the system that was staged has started, and finish a
+    transaction that a fallback reboot left.
 
-    Exit code 6 where a transaction is unfinished: `mkupgrade-resume.service`, or `mkupgrade
-    resume` by hand, goes on with it; this jumps nowhere. Else 0. What was staged is forgotten once
-    it has started.
+    It is gone on with by mkupgrade-resume.service, which is started and waited for; where that
+    unit does not look after the state directory, as `mkupgrade resume --boot` does. Exit code 0:
+    nothing is unfinished any more, be it committed or rolled back; 6: somebody is at work on it,
+    or it waits for you; 4, 7 and 8 as of `resume`. What was staged is forgotten once it has
+    started. Safe to call again.
     """
-    from orchestrator.cli.journals import reading
-    from orchestrator.engine.queries import unfinished
+    from orchestrator.cli.finishing import finish
+    from orchestrator.cli.verbs.resume import left_open
     from orchestrator.nixos import staging, systems
     from orchestrator.system import proc
 
     booted = systems.booted(systems.REAL).toplevel
     staged = staging.recall(state_dir)
     started = None
-    if staged is not None and staged.boot_id != proc.boot_id():
-        started = staged.toplevel == booted
-        if started:
-            staging.forget(state_dir)
-    with reading(state_dir) as journal:
-        left = unfinished(journal) if journal is not None else None
+    if staged is not None and staged.toplevel == booted:
+        started = True
+        staging.forget(state_dir)
+    elif staged is not None and staged.boot_id != proc.boot_id():
+        started = False
+    left = left_open(state_dir, None, or_unsettled=True)
+    _tell_confirmed(call, booted, staged, started, left[2] if left is not None else None)
+    if left is None:
+        return ExitCode.DONE
+    name, graph, report = left
+    if report.outcome is not None:  # it is unknown where the host stands: not ours to try again
+        return report.exit_code
+    return finish(call, name, graph, report, state_dir)
+
+
+def _tell_confirmed(
+    call: Call,
+    booted: str,
+    staged: Staged | None,
+    started: bool | None,
+    left: TransactionReport | None,
+) -> None:
+    ended = left is not None and left.outcome is not None
+    again = None
+    if staged is not None and started is False:
+        again = f"mkupgrade nixos upgrade --store-path {shlex.quote(staged.toplevel)}"
     if call.json:
-        shown = staged.model_dump(mode="json") if staged is not None else None
-        told = {"booted": booted, "staged": shown, "staged_started": started, "unfinished": left}
-        call.out_json(told)
-    else:
-        call.out(f"Booted   {clean(booted)}")
-        if staged is not None:
-            words = {None: "waits for the next start", True: "has started"}
-            call.out(f"Staged   {clean(staged.toplevel)}: {words.get(started, 'has not started')}")
-        if left is not None:
-            call.note(f"Transaction {clean(left)} is not finished.")
-            call.note(f"  {clean(complete(f'mkupgrade resume {left}'))}")
-    return ExitCode.WAITING if left is not None else ExitCode.DONE
+        call.out_json(
+            {
+                "booted": booted,
+                "staged": staged.model_dump(mode="json") if staged is not None else None,
+                "staged_started": started,
+                "unfinished": left.transaction if left is not None and not ended else None,
+                "unsettled": left.transaction if left is not None and ended else None,
+                "next_command": again,
+            }
+        )
+        return
+    call.out(f"Booted   {clean(booted)}")
+    if staged is not None:
+        words = {None: "waits for the next start", True: "has started", False: "has not started"}
+        call.out(f"Staged   {clean(staged.toplevel)}: {words[started]}")
+    if again is not None:
+        call.note("The boot loader was given the staged system, and another one has started.")
+        call.note("To carry it through with a way back:")
+        call.note(f"  {clean(again)}")
+    if left is not None and left.outcome is not None:
+        call.note(f"Transaction {clean(left.transaction)} ended {left.outcome.value}: look first.")
+        call.note(f"  {clean(complete('mkupgrade status'))}")
+    elif left is not None:
+        call.note(f"Transaction {clean(left.transaction)} is not finished.")

@@ -50,17 +50,36 @@ def resume(
     """
     from orchestrator.cli.verbs.apply import refuse_by_policy, refuse_if_not_permitted
 
-    found = _unfinished(state_dir, transaction, or_unsettled=not boot)
+    found = left_open(state_dir, transaction, or_unsettled=not boot)
     if found is None:
         return _nothing(call, state_dir, boot=boot)
     name, graph, report = found
-    if boot and report.waiting:
+    if boot:
+        return go_on_at_boot(call, name, graph, report, state_dir, report_html=report_html)
+    refuse_by_policy(graph, name, state_dir)
+    refuse_if_not_permitted(graph)
+    return _carry(call, name, graph, state_dir, "resume", report_html=report_html)
+
+
+def go_on_at_boot(
+    call: Call,
+    name: str,
+    graph: StepGraph,
+    report: TransactionReport,
+    state_dir: Path,
+    *,
+    report_html: Path | None = None,
+) -> ExitCode:
+    """Go on with a transaction that is not finished. Neither policy nor permit is asked for: at
+    boot nobody is there to give one, and state may be on disk.
+
+    Raises:
+        MkupgradeError: it waits for the operator (exit code 6), or stands still half-way.
+    """
+    if report.waiting:
         raise waiting(name, report)
-    if not boot:  # at boot nobody is there to permit it, and state may be on disk, too
-        refuse_by_policy(graph, name, state_dir)
-        refuse_if_not_permitted(graph)
-    code = _carry(call, name, graph, state_dir, "resume", boot=boot, report_html=report_html)
-    if boot and code in {ExitCode.DONE, ExitCode.ROLLED_BACK}:
+    code = _carry(call, name, graph, state_dir, "resume", boot=True, report_html=report_html)
+    if code in {ExitCode.DONE, ExitCode.ROLLED_BACK}:
         _let_boot_go_on()
     return code
 
@@ -143,7 +162,7 @@ def abort(
     from orchestrator.engine.interrupts import write_abort
     from orchestrator.engine.lock import current_holder
 
-    found = _unfinished(state_dir, transaction)
+    found = left_open(state_dir, transaction)
     if found is None:
         raise MkupgradeError(
             "no transaction is running or unfinished",
@@ -213,7 +232,7 @@ def waiting(name: str, report: TransactionReport) -> MkupgradeError:
     return error
 
 
-def _unfinished(
+def left_open(
     state_dir: Path, given: str | None, *, or_unsettled: bool = False
 ) -> tuple[str, StepGraph, TransactionReport] | None:
     """The transaction that was named, else the unfinished one, with its plan and how it stands.
