@@ -52,6 +52,7 @@ let
       cffi
       click
       networkx
+      prometheus-client
       pydantic
       pyyaml
       rich

@@ -42,6 +42,7 @@ FAMILIES: dict[str, dict[str, Entry]] = {
         "status": _entry("status", "status", "Show what runs, what ended, and what is next."),
         "history": _entry("history", "history", "List transactions or events; verify them."),
         "report": _entry("history", "report", "Report on a transaction: text, JSON or HTML."),
+        "metrics": _entry("metrics", "metrics", "Print the journal in numbers, for Prometheus."),
     },
     "Set up": {
         "host": _entry("host", "host", "Permit or forbid changing this machine's kernel."),

@@ -24,12 +24,15 @@ PATIENCE = 2.0
 
 
 @contextmanager
-def reading(state_dir: Path, *, damaged: bool = False) -> Iterator[Journal | None]:
-    """The journal, opened for reading; None: there is none yet. `damaged`: also one that is."""
+def reading(
+    state_dir: Path, *, damaged: bool = False, still: bool = False
+) -> Iterator[Journal | None]:
+    """The journal, opened for reading; None: there is none yet. `damaged`, `still`: as
+    `Journal.open_readonly`."""
     from orchestrator.engine.journal import Journal
 
     refuse_if_closed(state_dir)
-    journal = Journal.open_readonly(state_dir, damaged=damaged)
+    journal = Journal.open_readonly(state_dir, damaged=damaged, still=still)
     try:
         yield journal
     finally:

@@ -37,11 +37,12 @@ class Offered:
         return asdict(self)
 
 
-def waiting(state_dir: Path, running: str | None) -> list[Offered]:
+def waiting(state_dir: Path, running: str | None, *, still: bool = False) -> list[Offered]:
     """Offers that nobody has committed, and whose kernel does not run.
 
     Args:
         running: the release that runs; None where instances have kernels of their own.
+        still: as `Journal.open_readonly`.
     """
     from orchestrator.cli.journals import reading
     from orchestrator.model.errors import MkupgradeError
@@ -49,7 +50,7 @@ def waiting(state_dir: Path, running: str | None) -> list[Offered]:
 
     found = []
     try:
-        with reading(state_dir) as journal:
+        with reading(state_dir, still=still) as journal:
             for offer in store.offers(state_dir):
                 if isinstance(offer, store.Unreadable):
                     found.append(Offered(str(offer.path), problem=offer.error.what))

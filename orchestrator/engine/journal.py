@@ -8,6 +8,7 @@ connection: a second fsync may report success for pages that are gone.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from hashlib import sha256
 from itertools import chain
@@ -38,6 +39,15 @@ _INSERT = {
     n: "INSERT INTO events VALUES " + ", ".join(["(?, ?, ?, ?, ?)"] * n)  # noqa: S608 - of marks
     for n in range(1, MOST_AT_ONCE + 1)
 }
+
+
+def _unwritten(path: Path) -> str:
+    """SQLite reads a WAL journal by a file beside it, which it makes if need be; where it cannot,
+    and nothing waits in the log, the journal itself is all there is (sqlite.org/wal.html, 5)."""
+    if os.access(path.parent, os.W_OK, effective_ids=True):
+        return ""
+    log = path.with_name(f"{path.name}-wal")
+    return "" if log.exists() and log.stat().st_size else "&immutable=1"
 
 
 class _Writing:
@@ -129,11 +139,16 @@ class Journal(Reading):
             return journal
 
     @classmethod
-    def open_readonly(cls, state_dir: Path, *, damaged: bool = False) -> Journal | None:
+    def open_readonly(
+        cls, state_dir: Path, *, damaged: bool = False, still: bool = False
+    ) -> Journal | None:
         """Open for reading, beside a writer if need be; None when there is no journal yet.
 
         Args:
             damaged: take a damaged one, too, for `verify`.
+            still: also where this process may not write to the directory and nobody has the
+                journal open. What a writer does from then on is not seen: `places.stamp_of` before
+                and after tells of one.
         """
         path = state_dir / FILE
         try:
@@ -150,7 +165,7 @@ class Journal(Reading):
         with translated(path):
             schema.check_header(path)
             connection = sqlite3.connect(
-                f"{path.absolute().as_uri()}?mode=ro",
+                f"{path.absolute().as_uri()}?mode=ro{_unwritten(path) if still else ''}",
                 uri=True,
                 isolation_level=None,
                 check_same_thread=False,

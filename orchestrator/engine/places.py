@@ -130,6 +130,19 @@ def df(path: Path) -> str:
     return f"df -h {shlex.quote(str(path.parent))}"
 
 
+def stamp_of(path: Path) -> tuple[tuple[int, ...] | None, ...]:
+    """Changes when SQLite writes the file at `path`, or its log."""
+    stamps: list[tuple[int, ...] | None] = []
+    for name in (path, path.with_name(f"{path.name}-wal")):
+        try:
+            found = name.stat()
+        except OSError:
+            stamps.append(None)
+        else:
+            stamps.append((found.st_ino, found.st_size, found.st_mtime_ns))
+    return tuple(stamps)
+
+
 def inodes_of(*paths: str) -> list[tuple[int, int] | None]:
     """Which files have these names now (device and inode); None: none has.
 

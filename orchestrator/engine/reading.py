@@ -49,6 +49,10 @@ class Reading:
         names = ("id", "name", "plan_digest", "intent_digest", "started")
         return [StoredTransaction(**dict(zip(names, row, strict=True))) for row in rows]
 
+    def length(self) -> int:
+        """How many events there are, of all transactions."""
+        return int(self._read("SELECT COALESCE(MAX(seq), 0) FROM events")[0][0])
+
     def plan(self, transaction: str) -> tuple[StepGraph, str]:
         """The stored plan and its digest. The last one that was written or read is kept; its
         text is held to the digest again, but not read into a graph again."""

@@ -72,6 +72,7 @@ let
       "click"
       "hypothesis"
       "networkx"
+      "prometheus-client"
       "pydantic"
       "pytest-timeout"
       "pytest-xdist"
