@@ -109,6 +109,15 @@ def withdraw(state_dir: Path, release: str) -> list[Offer]:
     return found
 
 
+def withdraw_gone(state_dir: Path) -> list[Offer]:
+    """Take back every offer whose image is not there any more, as `withdraw` does."""
+    offered = [o for o in store.offers(state_dir) if isinstance(o, Offer)]
+    found = [offer for offer in offered if not Path(offer.instance.kernel.wanted_image).exists()]
+    for offer in found:
+        store.remove(offer.path)
+    return found
+
+
 def _there(path: Path) -> Offer | None:
     """The offer in the way; one that cannot be read is none."""
     try:

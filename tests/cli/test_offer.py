@@ -14,7 +14,7 @@ import pytest
 from orchestrator.drivers.simulated.images import PretendImage, write_image
 from orchestrator.loading import load_spec_file
 from orchestrator.model.outcomes import ExitCode
-from orchestrator.offers import template
+from orchestrator.offers import installed, template
 from orchestrator.system.trusted import Trust
 
 RUNNING = "7.2.13"
@@ -297,7 +297,15 @@ def test_a_directory_of_offers_that_others_could_write_to_is_not_read(
 
 
 @pytest.mark.parametrize(
-    "arguments", [(), ("7.3",), ("7.3", "/x", "--apply"), ("--apply", "--withdraw", "7.3")]
+    "arguments",
+    [
+        (),
+        ("7.3",),
+        ("7.3", "/x", "--apply"),
+        ("--apply", "--withdraw", "7.3"),
+        ("--installed", "--apply"),
+        ("7.3", "/x", "--installed"),
+    ],
 )
 def test_one_thing_at_a_time(mkupgrade: Any, arguments: tuple[str, ...]) -> None:
     done = mkupgrade("offer", *arguments, code=ExitCode.ERROR)
@@ -352,3 +360,113 @@ def test_a_plan_for_a_nixos_system_is_no_template_and_no_offer(
     mkupgrade("offer", NEW, image)
     place(mkupgrade).write_text(json.dumps(plan))
     assert "no package brings" in mkupgrade("status").stdout
+
+
+@pytest.fixture
+def install(mkupgrade: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """`install("7.4.1")`: a kernel where a package puts it, of which nobody has been told."""
+    boot, modules = mkupgrade.directory / "boot", mkupgrade.directory / "modules"
+    monkeypatch.setattr(installed, "REAL", installed.Places(boot, modules))
+    mkupgrade.change_host()
+
+    def make(release: str = NEW, *, image: bool = True) -> Path:
+        path: Path = boot / f"vmlinuz-{release}"
+        (modules / release).mkdir(parents=True)
+        if image:
+            write_image(path, PretendImage(release=release))
+        return path
+
+    return make
+
+
+def test_a_kernel_that_came_without_a_word_is_offered(mkupgrade: Any, install: Any) -> None:
+    for release in (NEW, "7.4.10-amd64", "7.4.9-amd64", RUNNING, "7.1.0-amd64"):
+        install(release)
+    install("7.9.0-amd64", image=False)
+    told = mkupgrade("offer", "--installed", "--hook").stdout
+    assert told == (
+        f"Linux 7.4.10-amd64: offered for instance host: mkupgrade apply {place(mkupgrade)}\n"
+    )
+    assert offered(mkupgrade) == ["7.4.10-amd64"]
+    assert "still offered for instance host" in mkupgrade("offer", "--installed", "--hook").stdout
+
+
+def test_a_kernel_of_the_running_ones_kind_goes_before_newer_ones(
+    mkupgrade: Any, install: Any
+) -> None:
+    for release in ("7.4.1", "7.4.2-rt-amd64"):
+        install(release)
+    assert mkupgrade.json("offer", "--installed")["release"] == "7.4.1"
+
+
+def test_where_no_newer_kernel_is_installed_the_hook_is_silent(
+    mkupgrade: Any, install: Any
+) -> None:
+    assert mkupgrade("offer", "--installed", "--hook").stdout == ""
+    install(RUNNING)
+    assert mkupgrade("offer", "--installed", "--hook").stdout == ""
+    assert f"newer than Linux {RUNNING}, which runs" in mkupgrade("offer", "--installed").stdout
+
+
+def test_an_offer_whose_image_is_gone_is_withdrawn_and_the_next_kernel_offered(
+    mkupgrade: Any, install: Any
+) -> None:
+    install("7.4.0-amd64")
+    image = install(NEW)
+    mkupgrade("offer", "--installed")
+    image.unlink()
+    found = mkupgrade.json("offer", "--installed")
+    assert (found["withdrawn"], found["release"]) == ([str(place(mkupgrade))], "7.4.0-amd64")
+    assert offered(mkupgrade) == ["7.4.0-amd64"]
+    (image.parent / "vmlinuz-7.4.0-amd64").unlink()
+    told = mkupgrade("offer", "--installed", "--hook").stdout
+    assert told == "Linux 7.4.0-amd64: not offered any more: its image is gone\n"
+    assert offered(mkupgrade) == []
+
+
+def test_an_offer_of_a_kernel_from_elsewhere_stays_and_is_said(
+    mkupgrade: Any, install: Any, kernel: Any
+) -> None:
+    mkupgrade("offer", "7.5.0-amd64", kernel("7.5.0-amd64"))
+    install(NEW)
+    told = mkupgrade("offer", "--installed", "--hook").stdout
+    assert told == f"Linux 7.5.0-amd64: still offered: mkupgrade apply {place(mkupgrade)}\n"
+
+
+def test_a_kernel_that_was_rolled_back_is_said_to_be_so(mkupgrade: Any, install: Any) -> None:
+    install(NEW)
+    mkupgrade("offer", "--installed")
+    mkupgrade("apply", place(mkupgrade), "--yes")
+    assert mkupgrade("offer", "--installed", "--hook").stdout == ""
+    mkupgrade("rollback", "--yes")
+    told = mkupgrade("offer", "--installed", "--hook").stdout
+    assert told.startswith(f"Linux {NEW}: offered, but transaction ")
+    assert told.endswith(f"mkupgrade apply {place(mkupgrade)} --again\n")
+
+
+def test_without_a_template_installed_kernels_are_left_alone_in_silence(
+    mkupgrade: Any, install: Any
+) -> None:
+    install(NEW)
+    mkupgrade.spec.unlink()
+    assert mkupgrade("offer", "--installed", "--hook").stdout == ""
+    assert "there is no template" in mkupgrade("offer", "--installed").stdout
+
+
+def test_a_damaged_template_is_one_line_about_installed_kernels(
+    mkupgrade: Any, install: Any
+) -> None:
+    install(NEW)
+    mkupgrade.spec.write_text("instances: [")
+    told = mkupgrade("offer", "--installed", "--hook").stdout
+    assert told.startswith("installed kernels: nothing was changed: ")
+    assert told.count("\n") == 1
+
+
+def test_which_kernel_instances_get_is_not_guessed(mkupgrade: Any, install: Any) -> None:
+    install(NEW)
+    text = mkupgrade.spec.read_text().replace("driver: simulated", "driver: multikernel")
+    mkupgrade.spec.write_text(text)
+    found = mkupgrade.json("offer", "--installed")
+    assert (found["offered"], found["withdrawn"]) == (False, [])
+    assert "instances have kernels of their own" in found["why"]

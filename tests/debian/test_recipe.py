@@ -37,7 +37,13 @@ def test_every_unit_is_installed_where_systemd_looks() -> None:
 def test_every_hook_is_installed_under_its_name() -> None:
     found = installed()
     for hook in (p for p in PROJECT.glob("orchestrator/offers/hooks/**/*") if p.is_file()):
-        assert found[str(hook.relative_to(PROJECT))].endswith((".d", "install.d")), hook
+        assert found[str(hook.relative_to(PROJECT))].endswith((".d", "libexec/mkupgrade")), hook
+
+
+def test_what_apt_calls_is_where_apt_looks_for_it() -> None:
+    target = installed()["orchestrator/offers/hooks/apt/apt-post-invoke"]
+    conf = PROJECT / "orchestrator/offers/hooks/apt/90mkupgrade"
+    assert f"[ -x /{target}/apt-post-invoke ]" in conf.read_text(encoding="utf-8")
 
 
 def test_no_unit_is_enabled_or_started_and_none_is_stopped() -> None:

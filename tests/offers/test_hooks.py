@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ HOOKS = Path(__file__).parents[2] / "orchestrator/offers/hooks"
 PLUGIN = HOOKS / "kernel-install" / "95-mkupgrade.install"
 POSTINST = HOOKS / "kernel" / "postinst.d" / "zz-z-mkupgrade"
 POSTRM = HOOKS / "kernel" / "postrm.d" / "zz-z-mkupgrade"
+APT = HOOKS / "apt" / "apt-post-invoke"
+APT_CONF = HOOKS / "apt" / "90mkupgrade"
 HOSTILE = ["$(touch evil)", "`touch evil`", "a b", "a\nb", "--state-dir=/x", "-h", "*", "'", "é\\n"]
 
 
@@ -148,8 +151,113 @@ def test_kernel_install_itself_calls_the_plugin(host: Host) -> None:
     assert host.arguments() == ["offer", "--hook", "--withdraw=7.4"]
 
 
+class Apt:
+    """The script that apt calls, with the directories that it looks at in a root of its own."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.root = host.directory / "root"
+        for name in ("boot", "lib/modules", "run", "etc/mkupgrade", "var/lib/mkupgrade/offers"):
+            (self.root / name).mkdir(parents=True)
+        self.template = self.root / "etc/mkupgrade/plan.yaml"
+        self.template.write_text("a template")
+        text = APT.read_text()
+        for name in ("/boot", "/lib/modules", "/run/", "/etc/mkupgrade", "/var/lib"):
+            assert name in text
+            text = text.replace(f" {name}", f" {self.root}{name}")
+            text = text.replace(f"={name}", f"={self.root}{name}")
+        self.script = host.directory / "apt-post-invoke"
+        self.script.write_text(text)
+        self.script.chmod(0o755)
+
+    def __call__(self, **environment: str) -> str:
+        return self.host(self.script, **environment)
+
+    def asked(self) -> bool:
+        """Was mkupgrade started since the last look, and for what it is there for?"""
+        found = self.host.arguments()
+        assert found in ([], ["offer", "--installed", "--hook"])
+        return bool(found)
+
+
+@pytest.fixture
+def apt(host: Host) -> Apt:
+    return Apt(host)
+
+
+def test_apt_asks_when_kernels_came_or_went_and_starts_nothing_otherwise(apt: Apt) -> None:
+    assert apt() == "mkupgrade: done\n"
+    assert apt.asked()
+    assert apt() == ""
+    assert not apt.asked()
+    for change in (
+        (apt.root / "boot/vmlinuz-7.4").touch,
+        (apt.root / "lib/modules/7.4").mkdir,
+        lambda: apt.template.write_text("another template"),
+        (apt.root / "boot/vmlinuz-7.4").unlink,
+    ):
+        time.sleep(0.02)  # the clock of files ticks a hundred times in a second
+        change()
+        apt()
+        assert apt.asked()
+        apt()
+        assert not apt.asked()
+
+
+def test_what_dpkg_dates_back_has_changed_nevertheless(apt: Apt) -> None:
+    apt()
+    assert apt.asked()
+    time.sleep(0.02)
+    (apt.root / "boot/vmlinuz-7.4").touch()
+    os.utime(apt.root / "boot", (1, 1))
+    apt()
+    assert apt.asked()
+
+
+def test_where_nothing_is_said_apts_output_ends_without_a_line(apt: Apt) -> None:
+    apt.host.mkupgrade("exit 0")
+    assert apt() == ""
+
+
+def test_a_host_that_takes_no_offers_pays_for_nothing(apt: Apt) -> None:
+    apt.template.unlink()
+    (apt.root / "var/lib/mkupgrade/offers").rmdir()
+    assert apt() == ""
+    assert not apt.asked()
+    apt(MKUPGRADE_TEMPLATE=str(apt.root / "boot"))
+    assert apt.asked()
+
+
+@pytest.mark.parametrize("body", ["echo broken >&2; exit 1", "kill -9 $$"])
+def test_a_mkupgrade_that_fails_does_not_fail_apt_and_is_told_once(apt: Apt, body: str) -> None:
+    apt.host.mkupgrade(body)
+    assert apt().count("ended with an error") == 1
+    assert apt() == ""
+
+
+@pytest.mark.skipif(shutil.which("apt-config") is None, reason="needs apt: this is no Debian")
+def test_apt_reads_the_configuration_and_its_command_bears_that_the_script_is_gone(
+    host: Host,
+) -> None:
+    done = subprocess.run(
+        ["apt-config", "dump", "DPkg::Post-Invoke"], capture_output=True, text=True,
+        check=True, env={"PATH": os.environ["PATH"], "APT_CONFIG": str(APT_CONF)},
+    )  # fmt: skip
+    (command,) = [line for line in APT_CONF.read_text().splitlines() if "Post-Invoke" in line]
+    quoted = command.split('"')[1]
+    assert f'DPkg::Post-Invoke:: "{quoted}";' in done.stdout
+    gone = quoted.replace("/usr/libexec/mkupgrade", str(host.directory))
+    assert gone != quoted
+    for path in ("absent", "fails"):
+        script = host.directory / "apt-post-invoke"
+        if path == "fails":
+            script.write_text("#!/bin/sh\nexit 1\n")
+            script.chmod(0o755)
+        assert host("sh", "-c", gone) == ""
+
+
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="needs shellcheck")
-@pytest.mark.parametrize("hook", [PLUGIN, POSTINST, POSTRM])
+@pytest.mark.parametrize("hook", [PLUGIN, POSTINST, POSTRM, APT])
 def test_shellcheck_has_nothing_to_say(hook: Path) -> None:
     done = subprocess.run(
         ["shellcheck", "-s", "sh", str(hook)], capture_output=True, text=True, check=False
@@ -157,6 +265,6 @@ def test_shellcheck_has_nothing_to_say(hook: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("hook", [PLUGIN, POSTINST, POSTRM])
+@pytest.mark.parametrize("hook", [PLUGIN, POSTINST, POSTRM, APT])
 def test_hooks_can_be_run(hook: Path) -> None:
     assert os.access(hook, os.X_OK)
