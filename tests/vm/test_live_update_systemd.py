@@ -1,10 +1,14 @@
-"""Under a full systemd: a service is carried over, and the boot waits for it and no longer."""
+"""Under a full systemd: an offered kernel is taken by the timer, a service is carried over, and the
+boot waits for it and no longer."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from importlib import resources
+from typing import Any
 
 from orchestrator.model.landing import FIRST_PID
 from orchestrator.rehearsal.client import Client
@@ -26,6 +30,18 @@ ExecStart=touch {REACHED}
 [Install]
 WantedBy=multi-user.target
 """
+OFFER_SERVICE, OFFER_TIMER = "mkupgrade-offer.service", "mkupgrade-offer.timer"
+OFFER = f"{up.STATE_DIR}/offers/host.yaml"
+WINDOW = r"""
+cd /run/systemd/system
+mkdir -p mkupgrade-offer.timer.d mkupgrade-offer.service.d
+printf '[Timer]\nOnCalendar=\nOnActiveSec=1s\nRandomizedDelaySec=0\nAccuracySec=100ms\n' \
+    >mkupgrade-offer.timer.d/soon.conf
+start=$(date --date=-1hour +%H:%M) end=$(date --date=+1hour +%H:%M)
+printf '[Service]\nEnvironment=MKUPGRADE_WINDOW=%s-%s\n' "$start" "$end" \
+    >mkupgrade-offer.service.d/window.conf
+"""
+"""Drop-ins until the next boot: the window has just begun. Everything else is as shipped."""
 SELDOM = 3.0
 """Seconds between two looks at what goes on beside the boot."""
 COUNTER_UNIT = f"""[Unit]
@@ -39,10 +55,14 @@ WantedBy=multi-user.target
 """
 
 
-def test_a_service_is_carried_over_and_stays_a_service(boot: Boot, kernels: KernelPair) -> None:
-    """Its process is the main process of its unit again, nothing of it is started twice, and
-    mkupgrade-resume.service is done when the boot goes on; though the unit's process is killed
-    with the only copy of the state in its hands, and started again by systemd."""
+def test_an_offer_is_taken_by_the_timer_and_a_service_stays_a_service(
+    boot: Boot, kernels: KernelPair
+) -> None:
+    """The newest kernel that is installed is offered, and carried out by the units that ship for
+    it: nobody types `apply`. The service's process is the main process of its unit again, nothing
+    of it is started twice, and mkupgrade-resume.service is done when the boot goes on; though the
+    unit's process is killed with the only copy of the state in its hands, and started again by
+    systemd."""
     old, new = kernels.source.release, kernels.target.release
     files = {
         f"{UNITS}/counter.service": LayerFile(COUNTER_UNIT.encode()),
@@ -50,21 +70,29 @@ def test_a_service_is_carried_over_and_stays_a_service(boot: Boot, kernels: Kern
         f"{UNITS}/reached.service": LayerFile(REACHED_UNIT.encode()),
         f"{UNITS}/multi-user.target.wants/reached.service": f"{UNITS}/reached.service",
         **up.dying("and stay dead"),
+        **{
+            f"/usr/lib/systemd/system/{name}": _shipped(name)
+            for name in (OFFER_SERVICE, OFFER_TIMER)
+        },
+        f"/usr/lib/modules/{new}/modules.dep": LayerFile(b""),
     }
     service = up.workload("counter", spill=False, find={"unit": "counter.service"})
     check = {"name": "unit", "kind": "systemd", "unit": "counter.service"}
-    plan = up.document(new, [service], checks=[check])
+    template = up.document(old, [service], checks=[check])
     with boot(systemd=True, forwards=(7777,), files=files) as guest:
         guest.wait_for_path(REACHED)
         pid = _main_pid(guest)
         with Client(guest.forwarded(7777)) as client:
-            assert up.apply(guest, plan).release == new
+            _offer(guest, template, new)
+            guest.run(["systemctl", "enable", "--now", OFFER_TIMER])
+            assert guest.next_kernel(240.0).release == new
             guest.wait_for_path(REACHED, timeout=300.0)
             for unit in ("mkupgrade-resume.service", "multi-user.target"):
                 guest.run(["systemctl", "is-active", unit])
             _wait_until_nothing_runs(guest)
             report = up.report(guest)
             assert report["outcome"] == "committed"
+            assert json.loads(guest.run(["mkupgrade", "status", "--json"]).stdout)["offers"] == []
             _assert_ids_are_kept_apart(guest, pid)
             assert up.result_of(report, "restore/counter")["from"] == "memory"
             _assert_killed_and_restarted(guest)
@@ -76,6 +104,18 @@ def test_a_service_is_carried_over_and_stays_a_service(boot: Boot, kernels: Kern
         state = guest.run(["systemctl", "is-system-running", "--wait"], check=False).stdout.strip()
         assert state == "running"
         assert guest.run(["systemctl", "--failed", "--plain", "--no-legend"]).stdout == ""
+
+
+def _shipped(name: str) -> LayerFile:
+    return LayerFile((resources.files("orchestrator") / "offers" / name).read_bytes())
+
+
+def _offer(guest: Guest, template: dict[str, Any], new: str) -> None:
+    """Offer what is installed, as apt's hook does, and open the window."""
+    up.put_plan(guest, template)
+    said = guest.run(["mkupgrade", "offer", "--installed", "--hook"]).stdout
+    assert said == f"Linux {new}: offered for instance host: mkupgrade apply {OFFER}\n"
+    guest.run(["sh", "-c", WINDOW])
 
 
 def _assert_killed_and_restarted(guest: Guest) -> None:
