@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from orchestrator.system import files, systemd, units
+from orchestrator.system import systemd, units
 from orchestrator.system.multikernel_errors import ROOT
 
 SERVICE = "mkupgrade-clean-up.service"
@@ -28,17 +28,15 @@ def set_up(state_dir: Path, program: Sequence[str]) -> list[Path]:
         The unit files that were written; none: those that are there needed no change.
 
     Raises:
-        MkupgradeError: a path cannot stand in a unit. SystemCallError: it cannot be written.
+        MkupgradeError: a path cannot stand in a unit. FixedUnitsError: it cannot be written.
         NotSupportedError: systemd does not run here. ToolError: systemctl failed.
     """
-    written = []
+    written: list[Path] = []
     found = systemd.properties(SERVICE, "LoadState", "RequiresMountsFor")
     fits = str(state_dir) in found.get("RequiresMountsFor", "").split()
     if found.get("LoadState") != "loaded" or not fits:
-        for name in (SERVICE, TIMER):
-            path = units.DIRECTORY / name
-            files.write_durably(path, unit_text(name, state_dir, program).encode(), mode=0o644)
-            written.append(path)
+        texts = {name: unit_text(name, state_dir, program) for name in (SERVICE, TIMER)}
+        written = [units.write(name, text) for name, text in texts.items()]
         systemd.reload()
     systemd.enable(TIMER)
     systemd.start(TIMER, _START_SECONDS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from orchestrator.system import files, systemd, units
+from orchestrator.system import systemd, units
 
 NAME = "mkupgrade-resume.service"
 
@@ -58,7 +58,7 @@ def set_up(state_dir: Path, program: Sequence[str]) -> Path | None:
         The unit file that was written; None: the one that is there needed no change.
 
     Raises:
-        MkupgradeError: a path cannot stand in a unit. SystemCallError: it cannot be written.
+        MkupgradeError: a path cannot stand in a unit. FixedUnitsError: it cannot be written.
         NotSupportedError: systemd does not run here. ToolError: systemctl failed.
     """
     why = problem(state_dir)
@@ -66,8 +66,7 @@ def set_up(state_dir: Path, program: Sequence[str]) -> Path | None:
         return None
     path = None
     if not why.endswith("is not enabled"):
-        path = units.DIRECTORY / NAME
-        files.write_durably(path, unit_text(state_dir, program).encode(), mode=0o644)
+        path = units.write(NAME, unit_text(state_dir, program))
         systemd.reload()
     systemd.enable(NAME)
     return path

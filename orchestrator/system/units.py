@@ -12,9 +12,12 @@ from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
-from orchestrator.model.errors import ErrorClass, MkupgradeError
+from orchestrator.model.errors import ErrorClass, MkupgradeError, SystemCallError
+from orchestrator.system import files, systemd
 
 DIRECTORY = Path("/etc/systemd/system")
+NIXOS = Path("/etc/NIXOS")
+"""There on every NixOS (nixos/modules/system/etc/etc-activation), and nowhere else."""
 _STATE_DIR = "/var/lib/mkupgrade"
 _PROGRAM = "ExecStart=mkupgrade"
 _PLAIN = re.compile(r"/[A-Za-z0-9_./+@:-]*")
@@ -29,6 +32,45 @@ def shipped(driver: str, name: str) -> str:
     """
     unit = resources.files("orchestrator") / "drivers" / driver / name
     return unit.read_text(encoding="utf-8")
+
+
+class FixedUnitsError(MkupgradeError):
+    """The units of this host are not ours to write."""
+
+    code = "fixed-units"
+    error_class = ErrorClass.REFUSED
+
+
+def write(name: str, text: str) -> Path:
+    """Write a unit for this host; its path. systemd has yet to read it.
+
+    Raises:
+        FixedUnitsError: the directory belongs to the system, as on NixOS, or cannot be written.
+    """
+    path = DIRECTORY / name
+    if NIXOS.exists():
+        loaded = systemd.show(name).load == "loaded"
+        raise FixedUnitsError(
+            f"{name} cannot be written: on NixOS units come from the system's configuration",
+            where=f"{path.parent} ({path.parent.resolve()})",
+            state="nothing was changed",
+            next_command="mkupgrade host permit" if loaded else "nixos-rebuild switch",
+            details=(
+                f"services.mkupgrade.enable = true has this unit look after {_STATE_DIR}, and "
+                "after no other state directory",
+            ),
+        )
+    try:
+        files.write_durably(path, text.encode(), mode=0o644)
+    except SystemCallError as error:
+        raise FixedUnitsError(
+            f"{name} cannot be written for this state directory: {error.what}",
+            where=str(path),
+            state="nothing was changed",
+            next_command=f"findmnt --target {DIRECTORY}",
+            error_class=error.error_class,
+        ) from error
+    return path
 
 
 def fitted(name: str, text: str, command: str, state_dir: Path, program: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.system import clean_up_unit, guard, resume_unit, systemd
+from orchestrator.system import clean_up_unit, guard, resume_unit, systemd, units
 from orchestrator.system.guard import GuardPaths, objections
 
 MACHINE = "0123456789abcdef0123456789abcdef"
@@ -100,6 +100,55 @@ def test_permit_has_a_timer_give_back_what_is_kept_where_the_kernel_has_instance
     said = run("host", "permit", "--state-dir", "/srv/state")
     assert f"{clean_up_unit.TIMER} gives back what is kept past its time" in said.stdout
     assert calls == [Path("/srv/state")]
+
+
+@pytest.fixture
+def other_unit(machine: GuardPaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A unit is installed that looks after /var/lib/mkupgrade; where units would be written."""
+    found = {"LoadState": "loaded", "UnitFileState": "enabled",
+             "RequiresMountsFor": "/var/lib/mkupgrade"}  # fmt: skip
+    directory = tmp_path / "etc/systemd/system"
+    monkeypatch.setattr(systemd, "is_running", lambda: True)
+    monkeypatch.setattr(
+        systemd, "properties", lambda _, *names: {n: found.get(n, "") for n in names}
+    )
+    monkeypatch.setattr(clean_up_unit, "wanted", lambda: False)
+    monkeypatch.setattr(units, "DIRECTORY", directory)
+    monkeypatch.setattr(units, "NIXOS", tmp_path / "etc/NIXOS")
+    return directory
+
+
+def test_on_nixos_another_state_directory_is_refused_and_nothing_permitted(
+    run: Any, machine: GuardPaths, other_unit: Path, tmp_path: Path
+) -> None:
+    store = tmp_path / "store/system-units"
+    store.mkdir(parents=True)
+    other_unit.parent.mkdir()
+    other_unit.symlink_to(store)
+    units.NIXOS.touch()
+    refused = run("host", "permit", "--state-dir", "/srv/state")
+    assert refused.exit_code == 1
+    for word in (f"{other_unit} ({store})", "on NixOS units come from the system's configuration",
+                 "nothing was changed", "look after /var/lib/mkupgrade",
+                 "next:  mkupgrade host permit\n"):  # fmt: skip
+        assert word in refused.stderr, refused.stderr
+    assert not machine.permit.exists()
+    assert not [*store.iterdir()]
+    assert run("host", "permit").exit_code == 0
+    assert objections(machine) == []
+    # And what was permitted stays so.
+    assert run("host", "permit", "--state-dir", "/srv/state").exit_code == 1
+    assert objections(machine) == []
+
+
+def test_where_units_cannot_be_written_nothing_is_permitted(
+    run: Any, machine: GuardPaths, other_unit: Path
+) -> None:
+    refused = run("host", "permit", "--state-dir", "/srv/state")
+    assert refused.exit_code == 1
+    assert f"{resume_unit.NAME} cannot be written for this state directory" in refused.stderr
+    assert f"next:  findmnt --target {other_unit}" in refused.stderr
+    assert not machine.permit.exists()
 
 
 def test_without_systemd_permit_says_what_is_left_to_do(run: Any, machine: GuardPaths) -> None:

@@ -10,6 +10,7 @@ import click
 
 from orchestrator.cli.command import Call, verb
 from orchestrator.cli.terminal import clean, styled
+from orchestrator.model.errors import MkupgradeError
 
 
 @click.group("host")
@@ -34,16 +35,23 @@ def permit(call: Call, state_dir: Path) -> None:
 
     Writes /etc/mkupgrade/host.permit with the id of the machine, owned by root, and has systemd
     start mkupgrade-resume.service at every boot, which goes on with what a restart interrupted.
+    If the units cannot be set up, nothing is permitted.
     Where the kernel can have instances beside it, mkupgrade-clean-up.timer is started, too: it
     gives back what is kept past its time.
     """
     from orchestrator.system import clean_up_unit, guard, resume_unit, systemd
 
+    before = not guard.objections(guard.REAL)
     path = guard.permit_host()
-    written = resume_unit.set_up(state_dir.absolute(), _program())
-    at_boot, timed = systemd.is_running(), clean_up_unit.wanted()
-    if timed:
-        clean_up_unit.set_up(state_dir.absolute(), _program())
+    try:
+        written = resume_unit.set_up(state_dir.absolute(), _program())
+        at_boot, timed = systemd.is_running(), clean_up_unit.wanted()
+        if timed:
+            clean_up_unit.set_up(state_dir.absolute(), _program())
+    except MkupgradeError:
+        if not before:  # nobody would go on after a restart
+            guard.forbid_host()
+        raise
     if call.json:
         unit = str(written) if written else None
         call.out_json(
