@@ -29,10 +29,10 @@ def build(places: Places, flake: str, tell: Tell | None = None) -> PurePosixPath
 
     Args:
         flake: ".#web": the flake, and the name of the host in its `nixosConfigurations`.
-        tell: called with each line that nix says.
+        tell: called with each line that nix says; None: an error has the last of them.
 
     Raises:
-        ToolError: it does not evaluate or build; with the end of what nix said.
+        ToolError: it does not evaluate or build.
         SystemCallError, NotSupportedError
     """
     where, _, host = flake.partition("#")
@@ -42,7 +42,16 @@ def build(places: Places, flake: str, tell: Tell | None = None) -> PurePosixPath
     if os.geteuid() == 0:
         link = ["--out-link", str(changing.root_of_wanted(places))]
     argv = [changing.program("nix"), *_FEATURES, "build", "--json", *link, attribute]
-    done = subprocesses.run(argv, timeout=_BUILD_SECONDS, show=tell)
+    try:
+        done = subprocesses.run(argv, timeout=_BUILD_SECONDS, show=tell)
+    except ToolError as error:
+        raise ToolError(
+            f"the system of {flake} could not be built: {error.what}",
+            state=UNCHANGED,
+            next_command=f"nix build --no-link {shlex.quote(attribute)}",
+            details=() if tell is not None else error.details,
+            error_class=error.error_class,
+        ) from error
     try:
         found: Any = json.loads(done.text)[0]["outputs"]["out"]
         path = PurePosixPath(found)
@@ -57,7 +66,7 @@ def not_built(flake: str) -> NotSupportedError:
         f"the flake {flake} is built when a plan is made, not for a look",
         where="kernel.nixos.flake",
         state=UNCHANGED,
-        next_command=f"nix build {shlex.quote(flake)}",
+        next_command="mkupgrade plan",
     )
 
 

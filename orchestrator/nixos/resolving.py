@@ -55,6 +55,7 @@ def find(wanted: NixosKernel, places: Places, build: Tell | None = None) -> Syst
     elif wanted.flake is not None:
         if build is None:
             raise building.not_built(wanted.flake)
+        systems.booted(places)  # elsewhere nothing is built in vain
         path = building.build(places, wanted.flake, build)
     elif wanted.generation is not None:
         path = systems.generation(places, wanted.generation, profile)

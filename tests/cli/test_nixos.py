@@ -236,6 +236,31 @@ def test_an_upgrade_takes_all_but_the_kernel_from_a_plan(
     assert (host.profiles.parent / "gcroots/mkupgrade/wanted").readlink() == new
 
 
+def test_a_specialisation_is_carried_through_as_the_system_that_it_is(
+    run: Any, booted: tuple[PretendNixos, Path, Path]
+) -> None:
+    host, spec, new = booted
+    inner = host.system("inner", release="7.3.4", params=["preempt=full"])
+    outer = host.system("outer", release="7.2.13", specialisations={"rt": inner})
+    more = ("--specialisation", "rt", "--plan", spec, "--yes")
+    shown = run("nixos", "upgrade", "--store-path", outer, *more)
+    assert shown.exit_code == 0, shown.stderr
+    world = json.loads((spec.parent / "state/simulated-host.json").read_text("utf-8"))
+    assert f"init={inner}/init preempt=full" in world["kernel"]["cmdline"]
+    assert run("nixos", "upgrade", "--store-path", new, *more).exit_code == 1
+
+
+def test_a_flake_is_not_built_for_a_look_nor_where_no_nixos_runs(
+    run: Any, upgrade: tuple[PretendNixos, Path]
+) -> None:
+    _, spec = upgrade
+    text = spec.read_text("utf-8").replace("profile: system", 'flake: "/etc/nixos#web"')
+    spec.write_text(text, encoding="utf-8")
+    shown = run("doctor", spec, "--json")
+    assert json.loads(shown.stderr)["error"]["next_command"] == f"mkupgrade plan {spec}"
+    assert "this is no NixOS" in json.loads(run("plan", spec, "--json").stderr)["error"]["what"]
+
+
 def test_an_upgrade_that_was_not_confirmed_names_a_command_that_works(
     run: Any, booted: tuple[PretendNixos, Path, Path]
 ) -> None:
