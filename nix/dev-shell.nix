@@ -7,6 +7,7 @@
   e2fsprogs,
   mmdebstrap,
   nix,
+  nixfmt-tree,
   qemu,
   zstd,
 }:
@@ -21,6 +22,7 @@ mkShell {
     e2fsprogs
     mmdebstrap
     nix
+    nixfmt-tree
     qemu
     zstd
   ];

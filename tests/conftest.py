@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from orchestrator.policy import enforce
 from orchestrator.system import _native
+from orchestrator.system.trusted import Trust
 from tests.support.native import Tripwire
 from tests.support.profile import PROFILE, PROFILES, examples
 
@@ -25,3 +29,18 @@ def tripwire(monkeypatch: pytest.MonkeyPatch) -> Iterator[Tripwire]:
     monkeypatch.setattr(_native, "lib", wire)
     yield wire
     assert wire.reached == []
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_policy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A host without a policy, also where `/` is not root's, as in Nix' builds.
+
+    There even the absence of /etc/mkupgrade/policy.yaml could not be relied on. Processes that
+    tests start ask for the real one all the same.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        if Path("/").stat().st_uid != 0:
+            top = tmp_path_factory.getbasetemp()
+            place = enforce.Place(top / "no-policy.yaml", Trust(os.geteuid(), top))
+            patch.setattr(enforce, "REAL", place)
+        yield

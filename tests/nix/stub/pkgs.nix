@@ -84,6 +84,7 @@ let
       "tenacity"
     ] named
     // {
+      python.sitePackages = "lib/python3.13/site-packages";
       # As in nixpkgs, arguments may be a function of the finished package.
       buildPythonApplication =
         given:
@@ -101,7 +102,9 @@ let
       "dtc"
       "e2fsprogs"
       "gcc"
+      "git"
       "gnumake"
+      "installShellFiles"
       "iproute2"
       "mmdebstrap"
       "nftables"
@@ -110,6 +113,7 @@ let
       "openssh"
       "python3"
       "qemu"
+      "systemd"
       "zstd"
     ] named
     // {
