@@ -50,13 +50,39 @@
       );
 
       checks = forAllSystems (
-        system: _pkgs:
+        system: pkgs:
         let
           package = self.packages.${system}.default;
+          nixFiles = lib.fileset.toSource {
+            root = ./.;
+            fileset = lib.fileset.unions [
+              ./flake.nix
+              ./nix
+              ./tests/nix
+            ];
+          };
         in
         {
           inherit package;
           inherit (package.tests) live-upgrade version;
+          # treefmt takes the root of a git tree for its own.
+          formatting =
+            pkgs.runCommand "mkupgrade-formatting"
+              {
+                nativeBuildInputs = [
+                  pkgs.git
+                  self.formatter.${system}
+                ];
+              }
+              ''
+                export HOME=$TMPDIR
+                cp -r --no-preserve=mode ${nixFiles} source
+                cd source
+                git init --quiet
+                git add .
+                treefmt --ci
+                touch $out
+              '';
           # A whole system with the module in it.
           module =
             (lib.nixosSystem {
