@@ -114,8 +114,6 @@ in
         "nixos-upgrade.service"
       ];
       wants = [ "network-online.target" ];
-      # ssh-keygen, for hosts whose policy demands signatures.
-      path = [ pkgs.openssh ];
       # A switch in the middle of an upgrade must not end it, nor begin another one.
       restartIfChanged = false;
       unitConfig.X-StopOnRemoval = false;

@@ -14,13 +14,15 @@ let
     KEXEC_FILE = lib.kernel.yes;
     KEXEC_HANDOVER = lib.kernel.yes;
     LIVEUPDATE = lib.kernel.yes;
-    LIVEUPDATE_MEMFD = lib.kernel.yes;
+    # Optional: nixpkgs ends the build over a symbol that a kernel does not know.
+    LIVEUPDATE_MEMFD = lib.kernel.option lib.kernel.yes;
   };
   # Kconfig has it follow LIVEUPDATE, so that silence is a yes.
   followers = [ "LIVEUPDATE_MEMFD" ];
 
   # What a kernel package says of a symbol before it is built: true, false, or null for nothing.
-  # Kernels of nixpkgs have the configuration that they are built with, others may have `config`.
+  # Kernels of nixpkgs have the configuration that they are built with. Those of linuxManualConfig
+  # have `config`, empty unless they import their .config; both of our systems are 64 bits wide.
   structured = lib.attrByPath [ "configfile" "structuredConfig" ] null kernel;
   offers =
     symbol:
@@ -29,7 +31,7 @@ let
         structured.${symbol}.tristate or null == "y"
       else
         builtins.elem symbol followers
-    else if lib.hasAttrByPath [ "config" "isYes" ] kernel then
+    else if lib.hasAttrByPath [ "config" "isYes" ] kernel && kernel.config.isYes "64BIT" then
       kernel.config.isYes symbol
     else
       null;

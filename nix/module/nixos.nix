@@ -97,9 +97,14 @@ in
 
       {
         boot.loader = lib.mapAttrs (_name: _loader: {
-          extraInstallCommands = lib.mkIf hooks.stage ''
-            ${mkupgrade} nixos stage "''${1-}" || true
-          '';
+          extraInstallCommands = lib.mkIf hooks.stage (
+            # Before those of others, behind the loader's own program: a loader that could not be
+            # installed must fail the switch, also where its script goes on behind an error.
+            lib.mkBefore ''
+              [ $? -eq 0 ] || exit 1
+              ${mkupgrade} nixos stage "''${1-}" || true
+            ''
+          );
         }) loaders;
       }
 
@@ -111,17 +116,26 @@ in
             "mkupgrade-resume.service"
             "local-fs.target"
           ];
+          # systemctl: where a transaction is unfinished mkupgrade-resume.service is started, by
+          # systemd's socket, and waited for. It runs in its own cgroup, outside of this sandbox.
+          path = [ config.systemd.package ];
           # Once for each boot, however often the system is switched.
           restartIfChanged = false;
           unitConfig = {
             X-StopOnRemoval = false;
-            ConditionPathExists = "/var/lib/mkupgrade/journal.db";
+            # One of them is enough: a host that stages, and has never applied, has no journal.
+            ConditionPathExists = [
+              "|/var/lib/mkupgrade/journal.db"
+              "|/var/lib/mkupgrade/nixos-staged.json"
+            ];
             RequiresMountsFor = "/var/lib/mkupgrade";
           };
           serviceConfig = {
             Type = "oneshot";
             RemainAfterExit = true;
             ExecStart = "${mkupgrade} nixos confirm";
+            # A resume takes as long as its workloads.
+            TimeoutStartSec = "infinity";
             StateDirectory = "mkupgrade";
             StateDirectoryMode = "0700";
             UMask = "0077";

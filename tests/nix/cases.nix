@@ -31,6 +31,18 @@ let
         };
       }
     );
+  manual =
+    isYes:
+    of {
+      boot.kernelPackages.kernel = {
+        version = "7.2.13";
+        config = { inherit isYes; };
+      };
+      services.mkupgrade = {
+        enable = true;
+        kernel.liveUpdate.enable = true;
+      };
+    };
   hooks.nixos = {
     gateSwitch = true;
     inhibitLiveKernelSwitch = true;
@@ -123,6 +135,29 @@ in
         };
       };
     };
+    # What docs/nixos-module.md has in place of system.autoUpgrade.allowReboot.
+    auto-apply-of-the-next-boot = of {
+      system.autoUpgrade = {
+        enable = true;
+        flake = "github:someone/hosts";
+        operation = "boot";
+      };
+      services.mkupgrade = {
+        enable = true;
+        plans.weekly = {
+          instances = [
+            {
+              name = "host";
+              kernel.nixos.profile = "system";
+            }
+          ];
+        };
+        autoApply = {
+          enable = true;
+          plan = "weekly";
+        };
+      };
+    };
     live-update = kernel "7.2.13" { LIVEUPDATE.tristate = "y"; } { };
     live-update-not-offered = kernel "7.2.13" { } { };
     live-update-refused = kernel "7.2.13" {
@@ -143,6 +178,9 @@ in
         };
       }
     );
+    # linuxManualConfig: without import from derivation it knows nothing of its .config.
+    live-update-of-manual-kernel = manual (_symbol: false);
+    live-update-of-read-kernel = manual (symbol: symbol != "LIVEUPDATE_MEMFD");
     agent = with' { agent.enable = true; };
     agent-with-key = with' {
       agent = {

@@ -65,9 +65,10 @@ def test_nothing_is_there_unless_enabled(shown: Any) -> None:
 
 def test_good_configurations_fail_no_assertion(shown: Any) -> None:
     good = {
-        "agent", "agent-with-key", "alone", "auto-apply", "disabled", "hooks", "hooks-on-25_11",
-        "live-update", "live-update-built", "live-update-of-silent-kernel", "multikernel",
-        "plan-and-policy",
+        "agent", "agent-with-key", "alone", "auto-apply", "auto-apply-of-the-next-boot", "disabled",
+        "hooks", "hooks-on-25_11", "live-update",
+        "live-update-built", "live-update-of-manual-kernel", "live-update-of-silent-kernel",
+        "multikernel", "plan-and-policy",
     }  # fmt: skip
     assert {case for case, found in shown.items() if not found["failed"]} == good
 
@@ -81,6 +82,7 @@ def test_good_configurations_fail_no_assertion(shown: Any) -> None:
         ("inhibitors-on-25_11", ["26.05"]),
         ("live-update-not-offered", ["CONFIG_LIVEUPDATE;"]),
         ("live-update-refused", ["CONFIG_LIVEUPDATE_MEMFD;"]),
+        ("live-update-of-read-kernel", ["CONFIG_LIVEUPDATE_MEMFD;"]),
         ("live-update-too-old", ["6.19"]),
         ("multikernel-without", ["boot.multikernel"]),
         ("stage-without-loader", ["extraInstallCommands"]),
@@ -135,6 +137,14 @@ def test_hooks_gate_stage_and_confirm(shown: Any) -> None:
     confirm = found["services"]["mkupgrade-confirm"]
     assert confirm["serviceConfig"]["ExecStart"].endswith("/bin/mkupgrade nixos confirm")
     assert confirm["wantedBy"] == ["multi-user.target"]
+    # It waits for a resume that it starts itself, and has something to say of a host that staged.
+    assert confirm["path"] == ["systemd"]
+    assert confirm["serviceConfig"]["TimeoutStartSec"] == "infinity"
+    assert "AF_UNIX" in confirm["serviceConfig"]["RestrictAddressFamilies"]
+    assert confirm["unitConfig"]["ConditionPathExists"] == [
+        "|/var/lib/mkupgrade/journal.db",
+        "|/var/lib/mkupgrade/nixos-staged.json",
+    ]
     [check] = [c["command"] for c in found["checks"] if c["name"] == "mkupgrade-hooks"]
     for verb in ("preflight", "stage", "confirm"):
         assert f"mkupgrade nixos {verb} --help" in check
@@ -157,11 +167,21 @@ def test_unit_that_jumps_is_in_no_namespace_and_lives_through_a_switch(shown: An
     assert settings["ExecStart"].endswith(" apply --yes /etc/mkupgrade/plans.d/weekly.yaml")
     assert settings["ExecCondition"].endswith("/bin/mkupgrade-window 23:00 05:00 wait")
     assert unit["startAt"] == ["Sun 23:30"]
-    assert shown["auto-apply"]["timers"]["mkupgrade-apply"]["timerConfig"] == {
+    timer = shown["auto-apply"]["timers"]["mkupgrade-apply"]
+    assert timer["wantedBy"] == ["timers.target"]
+    assert timer["timerConfig"] == {
+        "OnCalendar": ["Sun 23:30"],
         "RandomizedDelaySec": "30min",
         "Persistent": True,
     }
     assert "nixos-upgrade.service" in unit["after"]
+
+
+def test_plan_of_the_next_boot_goes_behind_the_upgrade_of_the_profile(shown: Any) -> None:
+    found = shown["auto-apply-of-the-next-boot"]
+    plan = found["etc"]["mkupgrade/plans.d/weekly.yaml"]
+    assert plan["instances"] == [{"name": "host", "kernel": {"nixos": {"profile": "system"}}}]
+    assert "nixos-upgrade.service" in found["services"]["mkupgrade-apply"]["after"]
 
 
 def _unit_file(unit: Any) -> str:
@@ -237,8 +257,12 @@ def test_live_update_asks_the_kernel_package(shown: Any) -> None:
         "LIVEUPDATE": "y",
         "LIVEUPDATE_MEMFD": "y",
     }
-    [warning] = shown["live-update-of-silent-kernel"]["warnings"]
-    assert "mkupgrade doctor" in warning
+    # A symbol that a kernel does not know must not end its build.
+    optional = [name for name, how in patch["structuredExtraConfig"].items() if how["optional"]]
+    assert optional == ["LIVEUPDATE_MEMFD"]
+    for case in ("live-update-of-silent-kernel", "live-update-of-manual-kernel"):
+        [warning] = shown[case]["warnings"]
+        assert "mkupgrade doctor" in warning
 
 
 def test_instances_of_boot_multikernel_become_those_of_a_plan(shown: Any) -> None:
@@ -263,6 +287,7 @@ def test_every_option_is_documented(tmp_path: Path) -> None:
     ("plan", "word"),
     [
         ('instances = [{ name = "host"; kernel = { image = "/k"; release = "7.3.4"; }; }];', None),
+        ('instances = [{ name = "host"; kernel.nixos.profile = "system"; }];', None),
         ("instances = [ ];", "instances"),
         ('soak.duration = 5; instances = [ { name = "host"; } ];', "soak.duration"),
     ],

@@ -1,7 +1,7 @@
 # A stand-in for nixpkgs' lib: what our module, package and flake use of it, and no more.
 #
 # Written from the documented behaviour (NixOS manual, "Writing NixOS Modules"; nixpkgs manual,
-# "Module system"). Not in it: the order of list definitions (mkBefore, mkAfter), positions of
+# "Module system"). Not in it: the order of list definitions in several modules, positions of
 # declarations, disabledModules, coercedTo. Where it and the real lib differ on a case of ours,
 # tests/nix/test_module.py says so as soon as it is given the real one.
 let
@@ -44,6 +44,12 @@ let
       _type = "override";
       inherit priority content;
     };
+    mkOrder = priority: content: {
+      _type = "order";
+      inherit priority content;
+    };
+    mkBefore = lib.mkOrder 500;
+    mkAfter = lib.mkOrder 1500;
     mkDefault = lib.mkOverride 1000;
     mkForce = lib.mkOverride 50;
     mkOption = attrs: attrs // { _type = "option"; };

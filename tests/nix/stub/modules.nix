@@ -23,6 +23,12 @@ let
   isOption = value: isAttrs value && value._type or "" == "option";
   priority = value: if isAttrs value && value._type or "" == "override" then value.priority else 100;
   content = value: if isAttrs value && value._type or "" == "override" then value.content else value;
+  order = value: if isAttrs value && value._type or "" == "order" then value.priority else 1000;
+  ordered =
+    values:
+    map (value: if isAttrs value && value._type or "" == "order" then value.content else value) (
+      builtins.sort (a: b: order a < order b) values
+    );
 
   # One value of all definitions: conditions decided, the best priority only, each of the type.
   mergeDefinitions =
@@ -30,7 +36,7 @@ let
     let
       live = concatMap discharged values;
       best = foldl' (least: value: if priority value < least then priority value else least) 9999 live;
-      kept = map content (filter (value: priority value == best) live);
+      kept = ordered (map content (filter (value: priority value == best) live));
       checked =
         value:
         if type.check value then

@@ -18,6 +18,12 @@ let
   modern = release != "25.11";
 in
 {
+  # As NixOS does: a service with `startAt` has a timer.
+  config.systemd.timers = lib.mapAttrs (_name: service: {
+    wantedBy = [ "timers.target" ];
+    timerConfig.OnCalendar = service.startAt;
+  }) (lib.filterAttrs (_name: service: service.startAt != [ ]) config.systemd.services);
+
   options = {
     assertions = of (types.listOf types.unspecified) [ ];
     warnings = of texts [ ];
@@ -111,6 +117,11 @@ in
       autoUpgrade = {
         enable = off;
         allowReboot = off;
+        operation = of (types.enum [
+          "switch"
+          "boot"
+        ]) "switch";
+        flake = of (types.nullOr types.str) null;
       };
     }
     // lib.optionalAttrs modern {
@@ -118,6 +129,7 @@ in
     };
 
     systemd = {
+      package = of types.package pkgs.systemd;
       packages = of (types.listOf types.package) [ ];
       services = unit {
         description = of types.str "";
