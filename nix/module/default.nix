@@ -14,6 +14,15 @@ let
   hasPolicy = removeAttrs cfg.settings [ "api_version" ] != { };
   canRun = pkgs.stdenv.buildPlatform.canExecute pkgs.stdenv.hostPlatform;
 
+  # Those that the configuration has called.
+  verbs =
+    lib.optionals (cfg.nixos.gateSwitch || cfg.nixos.stage || cfg.nixos.confirm) [
+      "nixos preflight"
+      "nixos stage"
+      "nixos confirm"
+    ]
+    ++ lib.optional cfg.exporter.enable "metrics";
+
   # A derivation that is built only if the command succeeds, with this package's mkupgrade.
   check =
     name: inputs: command:
@@ -29,6 +38,7 @@ in
     ./auto-apply.nix
     ./live-update.nix
     ./agent.nix
+    ./exporter.nix
     ./multikernel.nix
   ];
 
@@ -126,12 +136,14 @@ in
           check-jsonschema --schemafile schema.json ${policyFile}
         ''
       )
-      # A package without them would have every switch vetoed.
-      ++ lib.optional (cfg.nixos.gateSwitch || cfg.nixos.stage || cfg.nixos.confirm) (
-        check "hooks" [ ] ''
-          mkupgrade nixos preflight --help >/dev/null
-          mkupgrade nixos stage --help >/dev/null
-          mkupgrade nixos confirm --help >/dev/null
+      # A package without them would have every switch vetoed, or an exporter that starts in vain.
+      ++ lib.optional (verbs != [ ]) (
+        check "hooks" [ ] (lib.concatMapStrings (verb: "mkupgrade ${verb} --help >/dev/null\n") verbs)
+      )
+      ++ lib.optional cfg.nixos.preload (
+        check "preload" [ ] ''
+          mkupgrade nixos stage --help >help
+          grep -q -e --preload help
         ''
       )
     );

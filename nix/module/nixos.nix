@@ -48,6 +48,16 @@ in
         remembers the new system, and never fails a switch.
       '';
     };
+    preload = lib.mkOption {
+      type = lib.types.bool;
+      default = false;
+      description = ''
+        Whether {option}`stage` also loads the staged system's kernel by {manpage}`kexec_file_load(2)`.
+        {command}`systemctl kexec` then starts it. So does {command}`systemctl reboot`: where a
+        kernel is loaded systemd jumps into it, **instead of going through the firmware**, unless
+        `SYSTEMCTL_SKIP_AUTO_KEXEC=1` is set.
+      '';
+    };
     confirm = lib.mkOption {
       type = lib.types.bool;
       default = hooks.stage;
@@ -76,6 +86,10 @@ in
             assertion = hooks.stage -> enabled != { };
             message = "services.mkupgrade.nixos.stage: neither systemd-boot nor GRUB nor Limine is enabled, and no other boot loader of NixOS has extraInstallCommands.";
           }
+          {
+            assertion = hooks.preload -> hooks.stage;
+            message = "services.mkupgrade.nixos.preload: it is services.mkupgrade.nixos.stage that loads the kernel; turn that on, too.";
+          }
         ];
       }
 
@@ -102,7 +116,7 @@ in
             # installed must fail the switch, also where its script goes on behind an error.
             lib.mkBefore ''
               [ $? -eq 0 ] || exit 1
-              ${mkupgrade} nixos stage "''${1-}" || true
+              ${mkupgrade} nixos stage ${lib.optionalString hooks.preload "--preload "}"''${1-}" || true
             ''
           );
         }) loaders;

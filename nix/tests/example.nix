@@ -1,4 +1,7 @@
-# A host as docs/nixos-module.md has it, small enough to evaluate: the flake's check `module`.
+# A host as docs/nixos-module.md has it, with all that needs no other kernel: the flake's check
+# `module`.
+{ lib, options, ... }:
+
 {
   fileSystems."/" = {
     device = "/dev/disk/by-label/nixos";
@@ -17,14 +20,22 @@
       instances = [
         {
           name = "host";
-          kernel = {
-            image = "/boot/vmlinuz-7.3.4";
-            release = "7.3.4";
-          };
+          kernel.nixos.profile = "system";
         }
       ];
       soak.duration = "2m";
     };
+    nixos = {
+      gateSwitch = true;
+      inhibitLiveKernelSwitch = lib.hasAttrByPath [ "switch" "inhibitors" ] options.system;
+      stage = true;
+      preload = true;
+    };
+    exporter = {
+      enable = true;
+      openFirewall = true;
+    };
+    agent.enable = true;
     autoApply = {
       enable = true;
       plan = "weekly";

@@ -91,6 +91,8 @@ in
     inhibitors-on-25_11 = with' hooks // {
       release = "25.11";
     };
+    preload = with' { nixos = hooks.nixos // { preload = true; }; };
+    preload-without-stage = with' { nixos.preload = true; };
     stage-without-loader = of {
       services.mkupgrade = {
         enable = true;
@@ -181,6 +183,15 @@ in
     # linuxManualConfig: without import from derivation it knows nothing of its .config.
     live-update-of-manual-kernel = manual (_symbol: false);
     live-update-of-read-kernel = manual (symbol: symbol != "LIVEUPDATE_MEMFD");
+    exporter = with' { exporter.enable = true; };
+    exporter-for-all = with' {
+      exporter = {
+        enable = true;
+        listenAddress = "::";
+        port = 9100;
+        openFirewall = true;
+      };
+    };
     agent = with' { agent.enable = true; };
     agent-with-key = with' {
       agent = {
@@ -235,6 +246,12 @@ in
           lower = "01:00";
           upper = "05:00";
         };
+      };
+    };
+    no-port = with' {
+      exporter = {
+        enable = true;
+        port = 70000;
       };
     };
     function-in-plan = with' { plans.weekly.soak = x: x; };

@@ -52,6 +52,7 @@ in
     unitsOf = c.systemd.packages;
     services = c.systemd.services;
     timers = c.systemd.timers;
+    firewall = c.networking.firewall.allowedTCPPorts;
   };
 
   documented =

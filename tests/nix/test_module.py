@@ -33,6 +33,7 @@ REFUSED = {
     "text-for-a-switch": "is not of type",
     "no-time": "is not of type",
     "no-such-choice": "is not of type",
+    "no-port": "is not of type",
     "function-in-plan": "is not of type",
     "auto-apply-without-plan": "no value defined",
 }
@@ -66,9 +67,9 @@ def test_nothing_is_there_unless_enabled(shown: Any) -> None:
 def test_good_configurations_fail_no_assertion(shown: Any) -> None:
     good = {
         "agent", "agent-with-key", "alone", "auto-apply", "auto-apply-of-the-next-boot", "disabled",
-        "hooks", "hooks-on-25_11", "live-update",
+        "exporter", "exporter-for-all", "hooks", "hooks-on-25_11", "live-update",
         "live-update-built", "live-update-of-manual-kernel", "live-update-of-silent-kernel",
-        "multikernel", "plan-and-policy",
+        "multikernel", "plan-and-policy", "preload",
     }  # fmt: skip
     assert {case for case, found in shown.items() if not found["failed"]} == good
 
@@ -85,6 +86,7 @@ def test_good_configurations_fail_no_assertion(shown: Any) -> None:
         ("live-update-of-read-kernel", ["CONFIG_LIVEUPDATE_MEMFD;"]),
         ("live-update-too-old", ["6.19"]),
         ("multikernel-without", ["boot.multikernel"]),
+        ("preload-without-stage", ["services.mkupgrade.nixos.stage"]),
         ("stage-without-loader", ["extraInstallCommands"]),
     ],
 )
@@ -133,6 +135,8 @@ def test_hooks_gate_stage_and_confirm(shown: Any) -> None:
     ), "the last command: `set -e` is off there"
     for commands in found["loaders"].values():
         assert commands.endswith('/bin/mkupgrade nixos stage "${1-}" || true\n')
+    for commands in shown["preload"]["loaders"].values():
+        assert commands.endswith('/bin/mkupgrade nixos stage --preload "${1-}" || true\n')
     assert set(found["inhibitors"]) == {"kernel", "kernel-modules"}
     confirm = found["services"]["mkupgrade-confirm"]
     assert confirm["serviceConfig"]["ExecStart"].endswith("/bin/mkupgrade nixos confirm")
@@ -148,6 +152,9 @@ def test_hooks_gate_stage_and_confirm(shown: Any) -> None:
     [check] = [c["command"] for c in found["checks"] if c["name"] == "mkupgrade-hooks"]
     for verb in ("preflight", "stage", "confirm"):
         assert f"mkupgrade nixos {verb} --help" in check
+    assert "metrics" not in check
+    names = {c["name"] for c in shown["preload"]["checks"]}
+    assert names == {"mkupgrade-hooks", "mkupgrade-preload"}
 
 
 def test_release_without_inhibitors_is_left_alone(shown: Any) -> None:
@@ -177,6 +184,25 @@ def test_unit_that_jumps_is_in_no_namespace_and_lives_through_a_switch(shown: An
     assert "nixos-upgrade.service" in unit["after"]
 
 
+def test_exporter_has_no_capability_and_writes_nowhere(shown: Any) -> None:
+    settings = shown["exporter"]["services"]["mkupgrade-exporter"]["serviceConfig"]
+    assert settings["ExecStart"].endswith("/bin/mkupgrade metrics --listen 127.0.0.1:9925")
+    assert settings["CapabilityBoundingSet"] == ""
+    assert settings["ProtectSystem"] == "strict"
+    assert not {"StateDirectory", "ReadWritePaths", "BindPaths"} & set(settings)
+    assert settings["Type"] == "notify"
+    assert "AF_UNIX" in settings["RestrictAddressFamilies"], "of systemd's socket"
+    assert shown["exporter"]["firewall"] == []
+    [check] = shown["exporter"]["checks"]
+    assert check["name"] == "mkupgrade-hooks"
+    assert "mkupgrade metrics --help" in check["command"]
+    assert "nixos" not in check["command"]
+    for_all = shown["exporter-for-all"]
+    started = for_all["services"]["mkupgrade-exporter"]["serviceConfig"]["ExecStart"]
+    assert started.endswith(" --listen [::]:9100")
+    assert for_all["firewall"] == [9100]
+
+
 def test_plan_of_the_next_boot_goes_behind_the_upgrade_of_the_profile(shown: Any) -> None:
     found = shown["auto-apply-of-the-next-boot"]
     plan = found["etc"]["mkupgrade/plans.d/weekly.yaml"]
@@ -203,10 +229,13 @@ def test_systemd_knows_every_setting_and_confirm_is_out_of_the_kernels_reach(
     shown: Any, tmp_path: Path
 ) -> None:
     apply, confirm = tmp_path / "mkupgrade-apply.service", tmp_path / "mkupgrade-confirm.service"
+    exporter = tmp_path / "mkupgrade-exporter.service"
+    exporter.write_text(_unit_file(shown["exporter"]["services"]["mkupgrade-exporter"]))
     apply.write_text(_unit_file(shown["auto-apply"]["services"]["mkupgrade-apply"]))
     confirm.write_text(_unit_file(shown["hooks"]["services"]["mkupgrade-confirm"]))
     for argv in (
-        ["systemd-analyze", "verify", "--man=no", str(apply), str(confirm)],
+        ["systemd-analyze", "verify", "--man=no", str(apply), str(confirm), str(exporter)],
+        ["systemd-analyze", "--offline=true", "--threshold=30", "security", str(exporter)],
         ["systemd-analyze", "--offline=true", "--threshold=40", "security", str(confirm)],
     ):
         done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
@@ -233,7 +262,7 @@ def test_units_of_the_package_are_installed_and_resume_is_started(shown: Any) ->
     assert found["timers"]["mkupgrade-clean-up"]["wantedBy"] == ["timers.target"]
     # Settings for units that the package does not have would start something else.
     shipped = {path.stem for path in ROOT.glob("orchestrator/**/*.service")}
-    ours = {"mkupgrade-apply", "mkupgrade-confirm"}
+    ours = {"mkupgrade-apply", "mkupgrade-confirm", "mkupgrade-exporter"}
     for case in shown.values():
         assert set(case["services"]) - ours <= shipped
 

@@ -40,7 +40,7 @@ needs_shellcheck = pytest.mark.skipif(shutil.which("shellcheck") is None, reason
 
 @pytest.fixture(scope="module")
 def hooks(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    expression = '(import (at + "/eval.nix") (import (at + "/cases.nix")).evaluated.hooks).shown'
+    expression = '(import (at + "/eval.nix") (import (at + "/cases.nix")).evaluated.preload).shown'
     return evaluate(tmp_path_factory.mktemp("nix"), expression)
 
 
@@ -98,7 +98,7 @@ def test_staging_never_fails_a_switch_and_hides_no_loader_that_failed(
     script = LOADERS[loader].format(install=install, fragment=fragment)
     assert (_run(script, "/nix/store/x-system") == 0) is installed
     asked = mkupgrade.with_name("asked").read_text().splitlines()
-    assert ("mkupgrade nixos stage /nix/store/x-system" in asked) is installed
+    assert ("mkupgrade nixos stage --preload /nix/store/x-system" in asked) is installed
 
 
 @needs_nix

@@ -107,6 +107,12 @@ let
     # Texts.
     hasPrefix = prefix: text: builtins.substring 0 (builtins.stringLength prefix) text == prefix;
     splitString = separator: text: filter isString (builtins.split separator text);
+    hasInfix = infix: text: builtins.length (builtins.split (lib.escapeRegex infix) text) > 1;
+    escapeRegex = lib.replaceEach (lib.splitChars "\\[{()^$?*+|.");
+    splitChars =
+      text: builtins.genList (i: builtins.substring i 1 text) (builtins.stringLength text);
+    replaceEach = chars: builtins.replaceStrings chars (map (char: "\\" + char) chars);
+    concatMapStrings = f: values: builtins.concatStringsSep "" (map f values);
     concatMapStringsSep =
       separator: f: values:
       builtins.concatStringsSep separator (map f values);

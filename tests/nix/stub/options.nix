@@ -33,6 +33,7 @@ in
       etc = unit { source = mkOption { type = types.path; }; };
     };
 
+    networking.firewall.allowedTCPPorts = of (types.listOf types.port) [ ];
     fileSystems = of types.raw { };
     virtualisation = of types.raw { };
     # Each is this system with a module added; `specialised` evaluates that.

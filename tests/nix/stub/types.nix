@@ -106,6 +106,7 @@ rec {
   strMatching =
     pattern: make "string matching the pattern ${pattern}" (value: isString value && match pattern value != null) { };
   enum = values: make "one of ${builtins.toJSON values}" (value: elem value values) { };
+  port = make "16 bit unsigned integer" (value: isInt value && value >= 0 && value <= 65535) { };
   ints.positive = make "positive integer" (value: isInt value && value > 0) { };
 
   nullOr =
