@@ -33,7 +33,8 @@ in
   config = lib.mkIf (cfg.enable && agent.enable) {
     assertions = [
       {
-        assertion = lib.hasPrefix "/" agent.keyFile && !(lib.hasPrefix "${builtins.storeDir}/" agent.keyFile);
+        assertion =
+          lib.hasPrefix "/" agent.keyFile && !(lib.hasPrefix "${builtins.storeDir}/" agent.keyFile);
         message = "services.mkupgrade.agent.keyFile: ${agent.keyFile} is no absolute path outside of the store, where everybody could read the key.";
       }
     ];

@@ -138,7 +138,9 @@ in
       )
       # A package without them would have every switch vetoed, or an exporter that starts in vain.
       ++ lib.optional (verbs != [ ]) (
-        check "hooks" [ ] (lib.concatMapStrings (verb: "mkupgrade ${verb} --help >/dev/null\n") verbs)
+        check "hooks" [ ] (
+          lib.concatMapStrings (verb: "mkupgrade ${verb} --help >/dev/null\n") verbs
+        )
       )
       ++ lib.optional cfg.nixos.preload (
         check "preload" [ ] ''

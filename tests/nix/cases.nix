@@ -70,7 +70,7 @@ let
   };
 in
 {
-  # Good ones, and those that fail by an assertion: a system comes out, with a word on what is wrong.
+  # Good ones, and those that fail by an assertion: a system comes out, and what is wrong with it.
   evaluated = {
     disabled = of { services.mkupgrade.plans.weekly = plan; };
     alone = with' { };
@@ -85,13 +85,23 @@ in
       };
     };
     hooks = with' hooks;
-    hooks-on-25_11 = with' (hooks // { nixos = hooks.nixos // { inhibitLiveKernelSwitch = false; }; }) // {
-      release = "25.11";
-    };
+    hooks-on-25_11 =
+      with' {
+        nixos = hooks.nixos // {
+          inhibitLiveKernelSwitch = false;
+        };
+      }
+      // {
+        release = "25.11";
+      };
     inhibitors-on-25_11 = with' hooks // {
       release = "25.11";
     };
-    preload = with' { nixos = hooks.nixos // { preload = true; }; };
+    preload = with' {
+      nixos = hooks.nixos // {
+        preload = true;
+      };
+    };
     preload-without-stage = with' { nixos.preload = true; };
     stage-without-loader = of {
       services.mkupgrade = {

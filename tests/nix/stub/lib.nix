@@ -93,7 +93,8 @@ let
         default;
     hasAttrByPath =
       path: set:
-      path == [ ] || (isAttrs set && set ? ${head path} && lib.hasAttrByPath (tail path) set.${head path});
+      path == [ ]
+      || (isAttrs set && set ? ${head path} && lib.hasAttrByPath (tail path) set.${head path});
     optional = condition: value: if condition then [ value ] else [ ];
     optionals = condition: values: if condition then values else [ ];
     optionalAttrs = condition: set: if condition then set else { };
@@ -103,6 +104,7 @@ let
     foldl' = foldl';
     last = list: builtins.elemAt list (length list - 1);
     toInt = builtins.fromJSON;
+    min = a: b: if a < b then a else b;
 
     # Texts.
     hasPrefix = prefix: text: builtins.substring 0 (builtins.stringLength prefix) text == prefix;
@@ -134,7 +136,9 @@ let
 
     licenses.asl20.spdxId = "Apache-2.0";
     fileset = {
-      unions = map (path: if builtins.pathExists path then path else throw "no such path: ${toString path}");
+      unions = map (
+        path: if builtins.pathExists path then path else throw "no such path: ${toString path}"
+      );
       # The real one copies the union; forcing each path is what matters here.
       toSource = { root, fileset }: builtins.deepSeq fileset root;
     };

@@ -20,23 +20,20 @@ let
   inherit (lib.types) discharged pushedDown;
 
   at = builtins.concatStringsSep ".";
-  isOption = value: isAttrs value && value._type or "" == "option";
-  priority = value: if isAttrs value && value._type or "" == "override" then value.priority else 100;
-  content = value: if isAttrs value && value._type or "" == "override" then value.content else value;
-  order = value: if isAttrs value && value._type or "" == "order" then value.priority else 1000;
-  ordered =
-    values:
-    map (value: if isAttrs value && value._type or "" == "order" then value.content else value) (
-      builtins.sort (a: b: order a < order b) values
-    );
+  is = kind: value: isAttrs value && value._type or "" == kind;
+  isOption = is "option";
+  contentOf = kind: value: if is kind value then value.content else value;
+  priority = value: if is "override" value then value.priority else 100;
+  order = value: if is "order" value then value.priority else 1000;
+  ordered = values: map (contentOf "order") (builtins.sort (a: b: order a < order b) values);
 
   # One value of all definitions: conditions decided, the best priority only, each of the type.
   mergeDefinitions =
     type: path: values:
     let
       live = concatMap discharged values;
-      best = foldl' (least: value: if priority value < least then priority value else least) 9999 live;
-      kept = ordered (map content (filter (value: priority value == best) live));
+      best = foldl' (least: value: lib.min least (priority value)) 9999 live;
+      kept = ordered (map (contentOf "override") (filter (value: priority value == best) live));
       checked =
         value:
         if type.check value then
@@ -97,12 +94,14 @@ let
       }
       // specialArgs
       // given;
-      # Arguments come from modules that are no functions, so that functions can be called with them.
+      # Arguments come from modules that are no functions: functions can be called with them.
       given = foldl' (
         found: module: found // (if isAttrs module then module._module.args or { } else { })
       ) { } modules;
 
-      freeform = foldl' (found: module: if module.freeformType == null then found else module.freeformType) null all;
+      freeform = foldl' (
+        found: module: if module.freeformType == null then found else module.freeformType
+      ) null all;
 
       declared =
         path:

@@ -7,7 +7,12 @@
   withMultikernel ? false,
   specialised ? throw "specialisations are not evaluated here",
 }:
-{ config, lib, pkgs, ... }:
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
 let
   inherit (lib) mkOption types;
   of = type: default: mkOption { inherit type default; };

@@ -51,7 +51,9 @@ let
     type: path: sets:
     let
       defined = builtins.zipAttrsWith (_name: values: values) (concatMap lib.types.pushedDown sets);
-      present = lib.filterAttrs (_name: values: concatMap lib.types.discharged values != [ ]) defined;
+      present = lib.filterAttrs (
+        _name: values: concatMap lib.types.discharged values != [ ]
+      ) defined;
     in
     mapAttrs (name: values: lib.mergeDefinitions type (path ++ [ name ]) values) present;
 in
@@ -83,16 +85,22 @@ rec {
     else if kind == "if" then
       lib.optionals value.condition (discharged value.content)
     else if kind == "override" then
-      map (content: if isAttrs content && content._type or "" == "override" then content else value // { inherit content; }) (
-        discharged value.content
-      )
+      map (
+        content:
+        if isAttrs content && content._type or "" == "override" then
+          content
+        else
+          value // { inherit content; }
+      ) (discharged value.content)
     else
       [ value ];
 
   raw = make "raw value" (_: true) { };
   unspecified = raw;
   anything = make "anything" (_: true) {
-    merge = path: values: if all isAttrs values then mergeEach anything path values else equal path values;
+    merge =
+      path: values:
+      if all isAttrs values then mergeEach anything path values else equal path values;
   };
   bool = make "boolean" isBool { };
   int = make "signed integer" isInt { };
@@ -101,10 +109,15 @@ rec {
   lines = make "strings concatenated with \"\\n\"" isString {
     merge = _path: builtins.concatStringsSep "\n";
   };
-  path = make "absolute path" (value: isStringLike value && match "/.*" (toString value) != null) { };
+  path = make "absolute path" (
+    value: isStringLike value && match "/.*" (toString value) != null
+  ) { };
   package = make "package" (value: isAttrs value && value.type or "" == "derivation") { };
   strMatching =
-    pattern: make "string matching the pattern ${pattern}" (value: isString value && match pattern value != null) { };
+    pattern:
+    make "string matching the pattern ${pattern}" (
+      value: isString value && match pattern value != null
+    ) { };
   enum = values: make "one of ${builtins.toJSON values}" (value: elem value values) { };
   port = make "16 bit unsigned integer" (value: isInt value && value >= 0 && value <= 65535) { };
   ints.positive = make "positive integer" (value: isInt value && value > 0) { };
@@ -125,7 +138,8 @@ rec {
   listOf =
     type:
     make "list of ${type.name}" isList {
-      merge = path: values: map (value: lib.mergeDefinitions type path [ value ]) (concatLists values);
+      merge =
+        path: values: map (value: lib.mergeDefinitions type path [ value ]) (concatLists values);
       subOptions = path: type.subOptions (path ++ [ "*" ]);
       between = [ "*" ] ++ type.between;
     };
