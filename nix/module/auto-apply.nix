@@ -10,6 +10,7 @@
 let
   cfg = config.services.mkupgrade;
   auto = cfg.autoApply;
+  planFile = "/etc/mkupgrade/plans.d/${auto.plan}.yaml";
   timeOfDay = lib.types.strMatching "([01][0-9]|2[0-3]):[0-5][0-9]";
 
   window = pkgs.writeShellApplication {
@@ -26,6 +27,18 @@ in
       type = lib.types.str;
       example = "weekly";
       description = "Which of {option}`services.mkupgrade.plans` is applied.";
+    };
+
+    profile = lib.mkOption {
+      type = lib.types.nullOr (lib.types.strMatching "[A-Za-z0-9_][A-Za-z0-9_.-]*");
+      default = null;
+      example = "system";
+      description = ''
+        The profile whose system is taken: with its kernel where it takes another one, else by a
+        switch ({command}`mkupgrade nixos upgrade --profile`); the plan gives all but the kernel.
+        `null`: the plan is applied as it is ({command}`mkupgrade apply`), and where it takes no
+        other kernel nothing is done.
+      '';
     };
 
     dates = lib.mkOption {
@@ -94,6 +107,11 @@ in
         message = "services.mkupgrade.autoApply.plan: there is no services.mkupgrade.plans.${auto.plan}.";
       }
       {
+        assertion =
+          auto.profile == null || builtins.length (cfg.plans.${auto.plan}.instances or [ 1 ]) == 1;
+        message = "services.mkupgrade.autoApply.profile: a NixOS host is one instance, and services.mkupgrade.plans.${auto.plan} has another number of them.";
+      }
+      {
         assertion = auto.window == null || auto.window.lower != auto.window.upper;
         message = "services.mkupgrade.autoApply.window: lower and upper are the same minute, which is never.";
       }
@@ -124,7 +142,11 @@ in
       # workload's for as long as it runs.
       serviceConfig = {
         Type = "oneshot";
-        ExecStart = "${lib.getExe cfg.package} apply --yes /etc/mkupgrade/plans.d/${auto.plan}.yaml";
+        ExecStart =
+          if auto.profile == null then
+            "${lib.getExe cfg.package} apply --yes ${planFile}"
+          else
+            "${lib.getExe cfg.package} nixos upgrade --profile ${auto.profile} --plan ${planFile} --yes";
         # Restored workloads outlive it.
         KillMode = "process";
         Delegate = true;

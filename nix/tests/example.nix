@@ -39,6 +39,7 @@
     autoApply = {
       enable = true;
       plan = "weekly";
+      profile = "system";
       dates = "Sun 01:30";
       window = {
         lower = "01:00";

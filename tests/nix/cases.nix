@@ -167,7 +167,19 @@ in
         autoApply = {
           enable = true;
           plan = "weekly";
+          profile = "system";
         };
+      };
+    };
+    auto-apply-of-instances = with' {
+      plans.weekly.instances = [
+        { name = "a"; }
+        { name = "b"; }
+      ];
+      autoApply = {
+        enable = true;
+        plan = "weekly";
+        profile = "system";
       };
     };
     live-update = kernel "7.2.13" { LIVEUPDATE.tristate = "y"; } { };

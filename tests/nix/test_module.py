@@ -79,6 +79,7 @@ def test_good_configurations_fail_no_assertion(shown: Any) -> None:
     [
         ("agent-with-key-in-store", ["agent.keyFile"]),
         ("auto-apply-beside-reboots", ["system.autoUpgrade.allowReboot"]),
+        ("auto-apply-of-instances", ["autoApply.profile"]),
         ("auto-apply-of-nothing", ["no services.mkupgrade.plans.weekly", "which is never"]),
         ("inhibitors-on-25_11", ["26.05"]),
         ("live-update-not-offered", ["CONFIG_LIVEUPDATE;"]),
@@ -207,7 +208,12 @@ def test_plan_of_the_next_boot_goes_behind_the_upgrade_of_the_profile(shown: Any
     found = shown["auto-apply-of-the-next-boot"]
     plan = found["etc"]["mkupgrade/plans.d/weekly.yaml"]
     assert plan["instances"] == [{"name": "host", "kernel": {"nixos": {"profile": "system"}}}]
-    assert "nixos-upgrade.service" in found["services"]["mkupgrade-apply"]["after"]
+    unit = found["services"]["mkupgrade-apply"]
+    assert "nixos-upgrade.service" in unit["after"]
+    command = unit["serviceConfig"]["ExecStart"].partition("/bin/mkupgrade ")[2]
+    assert command == (
+        "nixos upgrade --profile system --plan /etc/mkupgrade/plans.d/weekly.yaml --yes"
+    )
 
 
 def _unit_file(unit: Any) -> str:
