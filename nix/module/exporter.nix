@@ -46,7 +46,7 @@ in
       wantedBy = [ "multi-user.target" ];
       after = [ "network.target" ];
       # It holds nothing of an upgrade, so that a switch may restart and stop it.
-      serviceConfig = {
+      serviceConfig = import ./sandbox.nix // {
         Type = "notify";
         ExecStart = "${lib.getExe cfg.package} metrics --listen ${address}:${toString exporter.port}";
         Restart = "on-failure";
@@ -55,20 +55,9 @@ in
         # Root, because a journal is read by its owner only; but without any capability, and with
         # nothing that can be written to, the journal included.
         CapabilityBoundingSet = "";
-        UMask = "0077";
 
         DevicePolicy = "closed";
-        LockPersonality = true;
-        MemoryDenyWriteExecute = true;
-        NoNewPrivileges = true;
         PrivateDevices = true;
-        PrivateTmp = true;
-        ProtectClock = true;
-        ProtectControlGroups = true;
-        ProtectHome = true;
-        ProtectHostname = true;
-        ProtectKernelLogs = true;
-        ProtectKernelModules = true;
         ProtectKernelTunables = true;
         ProtectProc = "invisible";
         ProtectSystem = "strict";
@@ -79,13 +68,8 @@ in
           "AF_INET6"
           "AF_UNIX"
         ];
-        RestrictNamespaces = true;
-        RestrictRealtime = true;
-        RestrictSUIDSGID = true;
         SocketBindAllow = "tcp:${toString exporter.port}";
         SocketBindDeny = "any";
-        SystemCallArchitectures = "native";
-        SystemCallErrorNumber = "EPERM";
         SystemCallFilter = [
           "@system-service"
           "~@privileged @resources"

@@ -144,7 +144,7 @@ in
             ];
             RequiresMountsFor = "/var/lib/mkupgrade";
           };
-          serviceConfig = {
+          serviceConfig = import ./sandbox.nix // {
             Type = "oneshot";
             RemainAfterExit = true;
             ExecStart = "${mkupgrade} nixos confirm";
@@ -152,10 +152,8 @@ in
             TimeoutStartSec = "infinity";
             StateDirectory = "mkupgrade";
             StateDirectoryMode = "0700";
-            UMask = "0077";
             # mkupgrade-resume.service has brought workloads back by now, and put profile and boot
             # menu right. This one looks, and jumps nowhere: the kernel is out of reach.
-            NoNewPrivileges = true;
             CapabilityBoundingSet = [
               "CAP_DAC_OVERRIDE"
               "CAP_DAC_READ_SEARCH"
@@ -166,24 +164,10 @@ in
               "CAP_SYS_ADMIN"
               "CAP_SYS_RAWIO"
             ];
-            LockPersonality = true;
-            MemoryDenyWriteExecute = true;
-            PrivateTmp = true;
-            ProtectClock = true;
-            ProtectControlGroups = true;
-            ProtectHome = true;
-            ProtectHostname = true;
-            ProtectKernelLogs = true;
-            ProtectKernelModules = true;
             RestrictAddressFamilies = [
               "AF_UNIX"
               "AF_NETLINK"
             ];
-            RestrictNamespaces = true;
-            RestrictRealtime = true;
-            RestrictSUIDSGID = true;
-            SystemCallArchitectures = "native";
-            SystemCallErrorNumber = "EPERM";
             SystemCallFilter = "~@clock @cpu-emulation @debug @module @obsolete @reboot @swap";
           };
         };
