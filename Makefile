@@ -78,7 +78,7 @@ oldest: environment ## The model and the planner with the oldest libraries that 
 
 .PHONY: debian-package
 debian-package: environment ## Build the Debian package in a Debian 13 tree, and try it there (root, mmdebstrap)
-	@scripts/debian-package
+	CI=true $(PY) -m pytest -s tests/debian
 
 .PHONY: kernels
 kernels: ## Build two kernels with KHO from Debian's sources (15 minutes on two cores, kept)
