@@ -3,6 +3,7 @@
   stdenv,
   python3Packages,
   testers,
+  help2man,
   installShellFiles,
   criu,
   dtc,
@@ -38,6 +39,7 @@ let
         (root + "/native")
         (root + "/plans")
         (root + "/docs")
+        (root + "/debian/mkupgrade.h2m")
         (root + "/tests")
       ];
     };
@@ -47,7 +49,10 @@ let
       python3Packages.cffi
     ];
 
-    nativeBuildInputs = [ installShellFiles ];
+    nativeBuildInputs = [
+      help2man
+      installShellFiles
+    ];
 
     # libfdt, for device trees
     buildInputs = [ dtc ];
@@ -133,6 +138,10 @@ let
         --bash <($out/bin/mkupgrade completion bash) \
         --zsh <($out/bin/mkupgrade completion zsh) \
         --fish <($out/bin/mkupgrade completion fish)
+      help2man --no-info --name='change the Linux kernel under running workloads' \
+        --include=debian/mkupgrade.h2m --output=mkupgrade.1 $out/bin/mkupgrade
+      substituteInPlace mkupgrade.1 --replace-fail /usr/share/doc $out/share/doc
+      installManPage mkupgrade.1
     '';
 
     pythonImportsCheck = [

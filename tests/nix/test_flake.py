@@ -77,3 +77,9 @@ def test_package_installs_every_unit() -> None:
         # What substituteInPlace --replace-fail looks for.
         assert "/usr/share/doc" in unit.read_text()
         assert "ExecStart=mkupgrade " in unit.read_text() or unit.suffix == ".timer"
+
+
+def test_package_has_what_its_manual_page_is_made_from() -> None:
+    package = (ROOT / "nix/package.nix").read_text()
+    assert "--include=debian/mkupgrade.h2m" in package
+    assert "/usr/share/doc" in (ROOT / "debian/mkupgrade.h2m").read_text()

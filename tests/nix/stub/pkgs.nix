@@ -104,6 +104,7 @@ let
       "gcc"
       "git"
       "gnumake"
+      "help2man"
       "installShellFiles"
       "iproute2"
       "mmdebstrap"
