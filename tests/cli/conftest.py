@@ -191,6 +191,8 @@ class Command:
         with self.start(*arguments) as process:
             out, err = process.communicate(timeout=60)
         assert "Traceback" not in err, err
+        if "the policy of this host cannot be relied on" in err and Path("/").stat().st_uid != 0:
+            pytest.skip("/ is not root's here, and a process asks for the real policy")
         assert process.returncode == code, (process.returncode, out, err)
         return out, err
 
