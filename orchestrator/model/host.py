@@ -232,6 +232,7 @@ class HostState(Record):
     boot_id: str
     kernel: KernelState
     kexec_loaded: bool = False
+    """By somebody else: what `nixos stage --preload` has loaded makes way, and does not count."""
     boot: BootState = BootState.model_construct()
     cpus: int = 1
     cpu_ids: list[int] = []

@@ -1,4 +1,4 @@
-"""`nixos confirm` behind a restart: what it finishes, and what it leaves alone."""
+"""`nixos stage --preload`, and `nixos confirm` behind a restart: what they do, and leave alone."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ from typing import Any
 
 import pytest
 
+from orchestrator.cli import staged
 from orchestrator.drivers.simulated import booting
 from orchestrator.drivers.simulated.store import Store
+from orchestrator.engine.lock import HostLock
 from orchestrator.nixos import systems
 from orchestrator.system import proc, resume_unit, systemd
+from orchestrator.system.guard import HostGuard
+from tests.support.kexec import PretendKexec
 from tests.support.nixos import PretendNixos
 
 
@@ -182,3 +186,134 @@ def test_what_a_live_update_started_in_this_boot_waits_for_nothing(
     state = ("--state-dir", tmp_path / "state")
     assert run("nixos", "stage", nixos.store / "old-nixos-system", *state).exit_code == 0
     assert json.loads(run("nixos", "confirm", *state, "--json").stdout)["staged_started"] is True
+
+
+# -- preloading
+
+
+@pytest.fixture
+def kexec(monkeypatch: pytest.MonkeyPatch) -> PretendKexec:
+    """The only kernel that `nixos stage` sees."""
+    found = PretendKexec()
+    monkeypatch.setattr(staged, "machine", lambda: found)
+    return found
+
+
+def stage(run: Any, state: Path, *arguments: object) -> Any:
+    shown = run("nixos", "stage", *arguments, "--state-dir", state, "--json")
+    assert shown.exit_code == 0, shown.stderr
+    return json.loads(shown.stdout)
+
+
+def test_preloading_has_to_be_asked_for(
+    run: Any, nixos: PretendNixos, kexec: PretendKexec, tmp_path: Path
+) -> None:
+    new = nixos.store / "new-nixos-system"
+    assert stage(run, tmp_path / "state", new)["preloaded"] is None
+    assert kexec.loaded is None
+    told = run("nixos", "stage", "--preload", new, "--state-dir", tmp_path / "state")
+    assert told.exit_code == 0
+    assert "its kernel is loaded: `systemctl kexec`" in told.stderr
+    assert "SYSTEMCTL_SKIP_AUTO_KEXEC=1" in told.stderr
+    assert kexec.loaded is not None
+    assert kexec.loaded[1] == f"init={new}/init quiet"
+
+
+@pytest.mark.parametrize("options", [(), ("--preload",)])
+def test_a_system_with_the_running_kernel_ends_with_nothing_loaded(
+    run: Any, nixos: PretendNixos, kexec: PretendKexec, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    new, old = nixos.store / "new-nixos-system", nixos.store / "old-nixos-system"
+    assert stage(run, tmp_path / "s", "--preload", new)["preloaded"] == str(new)
+    assert stage(run, tmp_path / "s", *options, old)["preloaded"] is None
+    assert kexec.loaded is None
+    told = run("nixos", "stage", "--preload", old, "--state-dir", tmp_path / "s")
+    assert told.stderr == ""
+
+
+def test_another_system_takes_the_place_of_the_one_before(
+    run: Any, nixos: PretendNixos, kexec: PretendKexec, tmp_path: Path
+) -> None:
+    new, newer = nixos.store / "new-nixos-system", nixos.system("newer", release="6.19.0")
+    stage(run, tmp_path / "s", "--preload", new)
+    assert stage(run, tmp_path / "s", "--preload", newer)["preloaded"] == str(newer)
+    assert kexec.loaded is not None
+    assert f"init={newer}/init" in kexec.loaded[1]
+    assert stage(run, tmp_path / "s", new)["preloaded"] is None
+    assert kexec.loaded is None, "it was not asked for again, and the one before is stale"
+
+
+def test_a_system_that_cannot_be_read_leaves_no_stale_kernel(
+    run: Any, nixos: PretendNixos, kexec: PretendKexec, tmp_path: Path
+) -> None:
+    stage(run, tmp_path / "s", "--preload", nixos.store / "new-nixos-system")
+    found = stage(run, tmp_path / "s", "--preload", "/no/such")
+    assert "was not remembered" in found["problem"]
+    assert kexec.loaded is None
+
+
+def test_what_somebody_else_has_loaded_is_left_alone_and_told(
+    run: Any, nixos: PretendNixos, kexec: PretendKexec, tmp_path: Path
+) -> None:
+    theirs = kexec.loaded = (Path("/somebody/else"), "")
+    new, old = nixos.store / "new-nixos-system", nixos.store / "old-nixos-system"
+    found = stage(run, tmp_path / "s", "--preload", new)
+    assert (found["staged"], found["preloaded"]) == (str(new), None)
+    assert "somebody else has loaded a kernel" in found["problem"]
+    assert stage(run, tmp_path / "s", old)["problem"] is None
+    assert kexec.loaded == theirs
+
+
+def test_what_an_earlier_boot_preloaded_is_not_ours(
+    run: Any, nixos: PretendNixos, kexec: PretendKexec, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(proc, "boot_id", lambda: "one")
+    stage(run, tmp_path / "s", "--preload", nixos.store / "new-nixos-system")
+    monkeypatch.setattr(proc, "boot_id", lambda: "two")
+    theirs = kexec.loaded = (Path("/somebody/else"), "")
+    stage(run, tmp_path / "s", nixos.store / "old-nixos-system")
+    assert kexec.loaded == theirs
+
+
+def test_while_a_transaction_is_unfinished_nothing_is_loaded_or_unloaded(
+    run: Any, nixos: PretendNixos, kexec: PretendKexec, mkupgrade: Any
+) -> None:
+    new, old = nixos.store / "new-nixos-system", nixos.store / "old-nixos-system"
+    stage(run, mkupgrade.state, "--preload", new)
+    text = mkupgrade.spec.read_text(encoding="utf-8") + "rollback: {automatic: false}\n"
+    mkupgrade.spec.write_text(text, encoding="utf-8")
+    mkupgrade.change_host(failing_checks={"answers": "7.3.4"})
+    mkupgrade("apply", mkupgrade.spec, "--yes", code=7)
+    before = kexec.loaded
+    found = stage(run, mkupgrade.state, old)
+    assert (found["staged"], found["preloaded"]) == (str(old), str(new))
+    assert "is not finished" in found["problem"]
+    found = stage(run, mkupgrade.state, "--preload", nixos.system("newer", release="6.19.0"))
+    assert "is not finished" in found["problem"]
+    assert kexec.loaded == before
+
+
+def test_while_somebody_is_at_work_nothing_is_loaded(
+    run: Any, nixos: PretendNixos, kexec: PretendKexec, tmp_path: Path
+) -> None:
+    new, state = nixos.store / "new-nixos-system", tmp_path / "s"
+    stage(run, state, new)
+    lock = HostLock(state)
+    lock.acquire("apply")
+    found = stage(run, state, "--preload", new)
+    lock.release()
+    assert found["staged"] == str(new)
+    assert "is at work on this host" in found["problem"]
+    assert kexec.loaded is None
+
+
+def test_without_a_permit_the_real_kernel_is_not_touched(
+    run: Any, nixos: PretendNixos, tmp_path: Path
+) -> None:
+    if not HostGuard.open().objections():
+        pytest.skip("this machine is permitted, and the call would be made")
+    found = stage(run, tmp_path / "s", "--preload", nixos.store / "new-nixos-system")
+    assert found["preloaded"] is None
+    assert "nothing was preloaded" in found["problem"]
+    assert "mkupgrade host permit" in found["problem"]

@@ -21,7 +21,7 @@ SECONDS = {
     "test_workloads_live_through_two_kernels_and_a_failed_third_jump_by_the_disk": 220,
     "test_the_unit_takes_state_over_vsock_in_its_sandbox": 110,
     "test_debians_own_kernels_need_nothing_but_the_disk": 130,
-    "test_a_nixos_system_is_taken_by_live_update_and_left_again_by_rollback": 180,
+    "test_a_nixos_system_is_taken_by_live_update_and_left_again_by_rollback": 240,
     "test_state_that_is_nowhere_left_ends_in_a_fresh_start_that_is_told": 150,
     "test_what_dies_in_the_new_kernel_costs_neither_memory_nor_truth": 120,
     "test_workloads_live_on_in_the_new_kernel_by_kho": 115,

@@ -1,5 +1,6 @@
 """A NixOS system's kernel, carried through for real: a Nix store with systems of two kernels in it,
-there by `mkupgrade nixos upgrade --store-path`, back by `--rollback`, and on by a switch."""
+there by `mkupgrade nixos upgrade --store-path`, back by `--rollback`, on by a switch, and once more
+by what `nixos stage --preload` has loaded."""
 
 from __future__ import annotations
 
@@ -16,6 +17,12 @@ from tests.support import upgrades as up
 
 Boot = Callable[..., AbstractContextManager[Guest]]
 PROFILE = "/nix/var/nix/profiles/system"
+KEXEC = (
+    "from orchestrator.system import calls, guard\n"
+    "import os\n"
+    "os.sync()\n"
+    "calls.reboot_kexec(guard.HostGuard.open())\n"
+)
 
 
 def test_a_nixos_system_is_taken_by_live_update_and_left_again_by_rollback(
@@ -40,6 +47,10 @@ def test_a_nixos_system_is_taken_by_live_update_and_left_again_by_rollback(
             guest.run(["nix-env", "--profile", PROFILE, "--set", str(top)])
         up.put_plan(guest, up.document("any", [up.workload("counter")]))
 
+        # What is preloaded is dropped for a system that takes no other kernel, and makes way.
+        assert stage(guest, "--preload", str(new)) == ("1", str(new))
+        assert stage(guest, str(old)) == ("0", None)
+        assert stage(guest, "--preload", str(new)) == ("1", str(new))
         there = carried(guest, "--store-path", str(new))
         assert (there["outcome"], guest.release()) == ("committed", kernels.target.release), there
         assert leads_to(guest, "/run/booted-system") == leads_to(guest, PROFILE) == str(new)
@@ -64,6 +75,14 @@ def test_a_nixos_system_is_taken_by_live_update_and_left_again_by_rollback(
         assert seen.whole, seen
         assert list(seen.releases) == [kernels.source.release, kernels.target.release]
 
+        # What `systemctl kexec` would do: the staged system starts, and is confirmed.
+        assert stage(guest, "--preload", str(new)) == ("1", str(new))
+        guest.run_through([up.PYTHON, "-c", KEXEC])
+        assert guest.release() == kernels.target.release
+        assert leads_to(guest, "/run/booted-system") == str(new)
+        confirmed = json.loads(guest.run(["mkupgrade", "nixos", "confirm", "--json"]).stdout)
+        assert (confirmed["staged_started"], confirmed["unfinished"]) == (True, None)
+
 
 def carried(guest: Guest, *which: str) -> dict[str, Any]:
     """The report of an upgrade in one command."""
@@ -73,6 +92,14 @@ def carried(guest: Guest, *which: str) -> dict[str, Any]:
     report = up.outcome(guest)
     assert report["steps"], json.dumps(told)
     return report
+
+
+def stage(guest: Guest, *arguments: str) -> tuple[str, str | None]:
+    """Whether the kernel has an image loaded then, and which system `nixos stage` says it is of."""
+    told = guest.run(["mkupgrade", "nixos", "stage", *arguments, "--json"]).stdout
+    found = json.loads(told)
+    assert found["problem"] is None, found
+    return guest.text("/sys/kernel/kexec_loaded").strip(), found["preloaded"]
 
 
 def leads_to(guest: Guest, link: str) -> str:

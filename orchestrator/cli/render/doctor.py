@@ -62,7 +62,7 @@ def _facts(out: Console, host: HostState) -> None:
         "boot loader": boot.loader + (f", default {boot.default}" if boot.default else ""),
         "systemd": _systemd(host),
         "CRIU": host.criu_version or "not installed",
-        "kexec image": "loaded" if host.kexec_loaded else "none loaded",
+        "kexec image": "loaded" if host.kexec_loaded else "none of somebody else's",
         "image signatures": "enforced" if host.signature_enforced else "not enforced",
     }
     for name, value in rows.items():

@@ -11,7 +11,6 @@ import click
 from orchestrator.cli.command import Call, verb
 from orchestrator.cli.next_command import complete
 from orchestrator.cli.terminal import clean
-from orchestrator.model.errors import MkupgradeError
 from orchestrator.model.outcomes import ExitCode
 
 if TYPE_CHECKING:
@@ -82,35 +81,29 @@ def _tell_refusal(call: Call, found: Decision, back: int | None) -> None:
     examples="""
     mkupgrade nixos stage /nix/store/…-nixos-system-web
     mkupgrade nixos stage "$1" || true    # in extraInstallCommands of a boot loader
+    mkupgrade nixos stage --preload "$1" || true
     """,
 )
 @click.argument("toplevel", metavar="TOPLEVEL")
-def stage(call: Call, *, toplevel: str, state_dir: Path) -> None:
+@click.option(
+    "--preload", is_flag=True, help="Load its kernel for kexec, where the next start takes it."
+)
+def stage(call: Call, *, toplevel: str, preload: bool, state_dir: Path) -> None:
     """For a boot loader's extraInstallCommands: remember the system that it was given.
 
-    Says if the next start takes another kernel. Loads nothing, and never fails: what goes wrong is
-    told on stderr. Safe to call again.
+    Says if the next start takes another kernel. With --preload that kernel is loaded, so that
+    `systemctl kexec` and `systemctl reboot` start it without the firmware; what was preloaded
+    before is unloaded, with --preload and without. Never fails: what goes wrong is told on stderr.
+    Safe to call again.
     """
-    from orchestrator.nixos import deciding, staging, systems
-    from orchestrator.system import proc
+    from orchestrator.cli.staged import stage_system
 
-    places, problem = systems.REAL, None
-    found: Decision | None = None
-    try:
-        wanted = systems.read_system(places, PurePosixPath(toplevel))
-        found = deciding.decide(systems.booted(places), systems.current(places), wanted)
-        reasons = [str(reason) for reason in found.reasons]
-        made = staging.Staged(toplevel=found.wanted, boot_id=proc.boot_id(), reasons=reasons)
-        staging.remember(state_dir, made)
-    except (MkupgradeError, OSError) as error:
-        problem = str(error)
+    told = stage_system(state_dir, PurePosixPath(toplevel), preload=preload)
     if call.json:
-        staged = found.wanted if found is not None and problem is None else None
-        call.out_json({"staged": staged, "problem": problem})
-    elif problem is not None:
-        call.note(f"mkupgrade: the system was not remembered: {clean(problem)}")
-    elif found is not None and found.transition:
-        call.note("mkupgrade: the next start of this machine takes another kernel")
+        call.out_json(told.as_dict())
+        return
+    for line in told.lines:
+        call.note(f"mkupgrade: {clean(line)}")
 
 
 @verb(
@@ -143,7 +136,8 @@ def confirm(call: Call, *, state_dir: Path) -> ExitCode:
     started = None
     if staged is not None and staged.toplevel == booted:
         started = True
-        staging.forget(state_dir)
+        if staging.preloaded(state_dir, proc.boot_id()) is None:
+            staging.forget(state_dir)
     elif staged is not None and staged.boot_id != proc.boot_id():
         started = False
     left = left_open(state_dir, None, or_unsettled=True)

@@ -44,6 +44,7 @@ class LoadKernelHandler(Handler[LoadKernel]):
 
     def perform(self, job: Job, params: LoadKernel) -> Result:
         machine = job.parts.machine
+        _drop_preloaded(job)
         if machine.kexec_loaded() and not _loaded_by_us(job, params):
             raise foreign_kernel()
         mark = mark_for(job.context.transaction, job.context.section)
@@ -64,6 +65,8 @@ class LoadKernelHandler(Handler[LoadKernel]):
             return present("an image is loaded, and our record says that this step loaded it")
         if record == {**_record(job, params), "phase": "intended"}:
             return partial("an image is loaded; our record ends before the call returned")
+        if record is None and is_preloaded(job):
+            return absent("what is loaded is what `nixos stage --preload` has loaded")
         return unknown(
             "an image is loaded that this transaction has no record of; look who loaded it, "
             "unload it with `kexec --kexec-file-syscall --unload`, then `mkupgrade resume`"
@@ -76,6 +79,24 @@ class LoadKernelHandler(Handler[LoadKernel]):
             job.parts.machine.unload_kernel()
         job.records.drop(KERNEL)
         return {}
+
+
+def is_preloaded(job: Job) -> bool:
+    """Did `nixos stage --preload` load what is loaded? It makes way for this transaction's."""
+    from orchestrator.nixos import preloading
+
+    machine = job.parts.machine
+    return preloading.is_ours(machine, job.context.state_dir, machine.place().boot_id)
+
+
+def _drop_preloaded(job: Job) -> None:
+    """For good: from here on a reset must end in what the boot loader has, and not in that."""
+    from orchestrator.nixos import preloading
+
+    machine = job.parts.machine
+    dropped = preloading.drop(machine, job.context.state_dir, machine.place().boot_id)
+    if dropped is not None:
+        job.say(f"unloaded the kernel of {dropped.toplevel}, which `nixos stage` had preloaded")
 
 
 class ArmFallbackHandler(Handler[ArmFallback]):

@@ -9,6 +9,7 @@ from typing import Literal
 from orchestrator.drivers.live_update.parts import Parts
 from orchestrator.model.host import Artifact, Cap, Capability, HostState, KernelState
 from orchestrator.model.spec import UpgradeSpec
+from orchestrator.nixos import staging
 from orchestrator.nixos.observing import booted_secrets, system_states
 from orchestrator.system import capabilities, kernel_image, proc, running, systemd
 
@@ -26,16 +27,16 @@ def observe(spec: UpgradeSpec, state_dir: Path, parts: Parts, driver: str) -> Ho
         kernel = kernel.model_copy(update={"initrd_secrets": booted_secrets()})
     kexec = running.kexec_state()
     boot = parts.boot.state()
-    memory = proc.memory()
+    memory, boot_id = proc.memory(), proc.boot_id()
     device = spec.rollback.watchdog
     found = capabilities.observe(state_dir, kernel, boot, str(device) if device else None)
     return HostState(
         driver=driver,
         machine_id=proc.machine_id(),
         hostname=proc.hostname(),
-        boot_id=proc.boot_id(),
+        boot_id=boot_id,
         kernel=kernel,
-        kexec_loaded=kexec.loaded,
+        kexec_loaded=kexec.loaded and staging.preloaded(state_dir, boot_id) is None,
         boot=boot,
         cpus=proc.cpus(),
         memory_bytes=memory.total,

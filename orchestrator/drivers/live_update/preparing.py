@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from orchestrator.drivers.live_update.checking import BASELINE, remember_baseline
 from orchestrator.drivers.live_update.job import Handler, Job, OnceHandler
-from orchestrator.drivers.live_update.kernel import foreign_kernel, require_old_default
+from orchestrator.drivers.live_update.kernel import (
+    foreign_kernel,
+    is_preloaded,
+    require_old_default,
+)
 from orchestrator.drivers.records import drop_tree, make_private_directories
 from orchestrator.handover.kho import with_device
 from orchestrator.model.errors import (
@@ -53,7 +57,7 @@ class PreflightHandler(OnceHandler[Preflight]):
     def perform(self, job: Job, params: Preflight) -> Result:
         self.forget(job)
         _require_leave(job)
-        if job.parts.machine.kexec_loaded():
+        if job.parts.machine.kexec_loaded() and not is_preloaded(job):
             raise foreign_kernel()
         if params.nixos is not None:
             job.say("asking the system's own pre-switch checks")

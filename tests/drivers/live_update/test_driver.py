@@ -20,7 +20,27 @@ from orchestrator.model.errors import GuardError, MkupgradeError, NotSupportedEr
 from orchestrator.model.kinds import Kind
 from orchestrator.model.params import params_of
 from orchestrator.model.seams import Driver
+from orchestrator.model.spec import UpgradeSpec
 from orchestrator.model.steps import Inspection
+from orchestrator.nixos import staging
+from orchestrator.nixos.staging import Preloaded, Staged
+from orchestrator.system import proc, running
+from tests.support.hosts import spec_data
+
+
+def test_what_we_preloaded_does_not_count_as_somebodys_kernel(
+    host: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is a plan stale that was made before: it was not there then."""
+    loaded = replace(running.kexec_state(), loaded=True)
+    monkeypatch.setattr(running, "kexec_state", lambda *_: loaded)
+    spec = UpgradeSpec.model_validate(spec_data(workloads=[]))
+    assert host.driver.observe(spec).kexec_loaded
+    boot_id = proc.boot_id()
+    preloaded = Preloaded(toplevel="/store/new", boot_id=boot_id)
+    staged = Staged(toplevel="/store/new", boot_id=boot_id, preloaded=preloaded)
+    staging.remember(host.state_dir, staged)
+    assert not host.driver.observe(spec).kexec_loaded
 
 
 def test_it_is_a_driver(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ from orchestrator.drivers.live_update.kernel import ForeignKernelError, marked
 from orchestrator.model.errors import MkupgradeError, NotSupportedError
 from orchestrator.model.kinds import Kind
 from orchestrator.model.steps import Inspection, Section, Step
+from orchestrator.nixos import staging
+from orchestrator.nixos.staging import Preloaded, Staged
 
 
 @pytest.fixture
@@ -70,6 +72,33 @@ def test_an_image_without_a_record_of_ours_is_unknown_and_is_not_replaced(
         host.perform(load)
     host.revert(load)
     assert host.machine.loaded == ("/somebody/else", "")
+
+
+def preload(host: Any, boot_id: str | None = None) -> None:
+    """As `nixos stage --preload` does."""
+    here = boot_id or host.machine.place().boot_id
+    preloaded = Preloaded(toplevel="/store/new", boot_id=here)
+    staged = Staged(toplevel="/store/new", boot_id=here, preloaded=preloaded)
+    staging.remember(host.state_dir, staged)
+    host.machine.loaded = ("/store/new/kernel", "init=/store/new/init")
+
+
+def test_what_was_preloaded_makes_way_and_does_not_come_back(host: Any, load: Step) -> None:
+    preload(host)
+    assert host.verdict(load) is Inspection.ABSENT
+    host.perform(load)
+    assert host.machine.loaded[0] == host.image
+    assert host.verdict(load) is Inspection.PRESENT
+    host.revert(load)
+    assert host.machine.loaded is None
+    assert staging.preloaded(host.state_dir, host.machine.place().boot_id) is None
+
+
+def test_what_an_earlier_boot_preloaded_excuses_nothing(host: Any, load: Step) -> None:
+    preload(host, "boot-0")
+    assert host.verdict(load) is Inspection.UNKNOWN
+    with pytest.raises(ForeignKernelError):
+        host.perform(load)
 
 
 def test_a_crash_inside_the_call_is_partial_and_reverts_to_nothing(host: Any, load: Step) -> None:

@@ -16,6 +16,8 @@ from orchestrator.model.errors import GuardError, MkupgradeError, NotSupportedEr
 from orchestrator.model.host import Artifact
 from orchestrator.model.kinds import Kind
 from orchestrator.model.steps import Inspection, Step
+from orchestrator.nixos import staging
+from orchestrator.nixos.staging import Preloaded, Staged
 from orchestrator.workloads.findings import Finding
 
 SHA = "ab" * 32
@@ -80,6 +82,16 @@ def test_an_image_that_somebody_else_loaded_is_reported_and_not_dropped(host: An
     with pytest.raises(ForeignKernelError):
         host.perform(preflight(host))
     assert host.machine.loaded is not None
+
+
+def test_what_was_preloaded_for_the_next_start_is_in_nobodys_way(host: Any) -> None:
+    boot_id = host.machine.place().boot_id
+    preloaded = Preloaded(toplevel="/store/new", boot_id=boot_id)
+    staged = Staged(toplevel="/store/new", boot_id=boot_id, preloaded=preloaded)
+    staging.remember(host.state_dir, staged)
+    host.machine.loaded = ("/store/new/kernel", "")
+    host.perform(preflight(host))
+    assert host.machine.loaded is not None, "until the plan's own is loaded"
 
 
 def test_a_machine_that_was_not_permitted_is_refused_before_anything_is_tried(host: Any) -> None:
