@@ -22,7 +22,8 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
         try:
             debian_tree.tree()
         except RehearsalError as error:
-            why = "\n".join([str(error), *error.details])
+            print(*error.details, sep="\n")  # shown for what fails
+            why = str(error)
     if why is not None:
         end = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
         end(f"the Debian package is not built: {why}")
