@@ -214,6 +214,13 @@ def test_what_dpkg_dates_back_has_changed_nevertheless(apt: Apt) -> None:
     assert apt.asked()
 
 
+def test_where_nothing_can_be_remembered_apt_asks_each_time(apt: Apt) -> None:
+    (apt.root / "run").rmdir()
+    for _ in range(2):
+        assert apt() == "mkupgrade: done\n"
+        assert apt.asked()
+
+
 def test_where_nothing_is_said_apts_output_ends_without_a_line(apt: Apt) -> None:
     apt.host.mkupgrade("exit 0")
     assert apt() == ""
