@@ -79,6 +79,7 @@ def switch_to(call: Call, wish: Wish, difference: list[str]) -> ExitCode:
     with forwarded(interrupts, tell_stderr), _locked(state_dir):
         checks = _Checks(call, spec, interrupts, Checker(baseline_now()))
         checks.before()
+        _drop_preloaded(call, state_dir)
         tell: Callable[[str], None] = lambda line: call.note(clean(line))  # noqa: E731
         switch = Switch(systems.REAL, wish.found.wanted, Limited(_SECONDS), tell)
         done = switch.there()
@@ -124,6 +125,22 @@ def _locked(state_dir: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _drop_preloaded(call: Call, state_dir: Path) -> None:
+    """The boot loader's hook may not, while we hold the lock: a restart would end in a system that
+    is not pending any more. Raises: MkupgradeError."""
+    from orchestrator.nixos import preloading, staging
+    from orchestrator.system import proc
+
+    boot_id = proc.boot_id()
+    if staging.preloaded(state_dir, boot_id) is None:
+        return
+    from orchestrator.cli.staged import machine
+
+    dropped = preloading.drop(machine(), state_dir, boot_id)
+    if dropped is not None:
+        call.note(f"The kernel of {clean(dropped.toplevel)}, preloaded before, is unloaded.")
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from orchestrator.cli import staged
 from orchestrator.nixos import changing, systems
 from orchestrator.system import systemd
+from tests.support.kexec import PretendKexec
 from tests.support.nix_store import NixStore, needs_nix
 
 pytestmark = [pytest.mark.slow, needs_nix]
@@ -137,6 +139,22 @@ def test_exit_codes_of_a_switch_that_was_put_back_say_what_it_was(
     host.store.end_with("new", "switch", code)
     assert host.upgrade().exit_code == ours
     assert host.stands() == (host.old, "old", host.old)
+
+
+def test_what_was_preloaded_for_another_system_is_unloaded(
+    run: Any, host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A restart would end in it, by kexec. The boot loader's hook cannot see to it: we are at
+    work."""
+    kexec = PretendKexec()
+    monkeypatch.setattr(staged, "machine", lambda: kexec)
+    other = host.store.system("other", "6.18.2")
+    run("nixos", "stage", "--preload", other, "--state-dir", tmp_path / "own")
+    assert kexec.loaded is not None
+    shown = host.upgrade()
+    assert shown.exit_code == 0, shown.stderr
+    assert kexec.loaded is None
+    assert f"The kernel of {other}, preloaded before, is unloaded." in shown.stderr
 
 
 def test_nothing_is_switched_while_somebody_is_at_work(host: Host, tmp_path: Path) -> None:

@@ -59,10 +59,12 @@ def test_a_nixos_system_is_taken_by_live_update_and_left_again_by_rollback(
         assert (back["outcome"], guest.release()) == ("committed", kernels.source.release), back
         assert leads_to(guest, "/run/booted-system") == leads_to(guest, PROFILE) == str(old)
 
+        assert stage(guest, "--preload", str(new)) == ("1", str(new))
         switched = guest.run(["mkupgrade", "nixos", "upgrade", "--store-path", str(same), "--yes"])
         assert f"Switched to {same}" in switched.stdout, switched
         assert leads_to(guest, "/run/current-system") == leads_to(guest, PROFILE) == str(same)
         assert guest.release() == kernels.source.release
+        assert guest.text("/sys/kernel/kexec_loaded").strip() == "0"
 
         # A menu is made for the old one before each jump, and for the new one at the commit.
         asked = [line.split(" ") for line in guest.text(nix_guest.RECORD).splitlines()]
