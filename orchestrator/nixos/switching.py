@@ -155,13 +155,23 @@ class Switch:
 
     def _run(self, system: PurePosixPath, action: str) -> subprocesses.Completed:
         program = str(self._places.tree.outside(system / "bin/switch-to-configuration"))
-        return subprocesses.run(
-            [*_in_a_unit(), program, action],
-            timeout=self._control.remaining(),
-            env={"NIXOS_NO_CHECK": "1"},
-            check=False,
-            show=self._tell,
-        )
+        return run_in_a_unit([program, action], self._control, self._tell)
+
+
+def run_in_a_unit(argv: list[str], control: Control, tell: Tell) -> subprocesses.Completed:
+    """Run a program of a system, with its checks turned off, in a unit where systemd runs; its
+    exit code is the caller's to judge.
+
+    Raises:
+        ToolError: out of time. NotSupportedError: not installed.
+    """
+    return subprocesses.run(
+        [*_in_a_unit(), *argv],
+        timeout=control.remaining(),
+        env={"NIXOS_NO_CHECK": "1"},
+        check=False,
+        show=tell,
+    )
 
 
 def _in_a_unit() -> list[str]:

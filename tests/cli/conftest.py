@@ -26,8 +26,10 @@ from orchestrator.model.host import HostState
 from orchestrator.model.outcomes import Outcome
 from orchestrator.model.spec import UpgradeSpec
 from orchestrator.model.steps import Inspection, Reversibility, Section, StepGraph
+from orchestrator.nixos import systems
 from orchestrator.planning import plan
 from tests.support.hosts import host_data, spec_data, workload
+from tests.support.nixos import PretendNixos
 
 Run = Callable[..., Result]
 GraphMaker = Callable[..., StepGraph]
@@ -257,3 +259,15 @@ soak: {{duration: "20ms", interval: "10ms"}}
 @pytest.fixture
 def mkupgrade(tmp_path: Path) -> Command:
     return Command(tmp_path)
+
+
+@pytest.fixture
+def nixos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PretendNixos:
+    """A host that booted generation 1 and whose profile leads to 2; the verbs see no other."""
+    host = PretendNixos(tmp_path / "host")
+    monkeypatch.setattr(systems, "REAL", host.places)
+    old = host.system("old", release="6.12.1")
+    host.boot(old)
+    host.generation(1, old)
+    host.generation(2, host.system("new", release="6.18.2", params=["quiet"]))
+    return host

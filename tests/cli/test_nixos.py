@@ -15,18 +15,6 @@ from tests.support.nix_store import NixStore, needs_nix
 from tests.support.nixos import PretendNixos
 
 
-@pytest.fixture
-def nixos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PretendNixos:
-    """A host that booted generation 1 and whose profile leads to 2; the verbs see no other."""
-    host = PretendNixos(tmp_path / "host")
-    monkeypatch.setattr(systems, "REAL", host.places)
-    old = host.system("old", release="6.12.1")
-    host.boot(old)
-    host.generation(1, old)
-    host.generation(2, host.system("new", release="6.18.2", params=["quiet"]))
-    return host
-
-
 def test_decide_looks_at_the_system_profile_and_tells_every_reason(
     run: Any, nixos: PretendNixos
 ) -> None:

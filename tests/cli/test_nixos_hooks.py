@@ -13,23 +13,10 @@ from orchestrator.cli import staged
 from orchestrator.drivers.simulated import booting
 from orchestrator.drivers.simulated.store import Store
 from orchestrator.engine.lock import HostLock
-from orchestrator.nixos import systems
 from orchestrator.system import proc, resume_unit, systemd
 from orchestrator.system.guard import HostGuard
 from tests.support.kexec import PretendKexec
 from tests.support.nixos import PretendNixos
-
-
-@pytest.fixture
-def nixos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PretendNixos:
-    """A host that booted one system of two."""
-    host = PretendNixos(tmp_path / "host")
-    monkeypatch.setattr(systems, "REAL", host.places)
-    old = host.system("old", release="6.12.1")
-    host.boot(old)
-    host.generation(1, old)
-    host.generation(2, host.system("new", release="6.18.2", params=["quiet"]))
-    return host
 
 
 def cut(mkupgrade: Any) -> str:

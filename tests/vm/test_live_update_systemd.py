@@ -42,6 +42,16 @@ printf '[Service]\nEnvironment=MKUPGRADE_WINDOW=%s-%s\n' "$start" "$end" \
     >mkupgrade-offer.service.d/window.conf
 """
 """Drop-ins until the next boot: the window has just begun. Everything else is as shipped."""
+SWITCH = """
+import json
+from orchestrator.nixos.switching import run_in_a_unit
+from orchestrator.system.limited import Limited
+said = []
+argv = ["/bin/sh", "-c", "echo $NIXOS_NO_CHECK said >&2; exit 4"]
+print(json.dumps([run_in_a_unit(argv, Limited(60), said.append).returncode, said]))
+"""
+"""A NixOS system's switch is run in a unit, which has its environment, its words and its exit
+code."""
 SELDOM = 3.0
 """Seconds between two looks at what goes on beside the boot."""
 COUNTER_UNIT = f"""[Unit]
@@ -100,6 +110,7 @@ def test_an_offer_is_taken_by_the_timer_and_a_service_stays_a_service(
             assert client.seen().whole, client.seen()
             assert list(client.seen().releases) == [old, new]
         assert _main_pid(guest) == pid
+        assert json.loads(guest.run([up.PYTHON, "-c", SWITCH]).stdout) == [4, ["1 said"]]
         up.assert_gapless(guest, "counter")
         state = guest.run(["systemctl", "is-system-running", "--wait"], check=False).stdout.strip()
         assert state == "running"
