@@ -64,8 +64,8 @@ in
       defaultText = lib.literalExpression "config.services.mkupgrade.nixos.stage";
       description = ''
         Whether {command}`mkupgrade nixos confirm` runs at boot. It says whether the staged system
-        has started, and fails where a transaction is unfinished; what a restart interrupted is
-        finished by mkupgrade-resume.service.
+        has started, and has mkupgrade-resume.service finish a transaction that a restart
+        interrupted, if that has not done so; it fails where one ends badly.
       '';
     };
   };
@@ -145,11 +145,13 @@ in
             RequiresMountsFor = "/var/lib/mkupgrade";
           };
           serviceConfig = import ./sandbox.nix // {
-            Type = "oneshot";
+            # Not oneshot: the boot would wait for soak and commit, and a check of the soak may be
+            # that the machine has booted.
+            Type = "exec";
             RemainAfterExit = true;
             ExecStart = "${mkupgrade} nixos confirm";
-            # A resume takes as long as its workloads.
-            TimeoutStartSec = "infinity";
+            # Somebody is at work: behind a jump soak and commit go on beside the boot.
+            SuccessExitStatus = 6;
             StateDirectory = "mkupgrade";
             StateDirectoryMode = "0700";
             # mkupgrade-resume.service has brought workloads back by now, and put profile and boot
