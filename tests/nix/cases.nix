@@ -240,6 +240,44 @@ in
       };
     };
     multikernel-without = with' { multikernel.plan = "instances"; };
+    # What users do to a module: set over it, add to it, and leave some of it out.
+    definitions-of-several-modules = of (
+      { lib, ... }:
+      {
+        imports = [
+          {
+            services.mkupgrade = {
+              enable = lib.mkDefault false;
+              exporter = {
+                enable = lib.mkDefault true;
+                port = lib.mkForce 9000;
+              };
+              plans.weekly = lib.mkMerge [
+                plan
+                { soak.duration = "2m"; }
+                (lib.mkIf false { strategy.kind = "surge"; })
+              ];
+            };
+          }
+          {
+            services.mkupgrade.plans.weekly = {
+              instances = lib.mkBefore [ { name = "first"; } ];
+              soak.duration = lib.mkForce "5m";
+            };
+          }
+        ];
+        services.mkupgrade = {
+          enable = true;
+          plans.never = lib.mkIf false plan;
+          autoApply = {
+            enable = true;
+            plan = "weekly";
+          };
+        };
+        systemd.services.mkupgrade-exporter.serviceConfig.ExecStart = lib.mkForce "/bin/other";
+        systemd.timers.mkupgrade-apply.timerConfig.RandomizedDelaySec = lib.mkForce "1h";
+      }
+    );
   };
 
   # No system comes out of these.

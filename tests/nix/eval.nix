@@ -32,6 +32,24 @@ let
       builtins.unsafeDiscardStringContext value
     else
       value;
+  # The manual is made without any package.
+  named =
+    at: set:
+    builtins.mapAttrs (
+      name: value:
+      let
+        here = "${at}.${name}";
+        path = throw "${here} is needed for the manual";
+      in
+      if !builtins.isAttrs value then
+        value
+      else
+        named here value
+        // lib.optionalAttrs (value.type or null == "derivation") {
+          outPath = path;
+          drvPath = path;
+        }
+    ) set;
 in
 {
   inherit (c.system) checks;
@@ -66,4 +84,21 @@ in
           option: lib.hasPrefix "services.mkupgrade." option.name && !(option.internal or false)
         ) (lib.optionAttrSetToDocList evaluated.options)
       );
+
+  # What NixOS' manual is made from where it includes all modules: as in
+  # nixos/modules/misc/documentation.nix. Of the real lib alone: the stand-in has no `class`.
+  manual = builtins.filter (option: lib.hasPrefix "services.mkupgrade." option.name) (
+    lib.optionAttrSetToDocList
+      (lib.evalModules {
+        class = "nixos";
+        specialArgs = {
+          inherit (evaluated) options;
+          pkgs = named "pkgs" pkgs;
+        };
+        modules = [
+          { _module.check = false; }
+          ../../nix/module
+        ];
+      }).options
+  );
 }

@@ -26,6 +26,7 @@ builtins.mapAttrs (_: case: (import (at + "/eval.nix") (case // {more})).shown)
   (import (at + "/cases.nix")).evaluated
 """
 DOCUMENTED = '(import (at + "/eval.nix") {more}).documented'
+VM_TEST = 'import (at + "/live-upgrade.nix") {more}'
 
 REFUSED = {
     "unknown-option": "does not exist",
@@ -66,10 +67,10 @@ def test_nothing_is_there_unless_enabled(shown: Any) -> None:
 
 def test_good_configurations_fail_no_assertion(shown: Any) -> None:
     good = {
-        "agent", "agent-with-key", "alone", "auto-apply", "auto-apply-of-the-next-boot", "disabled",
-        "exporter", "exporter-for-all", "hooks", "hooks-on-25_11", "live-update",
-        "live-update-built", "live-update-of-manual-kernel", "live-update-of-silent-kernel",
-        "multikernel", "plan-and-policy", "preload",
+        "agent", "agent-with-key", "alone", "auto-apply", "auto-apply-of-the-next-boot",
+        "definitions-of-several-modules", "disabled", "exporter", "exporter-for-all", "hooks",
+        "hooks-on-25_11", "live-update", "live-update-built", "live-update-of-manual-kernel",
+        "live-update-of-silent-kernel", "multikernel", "plan-and-policy", "preload",
     }  # fmt: skip
     assert {case for case, found in shown.items() if not found["failed"]} == good
 
@@ -311,6 +312,19 @@ def test_instances_of_boot_multikernel_become_those_of_a_plan(shown: Any) -> Non
     assert plan["strategy"] == {"kind": "surge"}, "what the plan says itself stays"
 
 
+def test_what_users_set_over_the_module_holds(shown: Any) -> None:
+    found = shown["definitions-of-several-modules"]
+    assert set(found["etc"]) == {"mkupgrade/plans.d/weekly.yaml"}, "one plan was not to be"
+    plan = found["etc"]["mkupgrade/plans.d/weekly.yaml"]
+    assert [instance["name"] for instance in plan["instances"]] == ["first", "host"]
+    assert plan["soak"] == {"duration": "5m"}
+    assert "strategy" not in plan
+    assert found["services"]["mkupgrade-exporter"]["serviceConfig"]["ExecStart"] == "/bin/other"
+    timer = found["timers"]["mkupgrade-apply"]["timerConfig"]
+    assert timer["RandomizedDelaySec"] == "1h"
+    assert timer["Persistent"] is True, "what was not set over stays"
+
+
 def test_every_option_is_documented(tmp_path: Path) -> None:
     found = evaluate(tmp_path, DOCUMENTED.replace("{more}", "{ }"))
     assert len(found) > 25
@@ -352,7 +366,11 @@ def _unordered(value: Any) -> Any:
 
 
 @needs_nixpkgs
-@pytest.mark.parametrize("expression", [SHOWN, DOCUMENTED], ids=["configuration", "documentation"])
+@pytest.mark.parametrize(
+    "expression",
+    [SHOWN, DOCUMENTED, VM_TEST],
+    ids=["configuration", "documentation", "machine-of-the-vm-test"],
+)
 def test_stand_in_and_nixpkgs_lib_say_the_same(expression: str, tmp_path: Path) -> None:
     real = expression.replace("{more}", f"{{ lib = import {_real_lib()}; }}")
     ours = expression.replace("{more}", "{ }")
@@ -373,3 +391,13 @@ def test_nixpkgs_lib_refuses_what_the_stand_in_refuses(case: str, tmp_path: Path
     assert done.returncode != 0
     word = REFUSED[case]
     assert any(w in done.stderr for w in (word, WORDS_OF_THE_REAL_LIB.get(word, word)))
+
+
+@needs_nixpkgs
+def test_manual_of_nixos_can_show_every_option(tmp_path: Path) -> None:
+    real = f'(import (at + "/eval.nix") {{ lib = import {_real_lib()}; }}).manual'
+    found = {option["name"]: option for option in evaluate(tmp_path, real)}
+    assert len(found) > 25
+    assert [name for name, option in found.items() if not option["description"]] == []
+    package = found["services.mkupgrade.package"]
+    assert package["default"] == {"_type": "literalExpression", "text": "pkgs.mkupgrade"}
