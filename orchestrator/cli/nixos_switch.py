@@ -14,6 +14,7 @@ from orchestrator.cli.signals import forwarded, tell_stderr
 from orchestrator.cli.terminal import clean
 from orchestrator.model.errors import CheckFailedError, MkupgradeError
 from orchestrator.model.outcomes import ExitCode
+from orchestrator.nixos.errors import UNCHANGED
 from orchestrator.system.limited import Limited
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from orchestrator.engine.interrupts import Interrupts
     from orchestrator.model.spec import UpgradeSpec
     from orchestrator.model.spec.checks import Check
+    from orchestrator.model.spec.policy import Soak
     from orchestrator.nixos.deciding import Decision
     from orchestrator.nixos.switching import Switch, Switched
 
@@ -153,18 +155,25 @@ class _Checks:
     checker: Checker
 
     def before(self) -> None:
-        self.checker.require(self._of("before"), self._control())
+        """Raises: CheckFailedError, also where it was stopped."""
+        try:
+            self.checker.require(self._of("before"), self._control())
+            self._unless_stopped()
+        except CheckFailedError as error:
+            error.state = UNCHANGED
+            raise
 
     def after(self) -> None:
-        """And the soak, as behind a jump. Raises: CheckFailedError."""
-        if self.interrupts.count:
-            raise CheckFailedError("it was stopped on request")
+        """And the soak, as behind a jump. Raises: CheckFailedError, also where it was stopped."""
+        self._unless_stopped()
         self.checker.require_within(self._of("after"), self._control())
-        if self.spec is None or not self._of("soak"):
-            return
+        if self.spec is not None and self._of("soak"):
+            self._soak(self.spec.soak)
+        self._unless_stopped()
+
+    def _soak(self, times: Soak) -> None:
         from orchestrator.checks import soak
 
-        times = self.spec.soak
         self.call.note(f"Soak: {times.duration:g} s")
         soak(
             self.checker,
@@ -174,6 +183,11 @@ class _Checks:
             interval=times.interval,
             max_failures=times.max_failures,
         )
+
+    def _unless_stopped(self) -> None:
+        """A request that came while a check ran is not lost with it."""
+        if self.interrupts.count:
+            raise CheckFailedError("it was stopped on request")
 
     def _of(self, phase: str) -> list[Check]:
         if self.spec is None:

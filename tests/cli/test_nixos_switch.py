@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,7 @@ def test_a_check_that_fails_before_leaves_everything_alone(host: Host) -> None:
     host.page.unlink()
     shown = host.upgrade()
     assert shown.exit_code == 1
+    assert json.loads(shown.stderr.splitlines()[-1])["error"]["state"] == "nothing was changed"
     assert host.store.calls() == []
 
 
@@ -130,6 +132,20 @@ def test_a_check_that_fails_behind_the_switch_takes_it_back(host: Host) -> None:
     assert error["what"].startswith("switched back: ")
     assert "page" in error["details"][0]
     assert host.stands() == (host.old, "old", host.old)
+
+
+@pytest.mark.parametrize(("when", "ours"), [("before", 1), ("after", 3)])
+def test_ctrl_c_leaves_the_old_system(host: Host, when: str, ours: int) -> None:
+    """Before the switch nothing has happened, behind it everything is taken back."""
+    check = f'{{name: ctrl-c, kind: command, run: [kill, -INT, "{os.getpid()}"], when: [{when}]}}'
+    text = host.plan.read_text("utf-8").replace("checks:\n", f"checks:\n  - {check}\n")
+    host.plan.write_text(text, encoding="utf-8")
+    shown = host.upgrade()
+    assert shown.exit_code == ours
+    error = json.loads(shown.stderr.splitlines()[-1])["error"]
+    assert error["what"].endswith("stopped on request")
+    assert host.stands()[::2] == (host.old, host.old)
+    assert (host.store.calls() == []) is (when == "before")
 
 
 @pytest.mark.parametrize(("code", "ours"), [(2, 3), (100, 100)])
