@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.nix import ROOT, evaluate, evaluation, needs_nix, run
+from tests.support.nix import ROOT, evaluate, evaluation, needs_nix, run, unit_file
 
 pytestmark = needs_nix
 
@@ -218,29 +218,15 @@ def test_plan_of_the_next_boot_goes_behind_the_upgrade_of_the_profile(shown: Any
     )
 
 
-def _unit_file(unit: Any) -> str:
-    """A unit as systemd reads it, with a program that exists."""
-    lines = ["[Unit]", f"Description={unit['description']}"]
-    sections = {"[Unit]": unit["unitConfig"], "[Service]": unit["serviceConfig"]}
-    for section, settings in sections.items():
-        lines.append(section)
-        for key, value in settings.items():
-            for each in value if isinstance(value, list) else [value]:
-                text = str(each).lower() if isinstance(each, bool) else str(each)
-                program = key in {"ExecStart", "ExecCondition"}
-                lines.append(f"{key}={'/bin/true' if program else text}")
-    return "\n".join(lines) + "\n"
-
-
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
 def test_systemd_knows_every_setting_and_confirm_is_out_of_the_kernels_reach(
     shown: Any, tmp_path: Path
 ) -> None:
     apply, confirm = tmp_path / "mkupgrade-apply.service", tmp_path / "mkupgrade-confirm.service"
     exporter = tmp_path / "mkupgrade-exporter.service"
-    exporter.write_text(_unit_file(shown["exporter"]["services"]["mkupgrade-exporter"]))
-    apply.write_text(_unit_file(shown["auto-apply"]["services"]["mkupgrade-apply"]))
-    confirm.write_text(_unit_file(shown["hooks"]["services"]["mkupgrade-confirm"]))
+    exporter.write_text(unit_file(shown["exporter"]["services"]["mkupgrade-exporter"]))
+    apply.write_text(unit_file(shown["auto-apply"]["services"]["mkupgrade-apply"]))
+    confirm.write_text(unit_file(shown["hooks"]["services"]["mkupgrade-confirm"]))
     for argv in (
         ["systemd-analyze", "verify", "--man=no", str(apply), str(confirm), str(exporter)],
         ["systemd-analyze", "--offline=true", "--threshold=30", "security", str(exporter)],

@@ -52,6 +52,27 @@ def evaluate(store: Path, expression: str) -> Any:
     return json.loads(output(store, *evaluation(expression)))
 
 
+def unit_file(unit: Any, mkupgrade: str | None = None) -> str:
+    """A unit that the module makes, as systemd reads it.
+
+    Args:
+        mkupgrade: the program that stands for the package's; None: one that exists, for whatever
+            the unit runs.
+    """
+    lines = ["[Unit]", f"Description={unit['description']}"]
+    sections = {"[Unit]": unit["unitConfig"], "[Service]": unit["serviceConfig"]}
+    for section, settings in sections.items():
+        lines.append(section)
+        for key, value in settings.items():
+            for each in value if isinstance(value, list) else [value]:
+                text = str(each).lower() if isinstance(each, bool) else str(each)
+                if key in {"ExecStart", "ExecCondition"}:
+                    program, _, rest = text.partition("/bin/mkupgrade ")
+                    text = f"{mkupgrade} {rest}" if mkupgrade and program else "/bin/true"
+                lines.append(f"{key}={text}")
+    return "\n".join(lines) + "\n"
+
+
 def evaluation(expression: str) -> list[str]:
     """How to evaluate an expression, for `run`."""
     # Files of the store that an expression mentions are written only in this mode.

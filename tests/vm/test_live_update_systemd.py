@@ -8,14 +8,16 @@ import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from importlib import resources
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from orchestrator.model.landing import FIRST_PID
 from orchestrator.rehearsal.client import Client
 from orchestrator.rehearsal.image import LayerFile
-from orchestrator.rehearsal.kernels import KernelPair
+from orchestrator.rehearsal.kernels import KernelPair, RehearsalKernel
 from orchestrator.rehearsal.machine import Guest
 from orchestrator.rehearsal.package import GUEST_PROGRAMS
+from tests.support import nix, nix_guest
 from tests.support import upgrades as up
 
 Boot = Callable[..., AbstractContextManager[Guest]]
@@ -42,6 +44,12 @@ printf '[Service]\nEnvironment=MKUPGRADE_WINDOW=%s-%s\n' "$start" "$end" \
     >mkupgrade-offer.service.d/window.conf
 """
 """Drop-ins until the next boot: the window has just begun. Everything else is as shipped."""
+EXPORTER, CONFIRM = "mkupgrade-exporter.service", "mkupgrade-confirm.service"
+LIBRARIES = "/usr/lib/python3/dist-packages"
+ASK = """
+from urllib.request import urlopen
+print(urlopen("http://127.0.0.1:9925/metrics", timeout=60).read().decode())
+"""
 SWITCH = """
 import json
 from orchestrator.nixos.switching import run_in_a_unit
@@ -65,8 +73,9 @@ WantedBy=multi-user.target
 """
 
 
+@nix.needs_nix
 def test_an_offer_is_taken_by_the_timer_and_a_service_stays_a_service(
-    boot: Boot, kernels: KernelPair
+    boot: Boot, kernels: KernelPair, tmp_path: Path
 ) -> None:
     """The newest kernel that is installed is offered, and carried out by the units that ship for
     it: nobody types `apply`. The service's process is the main process of its unit again, nothing
@@ -85,6 +94,7 @@ def test_an_offer_is_taken_by_the_timer_and_a_service_stays_a_service(
             for name in (OFFER_SERVICE, OFFER_TIMER)
         },
         f"/usr/lib/modules/{new}/modules.dep": LayerFile(b""),
+        **_nixos_units(tmp_path / "nix", kernels.target),
     }
     service = up.workload("counter", spill=False, find={"unit": "counter.service"})
     check = {"name": "unit", "kind": "systemd", "unit": "counter.service"}
@@ -112,9 +122,48 @@ def test_an_offer_is_taken_by_the_timer_and_a_service_stays_a_service(
         assert _main_pid(guest) == pid
         assert json.loads(guest.run([up.PYTHON, "-c", SWITCH]).stdout) == [4, ["1 said"]]
         up.assert_gapless(guest, "counter")
+        _assert_exported(guest)
+        _assert_confirmed(guest, nix_guest.system("old", kernels.target, "quiet")[0])
         state = guest.run(["systemctl", "is-system-running", "--wait"], check=False).stdout.strip()
         assert state == "running"
         assert guest.run(["systemctl", "--failed", "--plain", "--no-legend"]).stdout == ""
+
+
+def _nixos_units(store: Path, kernel: RehearsalKernel) -> dict[str, LayerFile | str]:
+    """Units that the NixOS module makes, the library that one of them takes, and a system that
+    might have been booted."""
+    shown = '(import (at + "/eval.nix") ((import (at + "/cases.nix")).evaluated.{case})).shown'
+    cases = {EXPORTER: "exporter", CONFIRM: "hooks"}
+    files: dict[str, LayerFile | str] = {}
+    for name, case in cases.items():
+        found = nix.evaluate(store, shown.replace("{case}", case))["services"]
+        text = nix.unit_file(found[name.removesuffix(".service")], "/usr/bin/mkupgrade")
+        files[f"{UNITS}/{name}"] = LayerFile(text.encode())
+    library = Path(str(resources.files("prometheus_client")))
+    for path in library.rglob("*.py"):
+        files[f"{LIBRARIES}/prometheus_client/{path.relative_to(library)}"] = LayerFile(path)
+    return {**files, **nix_guest.system("old", kernel, "quiet")[1]}
+
+
+def _assert_confirmed(guest: Guest, top: PurePosixPath) -> None:
+    """What was staged has started, as the unit at boot sees it in its sandbox."""
+    for link in ("booted-system", "current-system"):
+        guest.run(["ln", "-s", str(top), f"/run/{link}"])
+    guest.run(["mkupgrade", "nixos", "stage", str(top)])
+    staged = f"{up.STATE_DIR}/nixos-staged.json"
+    assert guest.exists(staged)
+    guest.run(["systemctl", "start", CONFIRM])
+    shown = ["systemctl", "show", "--property=SubState,ExecMainStatus", CONFIRM]
+    guest.run(["sh", "-c", f"until {' '.join(shown)} | grep -q SubState=exited; do sleep 1; done"])
+    assert "ExecMainStatus=0" in guest.run(shown).stdout
+    assert not guest.exists(staged)
+
+
+def _assert_exported(guest: Guest) -> None:
+    """In the sandbox of the unit, which systemd has told of itself that it answers."""
+    guest.run(["systemctl", "start", EXPORTER])
+    said = guest.run([up.PYTHON, "-c", ASK]).stdout
+    assert 'mkupgrade_last_transaction_outcome{outcome="committed"} 1.0' in said
 
 
 def _shipped(name: str) -> LayerFile:
