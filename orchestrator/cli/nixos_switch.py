@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from orchestrator.cli.command import Call
 from orchestrator.cli.signals import forwarded, tell_stderr
@@ -18,8 +17,6 @@ from orchestrator.nixos.errors import UNCHANGED
 from orchestrator.system.limited import Limited
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from orchestrator.checks import Checker
     from orchestrator.engine.interrupts import Interrupts
     from orchestrator.model.spec import UpgradeSpec
@@ -65,20 +62,28 @@ def switch_to(call: Call, wish: Wish, difference: list[str]) -> ExitCode:
             everything is as it was and 4 where it is not.
     """
     from orchestrator.checks import Checker, baseline_now
-    from orchestrator.cli.verbs.apply import confirm, refuse_if_busy, refuse_if_unfinished
+    from orchestrator.cli.verbs.apply import (
+        confirm,
+        refuse_if_busy,
+        refuse_if_unfinished,
+        refuse_without_answer,
+    )
     from orchestrator.engine.interrupts import Interrupts
+    from orchestrator.engine.lock import holding
     from orchestrator.nixos import systems
     from orchestrator.nixos.switching import Switch
+    from orchestrator.system.files import make_private_directory
 
     spec = _spec(wish.plan) if wish.plan is not None else None
     state_dir = Path(spec.host.state_dir) if spec is not None else wish.state_dir
-    _refuse_without_answer(call, wish)
+    refuse_without_answer(call, wish.found.wanted, yes=wish.yes, command=wish.command)
     refuse_if_busy(state_dir)
     refuse_if_unfinished(state_dir)
     if not wish.yes:
         confirm("Switch to it?")
     interrupts = Interrupts()
-    with forwarded(interrupts, tell_stderr), _locked(state_dir):
+    make_private_directory(state_dir)
+    with forwarded(interrupts, tell_stderr), holding(state_dir, "nixos upgrade"):
         checks = _Checks(call, spec, interrupts, Checker(baseline_now()))
         checks.before()
         _drop_preloaded(call, state_dir)
@@ -104,29 +109,6 @@ def _spec(plan: Path) -> UpgradeSpec:
     if policy is not None:
         policy.hold_spec(spec, target.text, str(plan))
     return spec
-
-
-def _refuse_without_answer(call: Call, wish: Wish) -> None:
-    from orchestrator.cli.verbs.apply import refuse_without_answer
-
-    try:
-        refuse_without_answer(call, wish.found.wanted, yes=wish.yes)
-    except MkupgradeError as error:
-        error.next_command = wish.command
-        raise
-
-
-@contextmanager
-def _locked(state_dir: Path) -> Iterator[None]:
-    from orchestrator.engine.lock import HostLock
-    from orchestrator.system.files import make_private_directory
-
-    lock = HostLock(make_private_directory(state_dir))
-    lock.acquire("nixos upgrade")
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _drop_preloaded(call: Call, state_dir: Path) -> None:
@@ -189,11 +171,8 @@ class _Checks:
         if self.interrupts.count:
             raise CheckFailedError("it was stopped on request")
 
-    def _of(self, phase: str) -> list[Check]:
-        if self.spec is None:
-            return []
-        theirs = [check for workload in self.spec.workloads for check in workload.checks]
-        return [check for check in (*self.spec.checks, *theirs) if phase in check.when]
+    def _of(self, phase: Literal["before", "after", "soak"]) -> list[Check]:
+        return self.spec.checks_of(phase) if self.spec is not None else []
 
     def _control(self, longer: float = 0.0) -> _Held:
         return _Held(self.interrupts, _SECONDS + longer)

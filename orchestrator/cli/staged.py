@@ -3,7 +3,6 @@ with it. A switch must not fail by it: what goes wrong is told, and nothing is r
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -11,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.model.errors import ErrorClass, MkupgradeError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from orchestrator.nixos.preloading import Machine
     from orchestrator.nixos.systems import Places, System
 
@@ -87,17 +84,23 @@ def _remember(told: Told, state_dir: Path, toplevel: PurePosixPath) -> System | 
 
 
 def _keep_in_step(told: Told, state_dir: Path, wanted: System | None) -> None:
-    from orchestrator.nixos import preloading, staging, systems
+    from orchestrator.nixos import staging
     from orchestrator.system import proc
 
     boot_id = proc.boot_id()
     ours = staging.preloaded(state_dir, boot_id)
     if ours is None and wanted is None:
         return
+    from orchestrator.cli.verbs.apply import refuse_if_unfinished
+    from orchestrator.engine.lock import holding
+    from orchestrator.nixos import preloading, systems
+
     here = machine()
     if ours is not None and here.kexec_loaded():
         told.preloaded = ours.toplevel
-    with _nobody_at_work(state_dir):
+    # A transaction loads and unloads by itself, and what it finds changed it cannot explain.
+    with holding(state_dir, "nixos stage"):
+        refuse_if_unfinished(state_dir)
         dropped = preloading.drop(here, state_dir, boot_id)
         told.preloaded = None
         if dropped is not None and (wanted is None or dropped.toplevel != wanted.toplevel):
@@ -116,25 +119,6 @@ def _keep_in_step(told: Told, state_dir: Path, wanted: System | None) -> None:
         "its kernel is loaded: `systemctl kexec` and `systemctl reboot` start it without the "
         "firmware (SYSTEMCTL_SKIP_AUTO_KEXEC=1 systemctl reboot goes through it)"
     )
-
-
-@contextmanager
-def _nobody_at_work(state_dir: Path) -> Iterator[None]:
-    """A transaction loads and unloads by itself, and what it finds changed it cannot explain.
-
-    Raises:
-        MkupgradeError: one is under way, or not finished.
-    """
-    from orchestrator.cli.verbs.apply import refuse_if_unfinished
-    from orchestrator.engine.lock import HostLock
-
-    lock = HostLock(state_dir)
-    lock.acquire("nixos stage")
-    try:
-        refuse_if_unfinished(state_dir)
-        yield
-    finally:
-        lock.release()
 
 
 def _load(here: Machine, places: Places, wanted: System, state_dir: Path, boot_id: str) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import fcntl
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from weakref import WeakSet
 
@@ -123,6 +124,17 @@ def _forget_all() -> None:
 
 # exec closes the file (PEP 446); a child that only forks would keep the lock.
 os.register_at_fork(after_in_child=_forget_all)
+
+
+@contextmanager
+def holding(state_dir: Path, verb: str) -> Iterator[None]:
+    """The lock, for what is no transaction. Raises: LockedError: another process holds it."""
+    lock = HostLock(state_dir)
+    lock.acquire(verb)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def read_holder(state_dir: Path) -> Holder | None:

@@ -123,10 +123,8 @@ class Decisions:
 
     def checks(self, phase: Literal["before", "after", "soak"]) -> list[Check]:
         """The spec's and every workload's checks of a phase."""
-        own = [c for c in self.spec.checks if phase in c.when]
-        theirs = [c for w in self.spec.workloads for c in w.checks if phase in c.when]
         ours = self._booted_system() if phase == "after" else []
-        return [*ours, *own, *theirs]
+        return [*ours, *self.spec.checks_of(phase)]
 
     def _booted_system(self) -> list[Check]:
         """On NixOS a release does not say which system it is that came up."""

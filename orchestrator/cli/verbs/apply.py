@@ -170,15 +170,21 @@ def confirm(question: str) -> None:
         raise MkupgradeError("not confirmed", state=UNCHANGED, error_class=ErrorClass.REFUSED)
 
 
-def refuse_without_answer(call: Call, what: Path | str, *, yes: bool) -> None:
-    """Where nobody can be asked, --yes must have been given."""
+def refuse_without_answer(
+    call: Call, what: Path | str, *, yes: bool, command: str | None = None
+) -> None:
+    """Where nobody can be asked, --yes must have been given.
+
+    Args:
+        command: the same with --yes; None: the verb's own, for `what`.
+    """
     if yes or (is_terminal(sys.stdin) and not call.json):
         return
     why = "--json asks no questions" if call.json else "there is no terminal to ask on"
     raise MkupgradeError(
         f"not confirmed: {why}",
         state=UNCHANGED,
-        next_command=f"mkupgrade {call.verb} {shlex.quote(str(what))} --yes",
+        next_command=command or f"mkupgrade {call.verb} {shlex.quote(str(what))} --yes",
         error_class=ErrorClass.REFUSED,
     )
 

@@ -78,6 +78,11 @@ class UpgradeSpec(Strict):
     hooks: Hooks = Hooks.model_construct()
     """Commands of yours, before and after."""
 
+    def checks_of(self, phase: Literal["before", "after", "soak"]) -> list[Check]:
+        """Its own, then every workload's, of a phase."""
+        theirs = (check for workload in self.workloads for check in workload.checks)
+        return [check for check in (*self.checks, *theirs) if phase in check.when]
+
     def digest(self) -> str:
         """SHA-256 of the meaning: comments, order of keys and spelling of units do not count."""
         return digest(self.model_dump(mode="json"))
