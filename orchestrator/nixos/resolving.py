@@ -49,7 +49,6 @@ def find(wanted: NixosKernel, places: Places, build: Tell | None = None) -> Syst
     Raises:
         As `resolve`.
     """
-    profile = wanted.profile or systems.SYSTEM
     if wanted.system is not None:
         path = wanted.system
     elif wanted.flake is not None:
@@ -57,10 +56,8 @@ def find(wanted: NixosKernel, places: Places, build: Tell | None = None) -> Syst
             raise building.not_built(wanted.flake)
         systems.booted(places)  # elsewhere nothing is built in vain
         path = building.build(places, wanted.flake, build)
-    elif wanted.generation is not None:
-        path = systems.generation(places, wanted.generation, profile)
     else:
-        path = systems.next_system(places, profile)
+        path = systems.of_profile(places, wanted.profile, wanted.generation)
     return systems.read_system(places, path, wanted.specialisation)
 
 

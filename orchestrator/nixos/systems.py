@@ -225,6 +225,20 @@ def generation(places: Places, number: int, profile: str = SYSTEM) -> PurePosixP
     return found
 
 
+def of_profile(places: Places, name: str | None, number: int | None) -> PurePosixPath:
+    """What a profile leads to, or one generation of it.
+
+    Args:
+        name: None: `system`.
+        number: None: what it leads to.
+
+    Raises:
+        NotASystemError
+    """
+    name = name or SYSTEM
+    return next_system(places, name) if number is None else generation(places, number, name)
+
+
 def profiles(places: Places) -> list[str]:
     """Names of all that there are, `system` first."""
     named = places.tree.names(places.profiles / "system-profiles")

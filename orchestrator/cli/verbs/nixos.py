@@ -59,14 +59,12 @@ def decide(
 
     if toplevel is not None and (profile is not None or generation is not None):
         raise click.UsageError("a TOPLEVEL, or --profile and --generation")
-    places, name = systems.REAL, profile or systems.SYSTEM
+    places = systems.REAL
     booted, current = systems.booted(places), systems.current(places)
     if toplevel is not None:
         path = _absolute(toplevel)
-    elif generation is not None:
-        path = systems.generation(places, generation, name)
     else:
-        path = systems.next_system(places, name)
+        path = systems.of_profile(places, profile, generation)
     found = deciding.decide(booted, current, systems.read_system(places, path, specialisation))
     if call.json:
         call.out_json(found.model_dump(mode="json") | {"transition": found.transition})
@@ -161,10 +159,8 @@ def upgrade(
         path = _absolute(store_path)
     elif rollback:
         path = systems.before_the_last(systems.generations(places))
-    elif generation is not None:
-        path = systems.generation(places, generation, profile or systems.SYSTEM)
     else:
-        path = systems.next_system(places, profile or systems.SYSTEM)
+        path = systems.of_profile(places, profile, generation)
     found = deciding.decide(booted, current, systems.read_system(places, path, specialisation))
     if _is_settled(found, places):
         return _nothing_to_do(call, found)
