@@ -32,9 +32,7 @@ def set_up(state_dir: Path, program: Sequence[str]) -> list[Path]:
         NotSupportedError: systemd does not run here. ToolError: systemctl failed.
     """
     written: list[Path] = []
-    found = systemd.properties(SERVICE, "LoadState", "RequiresMountsFor")
-    fits = str(state_dir) in found.get("RequiresMountsFor", "").split()
-    if found.get("LoadState") != "loaded" or not fits:
+    if not units.looks_after(SERVICE, state_dir):
         texts = {name: unit_text(name, state_dir, program) for name in (SERVICE, TIMER)}
         written = [units.write(name, text) for name, text in texts.items()]
         systemd.reload()

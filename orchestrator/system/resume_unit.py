@@ -35,11 +35,7 @@ def will_go_on(state_dir: Path) -> bool:
     Raises:
         ToolError: systemctl failed.
     """
-    if not systemd.is_running():
-        return False
-    found = systemd.properties(NAME, "LoadState", "RequiresMountsFor")
-    mounts = found.get("RequiresMountsFor", "").split()
-    return found.get("LoadState") == "loaded" and str(state_dir) in mounts
+    return systemd.is_running() and units.looks_after(NAME, state_dir)
 
 
 def is_at_work() -> bool:

@@ -41,6 +41,17 @@ class FixedUnitsError(MkupgradeError):
     error_class = ErrorClass.REFUSED
 
 
+def looks_after(name: str, state_dir: Path) -> bool:
+    """Is the unit there, and made for this state directory? Enabled or not.
+
+    Raises:
+        ToolError: systemctl failed.
+    """
+    found = systemd.properties(name, "LoadState", "RequiresMountsFor")
+    mounts = found.get("RequiresMountsFor", "").split()
+    return found.get("LoadState") == "loaded" and str(state_dir) in mounts
+
+
 def write(name: str, text: str) -> Path:
     """Write a unit for this host; its path. systemd has yet to read it.
 
