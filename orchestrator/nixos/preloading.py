@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from orchestrator.model.seams import Control
 from orchestrator.nixos import staging
-from orchestrator.nixos.initrd import with_secrets
 from orchestrator.nixos.staging import Preloaded
-from orchestrator.nixos.systems import Places, System
-from orchestrator.system import files
+
+if TYPE_CHECKING:
+    from orchestrator.model.seams import Control
+    from orchestrator.nixos.systems import Places, System
 
 
 class Machine(Protocol):
@@ -69,6 +69,8 @@ def load(
     Raises:
         MkupgradeError: it cannot be loaded; nothing is loaded then.
     """
+    from orchestrator.system import files
+
     boot = system.boot
     image = Path(places.tree.outside(boot.kernel))
     sha256, _ = files.sha256_path(image)
@@ -96,6 +98,9 @@ def _initrd(
     if initrd is None or boot.initrdSecrets is None:
         yield initrd
         return
+    from orchestrator.nixos.initrd import with_secrets
+    from orchestrator.system import files
+
     sha256, _ = files.sha256_path(initrd)
     program = Path(places.tree.outside(boot.initrdSecrets))
     with with_secrets(initrd, program, sha256, scratch, control) as copy:
