@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from orchestrator.cli import staged
-from orchestrator.nixos import changing, systems
+from orchestrator.nixos import systems
 from orchestrator.system import systemd
 from tests.support.kexec import PretendKexec
 from tests.support.nix_store import NixStore, needs_nix
@@ -54,9 +54,7 @@ class Host:
 
     def stands(self) -> tuple[str | None, str | None, str]:
         """What the profile leads to, what the menu starts, what is current."""
-        places = self.store.places
-        leads_to = changing.profile_state(places).leads_to
-        return leads_to, self.store.menu, systems.current(places).toplevel
+        return self.store.stands()[1:]
 
 
 @pytest.fixture

@@ -50,9 +50,7 @@ class Upgrade:
 
     def stands(self) -> tuple[list[int], str | None, str | None]:
         """Numbers of all generations, what the profile leads to, what the menu starts."""
-        found = changing.profile_state(self.store.places)
-        numbers = [g.number for g in systems.generations(self.store.places)]
-        return numbers, found.leads_to, self.store.menu
+        return self.store.stands()[:3]
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import pytest
 
 from orchestrator.model.errors import MkupgradeError
 from orchestrator.model.outcomes import ExitCode
-from orchestrator.nixos import changing, systems
 from orchestrator.nixos.changing import PreSwitchError
 from orchestrator.nixos.switching import NeedsAStartError, Switch, SwitchBackError, SwitchError
 from orchestrator.system import systemd
@@ -32,11 +31,7 @@ class Host:
         return Switch(self.store.places, self.new, Limited(60), self.said.append)
 
     def stands(self) -> tuple[list[int], str | None, str | None, str]:
-        """Generations, what the profile leads to, what the menu starts, what is current."""
-        places = self.store.places
-        numbers = [g.number for g in systems.generations(places)]
-        leads_to = changing.profile_state(places).leads_to
-        return numbers, leads_to, self.store.menu, systems.current(places).toplevel
+        return self.store.stands()
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
+from orchestrator.nixos import changing, systems
 from orchestrator.nixos.systems import Places
 
 GENERATION = Path(__file__).parents[1] / "nixos/pretend-generation.nix"
@@ -71,6 +72,13 @@ class NixStore:
         """Marker of the system that a boot loader would start."""
         path = self.log / "menu"
         return path.read_text("ascii").strip() if path.exists() else None
+
+    def stands(self) -> tuple[list[int], str | None, str | None, str]:
+        """Numbers of all generations, what the profile leads to, what the menu starts, what is
+        current."""
+        numbers = [found.number for found in systems.generations(self.places)]
+        leads_to = changing.profile_state(self.places).leads_to
+        return numbers, leads_to, self.menu, systems.current(self.places).toplevel
 
     def fail(self, marker: str, action: str) -> None:
         (self.log / f"fail-{marker}-{action}").touch()
