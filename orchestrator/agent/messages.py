@@ -6,12 +6,13 @@ import json
 import struct
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from orchestrator.agent.errors import ProtocolError, RefusedError
 from orchestrator.agent.wire import DIGESTS
 from orchestrator.handover.parcel import Parcel, parse_parcel
 from orchestrator.handover.stream import DIGEST
+from orchestrator.model.base import Deferred
 from orchestrator.model.errors import ErrorClass, HandoverError, MkupgradeError
 from orchestrator.model.steps import Inspected, Inspection
 
@@ -19,10 +20,10 @@ _Text = Annotated[str, Field(max_length=2000)]
 _PLACE = struct.Struct("<IQ")
 
 
-class _Said(BaseModel):
+class _Said(Deferred):
     """Fields of a newer minor version are passed over."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, strict=True, defer_build=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
 
 
 class _Error(_Said):

@@ -6,10 +6,11 @@ import json
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from orchestrator import __version__
 from orchestrator.agent.errors import ProtocolError
+from orchestrator.model.base import Deferred
 from orchestrator.model.errors import MkupgradeError
 from orchestrator.system import files, proc
 
@@ -18,10 +19,10 @@ LEAST_FREE = 64 << 20
 """Bytes below which nothing worth while can be taken."""
 
 
-class Status(BaseModel):
+class Status(Deferred):
     """Unknown fields are kept: a newer minor version wrote them."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, strict=True, defer_build=True)
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
 
     version: _Text
     """Of mkupgrade."""

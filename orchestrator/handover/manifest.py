@@ -11,7 +11,7 @@ import json
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AwareDatetime, ConfigDict, Field, ValidationError, model_validator
 
 from orchestrator.handover.frame import (
     MAJOR,
@@ -22,7 +22,7 @@ from orchestrator.handover.frame import (
     Header,
     refuse_major,
 )
-from orchestrator.model.base import canonical_json
+from orchestrator.model.base import Deferred, canonical_json
 from orchestrator.model.errors import HandoverError
 from orchestrator.model.spec.names import Name
 from orchestrator.model.steps import Section
@@ -39,7 +39,7 @@ _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 _Text = Annotated[str, Field(max_length=256)]
 
 
-class _Open(BaseModel):
+class _Open(Deferred):
     """Unknown fields are kept: a newer minor version wrote them."""
 
     model_config = ConfigDict(
@@ -47,7 +47,6 @@ class _Open(BaseModel):
         frozen=True,
         strict=True,
         ser_json_inf_nan="constants",
-        defer_build=True,
     )
 
 

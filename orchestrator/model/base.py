@@ -1,11 +1,13 @@
-"""The bases: `Strict` for what people write, `Record` and `Plain` for what we write."""
+"""The bases: `Strict` for what people write, `Record` and `Plain` for what we write. `Deferred` is
+beneath every model whose validator is built when it is first used."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from json.encoder import encode_basestring
 from types import ModuleType
@@ -29,14 +31,47 @@ def _without_plugins() -> None:
 _without_plugins()
 
 
-class Strict(BaseModel):
-    """A part of the spec: unknown keys are errors, values never change after loading.
+_BUILDING = threading.RLock()
+"""Held while a model is built: one may need another, so one lock for all."""
 
-    Validators are built when they are first used: most commands use few. So a default is made by
+
+class Deferred(BaseModel):
+    """Its validator is built when it is first used: most commands use few. So a default is made by
     `model_construct`, which needs none.
+
+    Steps that run side by side use a model for the first time at the same moment, and pydantic
+    before 2.14 takes apart for one thread what another one is building: "type object has no
+    attribute '__pydantic_core_schema__'" (pydantic's issue 13419). So it is built by one thread
+    at a time. 2.11.0 to 2.11.4 even validate by the base meanwhile; pyproject.toml refuses them.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+    model_config = ConfigDict(defer_build=True)
+
+    @classmethod
+    def model_rebuild(
+        cls,
+        *,
+        force: bool = False,
+        raise_errors: bool = True,
+        _parent_namespace_depth: int = 2,
+        _types_namespace: Mapping[str, Any] | None = None,
+    ) -> bool | None:
+        """As pydantic's, which also calls it by itself. The depth counts frames of the stack, of
+        which this one is one more; 0: none is looked at."""
+        depth = _parent_namespace_depth + (1 if _parent_namespace_depth > 0 else 0)
+        with _BUILDING:
+            return super().model_rebuild(
+                force=force,
+                raise_errors=raise_errors,
+                _parent_namespace_depth=depth,
+                _types_namespace=_types_namespace,
+            )
+
+
+class Strict(Deferred):
+    """A part of the spec: unknown keys are errors, values never change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Shared(Strict):
@@ -46,10 +81,10 @@ class Shared(Strict):
     model_config = ConfigDict(defer_build=False)
 
 
-class Record(BaseModel):
+class Record(Deferred):
     """A fact or event that mkupgrade itself wrote: frozen, unknown keys refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Plain:

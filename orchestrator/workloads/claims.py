@@ -17,8 +17,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
+from orchestrator.model.base import Deferred
 from orchestrator.model.errors import MkupgradeError
 from orchestrator.system import files, proc
 from orchestrator.workloads.meta import CriuMeta
@@ -27,10 +28,10 @@ DIRECTORY = Path("/run/mkupgrade/restored")
 _LIMIT = 32 << 20
 
 
-class Claim(BaseModel):
+class Claim(Deferred):
     """Processes that CRIU was told to make in this boot, or is about to."""
 
-    model_config = ConfigDict(frozen=True, strict=True, defer_build=True)
+    model_config = ConfigDict(frozen=True, strict=True)
 
     boot_id: str
     since: Annotated[int, Field(ge=0)]

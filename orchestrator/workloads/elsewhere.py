@@ -14,8 +14,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
+from orchestrator.model.base import Deferred
 from orchestrator.model.errors import MkupgradeError
 from orchestrator.model.quantities import format_size
 from orchestrator.model.spec.workloads import CriuMigrate, HooksMigrate, Workload
@@ -29,11 +30,11 @@ _ROOM = 2
 _Id = Annotated[int, Field(ge=1, le=1 << 22)]
 
 
-class Needs(BaseModel):
+class Needs(Deferred):
     """Of one workload. What another kernel says is hostile; fields that we do not know are passed
     over."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True)
+    model_config = ConfigDict(extra="ignore", frozen=True)
 
     size: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
     """Bytes of its memory; about as much is carried."""

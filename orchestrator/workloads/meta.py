@@ -13,13 +13,13 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     ConfigDict,
     Field,
     ValidationError,
     model_validator,
 )
 
+from orchestrator.model.base import Deferred
 from orchestrator.model.errors import ErrorClass, WorkloadError
 
 Pid = Annotated[int, Field(ge=2, le=1 << 22)]
@@ -52,8 +52,8 @@ def _destination(text: str) -> str:
 SafePath = Annotated[str, Field(max_length=4096), AfterValidator(_safe_path)]
 
 
-class _Meta(BaseModel):
-    model_config = ConfigDict(extra="allow", frozen=True, strict=True, defer_build=True)
+class _Meta(Deferred):
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
 
 
 class Directory(_Meta):

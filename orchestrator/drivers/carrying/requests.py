@@ -7,10 +7,11 @@ import json
 from enum import StrEnum
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from orchestrator.handover.manifest import TransactionId
 from orchestrator.handover.parcel import Parcel
+from orchestrator.model.base import Deferred
 from orchestrator.model.errors import (
     ErrorClass,
     HandoverError,
@@ -51,8 +52,8 @@ class Verb(StrEnum):
     """Remove what is kept of it, of both sections; it runs on, or does not, as before."""
 
 
-class _Said(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True)
+class _Said(Deferred):
+    model_config = ConfigDict(extra="ignore", frozen=True)
 
 
 S = TypeVar("S", bound=_Said)
