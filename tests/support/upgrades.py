@@ -150,6 +150,14 @@ def assert_whole(guest: Guest) -> None:
     assert verified.problem is None, verified
 
 
+def why(report: dict[str, Any]) -> str:
+    """How it ended and what went wrong on the way, short enough for the message of an assertion:
+    pytest cuts the middle out of a long one."""
+    attempts = [(s["id"], a) for s in report["steps"] for a in s["attempts"]]
+    errors = [f"{step}: {json.dumps(a['error'])}" for step, a in attempts if a["error"]]
+    return "\n".join([f"{report['outcome']}: {report['reason']}", *errors])
+
+
 def result_of(report: dict[str, Any], step: str) -> dict[str, Any]:
     """What a step left in the journal."""
     found = next(s for s in report["steps"] if s["id"] == step)

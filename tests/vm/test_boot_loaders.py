@@ -131,7 +131,7 @@ def test_systemd_boot_starts_the_old_kernel_until_commit_and_the_new_one_behind_
         # Committed, and then the long way into it.
         once = f"bootctl set-oneshot {first}"
         report = upgraded(guest, plan(new, checks=[recorder(" ".join(look), once)]))
-        assert (report["outcome"], guest.release()) == ("committed", new), json.dumps(report)
+        assert (report["outcome"], guest.release()) == ("committed", new), up.why(report)
         seen, listed, *_ = guest.text(SEEN).splitlines()
         assert (seen, default_of(listed)) == (new, first)
         assert default_of(guest.run(look).stdout) == second
@@ -146,7 +146,7 @@ def test_systemd_boot_starts_the_old_kernel_until_commit_and_the_new_one_behind_
 
         # Panics, for the root's driver is in the initrd: the firmware's reset, the loader's choice.
         report = upgraded(guest, plan(old, {"append": ["rdinit=/none-such"]}))
-        assert (report["outcome"], guest.release()) == ("rolled-back", new), json.dumps(report)
+        assert (report["outcome"], guest.release()) == ("rolled-back", new), up.why(report)
         assert default_of(guest.run(look).stdout) == second
         assert guest.serial().count("BdsDxe: starting") == 3
         assert not jumped_into(guest)
@@ -206,7 +206,7 @@ def test_grub_starts_the_old_kernel_until_commit_and_the_new_one_behind_it(
         # Committed, and at once the reset button: what was set must be where GRUB reads it.
         once = f"grub-reboot '{first}'"
         report = upgraded(guest, plan(new, checks=[recorder(look, once)]))
-        assert (report["outcome"], guest.release()) == ("committed", new), json.dumps(report)
+        assert (report["outcome"], guest.release()) == ("committed", new), up.why(report)
         assert guest.text(SEEN).splitlines()[:2] == [new, f"saved_entry={first}"]
         assert guest.reset().release == new
         assert f"BOOT_IMAGE=/boot/vmlinuz-{new}" in guest.text("/proc/cmdline")
@@ -220,6 +220,6 @@ def test_grub_starts_the_old_kernel_until_commit_and_the_new_one_behind_it(
 
         # Panics: the firmware's own reset, and the loader's choice.
         report = upgraded(guest, plan(old, {"append": ["init=/none-such"]}))
-        assert (report["outcome"], guest.release()) == ("rolled-back", new), json.dumps(report)
+        assert (report["outcome"], guest.release()) == ("rolled-back", new), up.why(report)
         assert guest.serial().count("BdsDxe: starting") == 3
         assert grub_env(guest) == (second, "")

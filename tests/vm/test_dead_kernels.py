@@ -3,7 +3,6 @@ again, the transaction rolled back and saying why, and the workload running."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
@@ -122,7 +121,7 @@ def _dies(guest: Guest, kernels: KernelPair, plan: dict[str, Any]) -> tuple[str,
     except RehearsalError as error:
         error.add_note(f"end of the guest's serial log:\n{guest.serial()[-4000:]}")
         raise
-    assert report["outcome"] == "rolled-back", json.dumps(report)
+    assert report["outcome"] == "rolled-back", up.why(report)
     assert "came back to the kernel before it" in report["reason"]
     assert guest.release() == kernels.source.release
     assert guest.text("/sys/kernel/kexec_loaded").strip() == "0"

@@ -60,8 +60,8 @@ def test_workloads_live_through_two_kernels_and_a_failed_third_jump_by_the_disk(
         plan = up.document(old, WORKLOADS, checks=[up.silent_check(old)])
         assert up.apply(guest, plan).release == old
         report = up.outcome(guest)
-        assert (report["outcome"], guest.release()) == ("rolled-back", new), json.dumps(report)
-        assert "did not end within 3.0 s and was killed" in json.dumps(report)
+        assert (report["outcome"], guest.release()) == ("rolled-back", new), up.why(report)
+        assert "did not end within 3.0 s and was killed" in up.why(report)
         _assert_unharmed(guest, client, [old, new])
         refused = guest.run(["mkupgrade", "apply", up.PLAN, "--yes"], check=False)
         assert (refused.code, "--again" in refused.stderr) == (1, True)
@@ -120,7 +120,7 @@ def test_state_of_a_transaction_that_nobody_knows_is_told_and_left_alone(
 
 
 def _assert_committed(report: dict[str, Any], source: str) -> None:
-    assert report["outcome"] == "committed", json.dumps(report)
+    assert report["outcome"] == "committed", up.why(report)
     assert {up.result_of(report, f"restore/{n}")["from"] for n in NAMES} == {source}
 
 
