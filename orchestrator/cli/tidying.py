@@ -59,19 +59,12 @@ def prune(driver: Driver, state_dir: Path) -> None:
 
 def give_back_expired(driver: Driver, state_dir: Path) -> None:
     """Before a plan is made: what is given back has room for it."""
-    from orchestrator.engine.lock import HostLock
+    from orchestrator.engine.lock import holding
 
     if not isinstance(driver, Expiring):
         return
     with suppress(MkupgradeError, OSError):
         if not driver.expired(over(state_dir)):
             return
-    lock = HostLock(state_dir)
-    try:
-        lock.acquire("clean-up")
-    except LockedError:
-        return
-    try:
+    with suppress(LockedError), holding(state_dir, "clean-up"):
         prune(driver, state_dir)
-    finally:
-        lock.release()

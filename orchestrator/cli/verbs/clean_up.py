@@ -28,19 +28,14 @@ def clean_up(call: Call, state_dir: Path) -> ExitCode:
     from orchestrator.cli.tidying import Pruning, over
     from orchestrator.cli.verbs.apply import refuse_if_unfinished
     from orchestrator.cli.wiring import SIMULATED_HOST, driver_named
-    from orchestrator.engine.lock import HostLock
+    from orchestrator.engine.lock import holding
 
     pruned: list[str] = []
     if state_dir.is_dir() and not (state_dir / SIMULATED_HOST).exists():
         refuse_if_unfinished(state_dir)
-        with closing(driver_named("auto", state_dir)) as driver:
-            lock = HostLock(state_dir)
-            lock.acquire("clean-up")
-            try:
-                if isinstance(driver, Pruning):
-                    pruned = driver.prune(over(state_dir))
-            finally:
-                lock.release()
+        with closing(driver_named("auto", state_dir)) as driver, holding(state_dir, "clean-up"):
+            if isinstance(driver, Pruning):
+                pruned = driver.prune(over(state_dir))
     if call.json:
         call.out_json({"removed": pruned})
     elif pruned:
