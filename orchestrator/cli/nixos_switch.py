@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from orchestrator.cli.command import Call
 from orchestrator.cli.signals import forwarded, tell_stderr
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from orchestrator.checks import Checker
     from orchestrator.engine.interrupts import Interrupts
     from orchestrator.model.spec import UpgradeSpec
-    from orchestrator.model.spec.checks import Check
+    from orchestrator.model.spec.checks import Check, Phase
     from orchestrator.model.spec.policy import Soak
     from orchestrator.nixos.deciding import Decision
     from orchestrator.nixos.switching import Switch, Switched
@@ -171,7 +171,7 @@ class _Checks:
         if self.interrupts.count:
             raise CheckFailedError("it was stopped on request")
 
-    def _of(self, phase: Literal["before", "after", "soak"]) -> list[Check]:
+    def _of(self, phase: Phase) -> list[Check]:
         return self.spec.checks_of(phase) if self.spec is not None else []
 
     def _control(self, longer: float = 0.0) -> _Held:

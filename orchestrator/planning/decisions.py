@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import PurePosixPath
-from typing import Any, Literal
+from typing import Any
 
 from orchestrator.model.host import Artifact, Cap, HostState, KernelState
 from orchestrator.model.kinds import ChannelName
 from orchestrator.model.params.in_place import NixosProfile, PendingGeneration
 from orchestrator.model.spec import Check, Instance, UpgradeSpec, Workload
-from orchestrator.model.spec.checks import KernelCheck
+from orchestrator.model.spec.checks import KernelCheck, Phase
 from orchestrator.planning.channels import Channels
 from orchestrator.planning.way_back import WayBack
 
@@ -121,7 +121,7 @@ class Decisions:
         states = self.host.workloads
         return sum(states[name].memory_bytes for name, c in channels.items() if c == channel)
 
-    def checks(self, phase: Literal["before", "after", "soak"]) -> list[Check]:
+    def checks(self, phase: Phase) -> list[Check]:
         """The spec's and every workload's checks of a phase."""
         ours = self._booted_system() if phase == "after" else []
         return [*ours, *self.spec.checks_of(phase)]

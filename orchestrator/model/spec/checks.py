@@ -15,11 +15,13 @@ Expected = Annotated[str, Field(min_length=1, max_length=4096)]
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 
+Phase = Literal["before", "after", "soak"]
+
 
 class _CheckBase(Shared):
     name: Name
     """How reports call it; unique in the document."""
-    when: list[Literal["before", "after", "soak"]] = ["after", "soak"]
+    when: list[Phase] = ["after", "soak"]
     """Phases: before anything is changed, after the restore, and again and again in the soak."""
     timeout: Duration = 10.0
     """Time for one try."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
@@ -9,7 +10,7 @@ from pydantic import Field
 
 from orchestrator.model.base import Strict, digest
 from orchestrator.model.quantities import Size
-from orchestrator.model.spec.checks import Check
+from orchestrator.model.spec.checks import Check, Phase
 from orchestrator.model.spec.instances import Instance
 from orchestrator.model.spec.names import AbsolutePath, Label, Name
 from orchestrator.model.spec.policy import Hooks, Retry, Rollback, Soak, Strategy
@@ -78,9 +79,10 @@ class UpgradeSpec(Strict):
     hooks: Hooks = Hooks.model_construct()
     """Commands of yours, before and after."""
 
-    def checks_of(self, phase: Literal["before", "after", "soak"]) -> list[Check]:
-        """Its own, then every workload's, of a phase."""
-        theirs = (check for workload in self.workloads for check in workload.checks)
+    def checks_of(self, phase: Phase, instances: Container[str] | None = None) -> list[Check]:
+        """Its own, then those of the workloads in these instances (None: in all), of a phase."""
+        among = [w for w in self.workloads if instances is None or w.instance in instances]
+        theirs = (check for workload in among for check in workload.checks)
         return [check for check in (*self.checks, *theirs) if phase in check.when]
 
     def digest(self) -> str:

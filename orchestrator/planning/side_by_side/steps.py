@@ -18,6 +18,7 @@ from orchestrator.model.params.side_by_side import (
 )
 from orchestrator.model.quantities import format_size
 from orchestrator.model.spec import Check, Workload
+from orchestrator.model.spec.checks import Phase
 from orchestrator.model.spec.workloads import RestartMigrate
 from orchestrator.model.steps import Step
 from orchestrator.planning import estimates, host_steps, policies
@@ -291,12 +292,11 @@ def start(b: SectionBuilder, it: Choice, w: Workload, *, old: bool) -> Step:
     return _command(b, Kind.START_WORKLOAD, w, f"Start {w.name} in {instance}", params)
 
 
-def checks(c: Choices, phase: str, instances: Container[str] | None = None) -> list[Check]:
+def checks(c: Choices, phase: Phase, instances: Container[str] | None = None) -> list[Check]:
     """Of the host, and of all workloads in these instances (default: all that are changed or
     resized)."""
     among = {*c.changed, *(it.name for it in c.resized)} if instances is None else instances
-    theirs = [check for w in c.spec.workloads if w.instance in among for check in w.checks]
-    return [check for check in (*c.spec.checks, *theirs) if phase in check.when]
+    return c.spec.checks_of(phase, among)
 
 
 def _check_files(
