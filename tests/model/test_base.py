@@ -82,11 +82,11 @@ def test_models_first_used_by_steps_side_by_side_are_whole() -> None:
 def test_a_name_that_is_known_where_a_model_is_made_is_found_when_it_is_built() -> None:
     """Pydantic looks for names in the frames of its callers, of which ours is one more."""
 
-    class Other(Deferred):
-        number: int
-
     class One(Deferred):
         other: Other
+
+    class Other(Deferred):
+        number: int
 
     assert One.model_rebuild() is True
     assert One.model_validate({"other": {"number": 3}}).other.number == 3
