@@ -154,7 +154,7 @@ def _assert_confirmed(guest: Guest, top: PurePosixPath) -> None:
     assert guest.exists(staged)
     guest.run(["systemctl", "start", CONFIRM])
     shown = ["systemctl", "show", "--property=SubState,ExecMainStatus", CONFIRM]
-    guest.run(["sh", "-c", f"until {' '.join(shown)} | grep -q SubState=exited; do sleep 1; done"])
+    guest.wait_for(["sh", "-c", f"{' '.join(shown)} | grep -q SubState=exited"])
     assert "ExecMainStatus=0" in guest.run(shown).stdout
     assert not guest.exists(staged)
 
