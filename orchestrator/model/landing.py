@@ -1,8 +1,9 @@
 """Where did the machine land? The pure rule behind the inspection of a jump.
 
-Three facts decide, and nothing else: the boot id (did the machine restart?), the mark on the
-command line (did it restart into what this very jump had loaded?) and the kernel's release.
-Whatever they do not settle is unknown: somebody must look.
+Three facts decide: the boot id (did the machine restart?), the mark on the command line (did it
+restart into what this very jump had loaded?) and the kernel's release. Where both kernels have the
+same release and a reset may end in either, what their command lines do not share decides, too.
+Whatever that does not settle is unknown: somebody must look.
 """
 
 from __future__ import annotations
@@ -40,6 +41,15 @@ class Expected:
     to_release: str
     boot_id: str | None
     """Boot id under which the jump was intended; None: it never was."""
+    from_cmdline: str = ""
+    to_cmdline: str = ""
+    default_moved: bool = False
+    """A reset does not end in the kernel before the jump any more, but in what was committed to.
+    Asked only where both kernels have the same release."""
+
+    @property
+    def same_release(self) -> bool:
+        return self.from_release == self.to_release
 
 
 def mark_for(transaction: str, section: Section) -> str:
@@ -79,6 +89,14 @@ def landing(expected: Expected, place: Place) -> Inspected:
     if found == arrived and place.release == expected.to_release:
         return _present(expected, place, seen)
     if not found and place.release == expected.from_release:
+        if expected.same_release and expected.default_moved and not _is_from(expected, place):
+            return _say(
+                Inspection.UNKNOWN,
+                f"{seen}: the release of both kernels, a reset ends in what was committed to, and "
+                f"the command line is not that of the kernel before. Boot the kernel before and "
+                f"run `mkupgrade resume`, or look at `mkupgrade history {expected.transaction}` "
+                f"and end it with `mkupgrade abort`",
+            )
         return _say(Inspection.LOST, f"{seen}: the old kernel again, through a reset")
     return _say(
         Inspection.UNKNOWN,
@@ -87,6 +105,14 @@ def landing(expected: Expected, place: Place) -> Inspected:
         f"Boot one of these two and run `mkupgrade resume`, or look at "
         f"`mkupgrade history {expected.transaction}` and end it with `mkupgrade abort`",
     )
+
+
+def _is_from(expected: Expected, place: Place) -> bool:
+    """Does the command line say that this is the kernel before? Where the two do not differ in
+    it, nothing does."""
+    before, after = set(expected.from_cmdline.split()), set(expected.to_cmdline.split())
+    here = set(place.cmdline.split())
+    return before != after and before - after <= here and not (after - before) & here
 
 
 def _present(expected: Expected, place: Place, seen: str) -> Inspected:

@@ -37,7 +37,7 @@ def forward(d: Decisions) -> SectionBuilder:
     steps.run_hooks(b, d.spec.hooks.before)
     add_checkpoints(b, d)
     steps.preserve(b, d)
-    steps.jump(b, d, "kexec", d.from_release, d.to_release)
+    steps.jump(b, d)
     steps.retrieve(b, d)
     add_restores(b, d)
     steps.checks(b, "after", d.checks("after"), f"in Linux {d.to_release}")
@@ -57,7 +57,7 @@ def back(d: Decisions) -> SectionBuilder:
     steps.undo_hooks(b, d.spec.hooks.after)
     add_checkpoints(b, d)
     steps.preserve(b, d)
-    steps.jump(b, d, d.way_back.method, d.to_release, d.from_release)
+    steps.jump(b, d)
     return b
 
 

@@ -61,6 +61,36 @@ def test_jump_to_the_same_release_is_told_from_a_reset_by_the_mark_alone() -> No
     assert judge("kexec", "then", "none", OLD, to=OLD) is Inspection.LOST
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "here", "verdict"),
+    [
+        ("ro quiet", "ro quiet new=1", "BOOT_IMAGE=/a ro quiet", Inspection.LOST),
+        ("ro quiet", "ro quiet new=1", "BOOT_IMAGE=/a ro new=1 quiet", Inspection.UNKNOWN),
+        ("ro old=1", "ro", "ro old=1", Inspection.LOST),
+        ("ro old=1", "ro", "ro", Inspection.UNKNOWN),
+        ("init=/old", "init=/new", "init=/old", Inspection.LOST),
+        ("init=/old", "init=/new", "init=/new", Inspection.UNKNOWN),
+        ("init=/old", "init=/new", "init=/third", Inspection.UNKNOWN),
+        ("ro", "ro", "ro", Inspection.UNKNOWN),
+    ],
+)
+def test_two_kernels_of_one_release_are_told_apart_behind_a_commit_by_their_command_lines(
+    before: str, after: str, here: str, verdict: Inspection
+) -> None:
+    expected = Expected("t1", Section.FORWARD, "kexec", OLD, OLD, "then", before, after, True)
+    found = landing(expected, Place("now", OLD, here))
+    assert found.verdict is verdict
+    if verdict is Inspection.UNKNOWN:
+        assert "Boot the kernel before" in found.reason
+
+
+def test_until_the_commit_a_reset_ends_in_the_kernel_before_whatever_its_command_line_is_now() -> (
+    None
+):
+    expected = Expected("t1", Section.FORWARD, "kexec", OLD, OLD, "then", "ro", "ro new=1", False)
+    assert landing(expected, Place("now", OLD, "ro new=1")).verdict is Inspection.LOST
+
+
 def test_present_carries_the_result_that_perform_could_not_return() -> None:
     expected = Expected("t1", Section.FORWARD, "kexec", OLD, NEW, "then")
     found = landing(expected, Place("now", NEW, OURS))

@@ -147,6 +147,9 @@ class Jump(Effect[in_place.Jump]):
             from_release=p.from_release,
             to_release=p.to_release,
             boot_id=job.context.intended_boot_id,
+            from_cmdline=p.from_cmdline,
+            to_cmdline=p.to_cmdline,
+            default_moved=world.commits.get(job.context.transaction) == world.default,
         )
         return landing(expected, Place(world.boot_id, world.kernel.release, world.kernel.cmdline))
 

@@ -121,6 +121,9 @@ class Jump(Record):
     method: Literal["kexec", "reset"]
     from_release: str
     to_release: str
+    from_cmdline: str = ""
+    to_cmdline: str = ""
+    """By what they do not share two kernels of one release are told apart after a reset."""
     boot_deadline: float
 
 

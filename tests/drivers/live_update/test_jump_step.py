@@ -13,10 +13,24 @@ from orchestrator.model.steps import Inspection, Step
 MARK = "mkupgrade.transaction=t-20260901-ab12cd/forward"
 
 
-def jump(host: Any, method: str = "kexec") -> Step:
+NIXOS = {
+    "link": "/profiles/system", "toplevel": "/store/new", "previous": "/store/old",
+    "generation": 1, "last": 1,
+}  # fmt: skip
+
+
+def jump(host: Any, method: str = "kexec", to: str = "7.3.4", **params: Any) -> Step:
     return host.step(
-        Kind.JUMP, method=method, from_release="7.2.13", to_release="7.3.4", boot_deadline=60.0
-    )
+        Kind.JUMP, method=method, from_release="7.2.13", to_release=to, boot_deadline=60.0, **params
+    )  # type: ignore[no-any-return]
+
+
+def arm(host: Any, boot_default: str | None, nixos: Any) -> None:
+    step = host.step(
+        Kind.ARM_FALLBACK, from_release="7.2.13", boot_default=boot_default, image=None,
+        initrd=None, cmdline="quiet", watchdog=None, boot_deadline=60.0, nixos=nixos,
+    )  # fmt: skip
+    host.perform(step)
 
 
 def test_file_systems_are_written_out_before_the_machine_is_left(
@@ -60,3 +74,25 @@ def test_the_landing_is_seen_from_the_next_kernel(
 ) -> None:
     host.land(release, cmdline, carried=True)
     assert host.inspect(jump(host), boot_id="boot-1").verdict is verdict
+
+
+@pytest.mark.parametrize("moved", [False, True])
+@pytest.mark.parametrize("nixos", [None, NIXOS])
+@pytest.mark.parametrize("cmdline", ["quiet", "quiet new=1"])
+def test_behind_a_commit_to_the_same_release_only_the_old_command_line_is_the_old_kernel(
+    host: Any, moved: bool, nixos: Any, cmdline: str
+) -> None:
+    arm(host, None if nixos else "old.conf", nixos)
+    if moved:
+        host.boot.set_default("new.conf")
+        host.nixos.leads_to = "/store/new"
+    host.land("7.2.13", cmdline, carried=False)
+    step = jump(host, to="7.2.13", from_cmdline="quiet", to_cmdline="quiet new=1")
+    wanted = Inspection.UNKNOWN if moved and "new=1" in cmdline else Inspection.LOST
+    assert host.inspect(step, boot_id="boot-1").verdict is wanted
+
+
+def test_without_a_record_of_the_way_back_nothing_was_committed(host: Any) -> None:
+    host.land("7.2.13", "quiet new=1", carried=False)
+    step = jump(host, to="7.2.13", from_cmdline="quiet", to_cmdline="quiet new=1")
+    assert host.inspect(step, boot_id="boot-1").verdict is Inspection.LOST

@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from orchestrator import planning
-from orchestrator.drivers.simulated import Fault
+from orchestrator.drivers.simulated import Fault, booting
 from orchestrator.engine.identity import Identity
 from orchestrator.engine.journal import Journal
 from orchestrator.engine.transaction import Engine
@@ -66,6 +66,14 @@ def change(driver, **changes):
     with driver.store.change() as world:
         for key, value in changes.items():
             setattr(world, key, value)
+
+
+def reset(driver, kernel=None):
+    """Into the default boot entry, or into what somebody chose in its menu."""
+    with driver.store.change() as world:
+        booting.reset(world, "power cut")
+        if kernel is not None:
+            world.kernel = kernel.model_copy()
 
 
 def lives(driver):
@@ -174,6 +182,26 @@ def test_a_committed_upgrade_is_rolled_back_on_request(place):
         report = engine.rollback(report.transaction, "the operator likes the old one better")
     assert report.outcome is Outcome.ROLLED_BACK
     assert_old(driver)
+
+
+def test_a_reset_into_the_command_line_committed_to_is_not_taken_for_the_old_kernel(place):
+    graph, driver = same_release(place)
+    committed = run(place, driver, graph)
+    change(driver, faults={"return.restore-boot-default/host": Fault(kind="unknown", times=1)})
+    with (
+        Journal.open(place.directory, volatile=lambda _: None) as journal,
+        Engine(driver, journal, identity=pretend(driver)) as engine,
+    ):
+        assert engine.rollback(committed.transaction, "wanted").outcome is Outcome.UNKNOWN
+    reset(driver)
+    report = run(place, driver)
+    assert report.outcome is Outcome.UNKNOWN
+    assert "Boot the kernel before" in report.reason
+    old = driver.world().entries["linux-7.2.13"]
+    reset(driver, old)
+    assert run(place, driver).outcome is Outcome.ROLLED_BACK
+    world = driver.world()
+    assert (world.kernel.cmdline, world.default) == (old.cmdline, "linux-7.2.13")
 
 
 def test_a_busy_kexec_is_tried_again(place):
