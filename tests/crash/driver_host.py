@@ -102,6 +102,21 @@ class DriverHost(Host):
     def undo(self, step: Step, context: StepContext) -> dict[str, Any]:
         return self.driver.revert(step, context)
 
+    def _undo(self, step: Step, context: StepContext) -> dict[str, Any]:
+        """Where there was nothing to undo, that is still so: no effect went."""
+        skipped = step.id in self.done and self._undid_nothing(step)
+        result = super()._undo(step, context)
+        if skipped:
+            self.done.add(step.id)
+        return result
+
+    def _undid_nothing(self, step: Step) -> bool:
+        undoes = step.kind == Kind.RUN_HOOK.value and step.params["undoes"] is not None
+        return (
+            undoes
+            and Job(step, self._context(step), self.driver._process).effect not in self.world.hooks
+        )
+
     def look(self, step: Step, context: StepContext) -> Inspected:
         return self.driver.inspect(step, context)
 
