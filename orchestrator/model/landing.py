@@ -51,6 +51,12 @@ class Expected:
     def same_release(self) -> bool:
         return self.from_release == self.to_release
 
+    @property
+    def apart(self) -> tuple[set[str], set[str]]:
+        """Parameters of the kernel before only, and of the one after only."""
+        before, after = set(self.from_cmdline.split()), set(self.to_cmdline.split())
+        return before - after, after - before
+
 
 def mark_for(transaction: str, section: Section) -> str:
     """The parameter that `load-kernel` adds, e.g. "mkupgrade.transaction=ab12/forward"."""
@@ -93,9 +99,9 @@ def landing(expected: Expected, place: Place) -> Inspected:
             return _say(
                 Inspection.UNKNOWN,
                 f"{seen}: the release of both kernels, a reset ends in what was committed to, and "
-                f"the command line is not that of the kernel before. Boot the kernel before and "
-                f"run `mkupgrade resume`, or look at `mkupgrade history {expected.transaction}` "
-                f"and end it with `mkupgrade abort`",
+                f"the command line is not that of the kernel before. Boot the kernel before"
+                f"{_how_it_differs(expected)} and run `mkupgrade resume`, or look at `mkupgrade "
+                f"history {expected.transaction}` and end it with `mkupgrade abort`",
             )
         return _say(Inspection.LOST, f"{seen}: the old kernel again, through a reset")
     return _say(
@@ -110,9 +116,18 @@ def landing(expected: Expected, place: Place) -> Inspected:
 def _is_from(expected: Expected, place: Place) -> bool:
     """Does the command line say that this is the kernel before? Where the two do not differ in
     it, nothing does."""
-    before, after = set(expected.from_cmdline.split()), set(expected.to_cmdline.split())
+    only_before, only_after = expected.apart
     here = set(place.cmdline.split())
-    return before != after and before - after <= here and not (after - before) & here
+    told_apart = bool(only_before or only_after)
+    return told_apart and only_before <= here and not only_after & here
+
+
+def _how_it_differs(expected: Expected) -> str:
+    """ " (with init=/old, without init=/new)", or "" where its command line does not tell."""
+    only_before, only_after = expected.apart
+    words = [f"with {word}" for word in sorted(only_before)]
+    words += [f"without {word}" for word in sorted(only_after)]
+    return f" ({', '.join(words)})" if words else ""
 
 
 def _present(expected: Expected, place: Place, seen: str) -> Inspected:

@@ -84,6 +84,14 @@ def test_two_kernels_of_one_release_are_told_apart_behind_a_commit_by_their_comm
         assert "Boot the kernel before" in found.reason
 
 
+def test_the_operator_is_told_which_of_two_kernels_of_one_release_to_boot() -> None:
+    expected = Expected(
+        "t1", Section.FORWARD, "kexec", OLD, OLD, "then", "ro init=/old", "ro init=/new", True
+    )
+    found = landing(expected, Place("now", OLD, "init=/new"))
+    assert "Boot the kernel before (with init=/old, without init=/new)" in found.reason
+
+
 def test_until_the_commit_a_reset_ends_in_the_kernel_before_whatever_its_command_line_is_now() -> (
     None
 ):
