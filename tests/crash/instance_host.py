@@ -406,5 +406,12 @@ class CarryingHost(InstanceHost):
             if step.kind in _CARRYING:
                 (self.done.add if self.agents.has_come(step) else self.done.discard)(step.id)
 
+    def reset(self, kernel: str | None = None) -> None:
+        """It ends workloads where they run; what the host's disk keeps of one, also behind an
+        undoing that nobody answered for, counts as taken again."""
+        super().reset(kernel)
+        takes = (s for s in self.graph.steps if s.kind == Kind.TAKE_WORKLOAD)
+        self.done |= {s.id for s in takes if self.agents.has_come(s)}
+
     def changes_of(self, step: Step) -> int:
         return 40 if step.kind in _CARRYING else super().changes_of(step)
