@@ -104,18 +104,12 @@ class DriverHost(Host):
 
     def _undo(self, step: Step, context: StepContext) -> dict[str, Any]:
         """Where there was nothing to undo, that is still so: no effect went."""
-        skipped = step.id in self.done and self._undid_nothing(step)
+        ran = f"{context.transaction}:{step.id}" in self.world.hooks
+        stands = step.id in self.done and _is_undoing(step) and not ran
         result = super()._undo(step, context)
-        if skipped:
+        if stands:
             self.done.add(step.id)
         return result
-
-    def _undid_nothing(self, step: Step) -> bool:
-        undoes = step.kind == Kind.RUN_HOOK.value and step.params["undoes"] is not None
-        return (
-            undoes
-            and Job(step, self._context(step), self.driver._process).effect not in self.world.hooks
-        )
 
     def look(self, step: Step, context: StepContext) -> Inspected:
         return self.driver.inspect(step, context)
@@ -124,7 +118,7 @@ class DriverHost(Host):
         effect = EFFECTS[Kind(step.kind)]
         if isinstance(effect, Look) or step.reversibility is PIVOT:
             return None
-        if step.kind == Kind.RUN_HOOK.value and step.params["undoes"] is not None:
+        if _is_undoing(step):
             return None
         job = Job(step, self._context(step), self.driver._process)
         if job.effect in self.world.half_done:
@@ -287,6 +281,11 @@ class DriverHost(Host):
             if name not in self.scenario.stateless:
                 hold(invariant, workload.life == was.life, f"{name} was started anew")
                 hold(invariant, workload.counter >= was.counter, f"{name} lost what it counted")
+
+
+def _is_undoing(step: Step) -> bool:
+    """Is it the hook of a way back that undoes one of the way there?"""
+    return step.kind == Kind.RUN_HOOK.value and step.params["undoes"] is not None
 
 
 def _fields(world: World) -> dict[str, Any]:
