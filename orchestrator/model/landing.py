@@ -8,9 +8,11 @@ Whatever that does not settle is unknown: somebody must look.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from orchestrator.model.parameters import split_parameters
 from orchestrator.model.steps import Inspected, Inspection, Section
 
 MARK = "mkupgrade.transaction="
@@ -43,18 +45,15 @@ class Expected:
     """Boot id under which the jump was intended; None: it never was."""
     from_cmdline: str = ""
     to_cmdline: str = ""
-    default_moved: bool = False
-    """A reset does not end in the kernel before the jump any more, but in what was committed to.
-    Asked only where both kernels have the same release."""
-
-    @property
-    def same_release(self) -> bool:
-        return self.from_release == self.to_release
+    default_moved: Callable[[], bool] = lambda: False
+    """Does a reset end in what was committed to, and not in the kernel before the jump any more?
+    Asked only where nothing else tells: it takes a look at the boot loader."""
 
     @property
     def apart(self) -> tuple[set[str], set[str]]:
         """Parameters of the kernel before only, and of the one after only."""
-        before, after = set(self.from_cmdline.split()), set(self.to_cmdline.split())
+        before = set(split_parameters(self.from_cmdline))
+        after = set(split_parameters(self.to_cmdline))
         return before - after, after - before
 
 
@@ -95,7 +94,7 @@ def landing(expected: Expected, place: Place) -> Inspected:
     if found == arrived and place.release == expected.to_release:
         return _present(expected, place, seen)
     if not found and place.release == expected.from_release:
-        if expected.same_release and expected.default_moved and not _is_from(expected, place):
+        if _may_be_the_one_after(expected, place):
             return _say(
                 Inspection.UNKNOWN,
                 f"{seen}: the release of both kernels, a reset ends in what was committed to, and "
@@ -113,13 +112,15 @@ def landing(expected: Expected, place: Place) -> Inspected:
     )
 
 
-def _is_from(expected: Expected, place: Place) -> bool:
-    """Does the command line say that this is the kernel before? Where the two do not differ in
-    it, nothing does."""
+def _may_be_the_one_after(expected: Expected, place: Place) -> bool:
+    """Both kernels have this release, a reset ends in the one after, and the command line does not
+    say that it is the one before. Where the two do not differ in it, it never says so."""
+    if expected.from_release != expected.to_release or not expected.default_moved():
+        return False
     only_before, only_after = expected.apart
-    here = set(place.cmdline.split())
+    here = set(split_parameters(place.cmdline))
     told_apart = bool(only_before or only_after)
-    return told_apart and only_before <= here and not only_after & here
+    return not (told_apart and only_before <= here and not only_after & here)
 
 
 def _how_it_differs(expected: Expected) -> str:

@@ -203,14 +203,14 @@ def jump(b: SectionBuilder, d: Decisions) -> None:
     going_back = b.section is Section.RETURN
     method = d.way_back.method if going_back else "kexec"
     old, new = (d.from_release, d.way_back.cmdline), (d.to_release, d.cmdline)
-    source, target = (new, old) if going_back else (old, new)
+    (source, before), (target, after) = (new, old) if going_back else (old, new)
     params = in_place.Jump.model_validate(
         {
             "method": method,
-            "from_release": source[0],
-            "to_release": target[0],
-            "from_cmdline": source[1],
-            "to_cmdline": target[1],
+            "from_release": source,
+            "to_release": target,
+            "from_cmdline": before,
+            "to_cmdline": after,
             "boot_deadline": d.spec.rollback.boot_deadline,
         }
     )
@@ -218,7 +218,7 @@ def jump(b: SectionBuilder, d: Decisions) -> None:
     b.then(
         Kind.JUMP,
         d.instance.name,
-        f"{how} into Linux {params.to_release}",
+        f"{how} into Linux {target}",
         params,
         estimate=estimates.jump(method),
         deadline=d.spec.rollback.boot_deadline,

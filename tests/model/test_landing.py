@@ -77,7 +77,9 @@ def test_jump_to_the_same_release_is_told_from_a_reset_by_the_mark_alone() -> No
 def test_two_kernels_of_one_release_are_told_apart_behind_a_commit_by_their_command_lines(
     before: str, after: str, here: str, verdict: Inspection
 ) -> None:
-    expected = Expected("t1", Section.FORWARD, "kexec", OLD, OLD, "then", before, after, True)
+    expected = Expected(
+        "t1", Section.FORWARD, "kexec", OLD, OLD, "then", before, after, lambda: True
+    )
     found = landing(expected, Place("now", OLD, here))
     assert found.verdict is verdict
     if verdict is Inspection.UNKNOWN:
@@ -86,7 +88,8 @@ def test_two_kernels_of_one_release_are_told_apart_behind_a_commit_by_their_comm
 
 def test_the_operator_is_told_which_of_two_kernels_of_one_release_to_boot() -> None:
     expected = Expected(
-        "t1", Section.FORWARD, "kexec", OLD, OLD, "then", "ro init=/old", "ro init=/new", True
+        *("t1", Section.FORWARD, "kexec", OLD, OLD, "then"),
+        *("ro init=/old", "ro init=/new", lambda: True),
     )
     found = landing(expected, Place("now", OLD, "init=/new"))
     assert "Boot the kernel before (with init=/old, without init=/new)" in found.reason
@@ -95,8 +98,21 @@ def test_the_operator_is_told_which_of_two_kernels_of_one_release_to_boot() -> N
 def test_until_the_commit_a_reset_ends_in_the_kernel_before_whatever_its_command_line_is_now() -> (
     None
 ):
-    expected = Expected("t1", Section.FORWARD, "kexec", OLD, OLD, "then", "ro", "ro new=1", False)
+    expected = Expected("t1", Section.FORWARD, "kexec", OLD, OLD, "then", "ro", "ro new=1")
     assert landing(expected, Place("now", OLD, "ro new=1")).verdict is Inspection.LOST
+
+
+@pytest.mark.parametrize(
+    ("boot_id", "mark", "to"), [("now", "", OLD), ("then", OURS, OLD), ("then", "", NEW)]
+)
+def test_the_boot_loader_is_not_asked_where_the_landing_is_known_without_it(
+    boot_id: str, mark: str, to: str
+) -> None:
+    def asked() -> bool:
+        raise AssertionError("the boot loader was asked")
+
+    expected = Expected("t1", Section.FORWARD, "kexec", OLD, to, boot_id, "ro", "rw", asked)
+    assert landing(expected, Place("now", OLD, mark)).verdict is not Inspection.UNKNOWN
 
 
 def test_present_carries_the_result_that_perform_could_not_return() -> None:

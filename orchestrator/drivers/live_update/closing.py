@@ -10,9 +10,9 @@ from orchestrator.drivers.live_update.job import Handler, Job
 from orchestrator.drivers.live_update.kernel import FALLBACK
 from orchestrator.drivers.records import drop_tree
 from orchestrator.model.errors import NotSupportedError
-from orchestrator.model.params.in_place import CleanUp, Commit, RestoreBootDefault
+from orchestrator.model.params.in_place import ArmFallback, CleanUp, Commit, RestoreBootDefault
 from orchestrator.model.seams import Result
-from orchestrator.model.steps import Inspected, Section
+from orchestrator.model.steps import Inspected, Inspection, Section
 
 COMMIT = "commit"
 STATE_TREES = ("work", "retrieved", "trial")
@@ -109,6 +109,16 @@ class RestoreBootDefaultHandler(Handler[RestoreBootDefault]):
         if params.boot_default is None or default == params.boot_default:
             return present(f"the default boot entry is {default or 'not ours to set'}")
         return absent(f"the default boot entry is {default or 'not set'}")
+
+
+def default_moved(job: Job) -> bool:
+    """Does a reset end elsewhere than where it was armed to end?"""
+    armed = job.records_of(Section.FORWARD).read(FALLBACK)
+    if armed is None:
+        return False
+    way_back = ArmFallback.model_validate(armed["params"])
+    old = RestoreBootDefault(boot_default=way_back.boot_default, nixos=way_back.nixos)
+    return RestoreBootDefaultHandler().inspect(job, old).verdict is Inspection.ABSENT
 
 
 class CleanUpHandler(Handler[CleanUp]):

@@ -9,13 +9,15 @@ those with a journal replay it when they are mounted again. docs/live-update.md 
 
 from __future__ import annotations
 
+from functools import partial
+
+from orchestrator.drivers.live_update.closing import default_moved
 from orchestrator.drivers.live_update.job import Handler, Job
-from orchestrator.drivers.live_update.kernel import FALLBACK
 from orchestrator.model.errors import MkupgradeError
 from orchestrator.model.landing import Expected, landing
-from orchestrator.model.params.in_place import ArmFallback, Jump, RestoreBootDefault
+from orchestrator.model.params.in_place import Jump
 from orchestrator.model.seams import Result
-from orchestrator.model.steps import Inspected, Inspection, Section
+from orchestrator.model.steps import Inspected
 
 
 class JumpHandler(Handler[Jump]):
@@ -45,22 +47,10 @@ class JumpHandler(Handler[Jump]):
             boot_id=context.intended_boot_id,
             from_cmdline=params.from_cmdline,
             to_cmdline=params.to_cmdline,
-            default_moved=params.from_release == params.to_release and _default_moved(job),
+            default_moved=partial(default_moved, job),
         )
         return landing(expected, job.parts.machine.place())
 
     def revert(self, job: Job, params: Jump) -> Result:
         """A jump that did not happen leaves nothing; one that did is no effect to revert."""
         return {}
-
-
-def _default_moved(job: Job) -> bool:
-    """Does a reset end elsewhere than where it was armed to end?"""
-    from orchestrator.drivers.live_update.closing import RestoreBootDefaultHandler
-
-    armed = job.records_of(Section.FORWARD).read(FALLBACK)
-    if armed is None:
-        return False
-    way_back = ArmFallback.model_validate(armed["params"])
-    old = RestoreBootDefault(boot_default=way_back.boot_default, nixos=way_back.nixos)
-    return RestoreBootDefaultHandler().inspect(job, old).verdict is Inspection.ABSENT

@@ -149,7 +149,7 @@ class Jump(Effect[in_place.Jump]):
             boot_id=job.context.intended_boot_id,
             from_cmdline=p.from_cmdline,
             to_cmdline=p.to_cmdline,
-            default_moved=world.commits.get(job.context.transaction) == world.default,
+            default_moved=lambda: world.commits.get(job.context.transaction) == world.default,
         )
         return landing(expected, Place(world.boot_id, world.kernel.release, world.kernel.cmdline))
 

@@ -62,6 +62,23 @@ def test_both_systems_are_held_from_when_the_way_back_is_armed(host: Any) -> Non
     assert not host.nixos.held
 
 
+@pytest.mark.parametrize("moved", [False, True])
+@pytest.mark.parametrize("init", ["init=/old", "init=/new"])
+def test_behind_a_commit_to_the_same_kernel_only_the_old_system_is_the_way_back(
+    host: Any, moved: bool, init: str
+) -> None:
+    host.perform(arm(host))
+    if moved:
+        host.nixos.leads_to = "/store/new"
+    host.land("7.2.13", init, carried=False)
+    jump = host.step(
+        Kind.JUMP, method="kexec", from_release="7.2.13", to_release="7.2.13",
+        from_cmdline="init=/old", to_cmdline="init=/new", boot_deadline=60.0,
+    )  # fmt: skip
+    wanted = Inspection.UNKNOWN if moved and init == "init=/new" else Inspection.LOST
+    assert host.inspect(jump, boot_id="boot-1").verdict is wanted
+
+
 def test_a_profile_that_leads_elsewhere_stops_the_upgrade(host: Any) -> None:
     host.nixos.leads_to = "/store/new"
     with pytest.raises(NotSupportedError, match="a reset must end in /store/old"):

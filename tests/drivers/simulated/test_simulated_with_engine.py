@@ -56,6 +56,14 @@ def run(place, driver, graph=None):
         return engine.resume(unfinished.id)
 
 
+def roll_back(place, driver, committed):
+    with (
+        Journal.open(place.directory, volatile=lambda _: None) as journal,
+        Engine(driver, journal, identity=pretend(driver)) as engine,
+    ):
+        return engine.rollback(committed.transaction, "the operator likes the old one better")
+
+
 def start(place, workloads=WORKLOADS, **rest):
     walk = place.walk(workloads, **(REST | rest))
     return walk.graph, walk.driver
@@ -175,12 +183,7 @@ def test_another_command_line_alone_is_taken_back_too(place):
 def test_a_committed_upgrade_is_rolled_back_on_request(place):
     graph, driver = start(place)
     report = run(place, driver, graph)
-    with (
-        Journal.open(place.directory, volatile=lambda _: None) as journal,
-        Engine(driver, journal, identity=pretend(driver)) as engine,
-    ):
-        report = engine.rollback(report.transaction, "the operator likes the old one better")
-    assert report.outcome is Outcome.ROLLED_BACK
+    assert roll_back(place, driver, report).outcome is Outcome.ROLLED_BACK
     assert_old(driver)
 
 
@@ -188,11 +191,7 @@ def test_a_reset_into_the_command_line_committed_to_is_not_taken_for_the_old_ker
     graph, driver = same_release(place)
     committed = run(place, driver, graph)
     change(driver, faults={"return.restore-boot-default/host": Fault(kind="unknown", times=1)})
-    with (
-        Journal.open(place.directory, volatile=lambda _: None) as journal,
-        Engine(driver, journal, identity=pretend(driver)) as engine,
-    ):
-        assert engine.rollback(committed.transaction, "wanted").outcome is Outcome.UNKNOWN
+    assert roll_back(place, driver, committed).outcome is Outcome.UNKNOWN
     reset(driver)
     report = run(place, driver)
     assert report.outcome is Outcome.UNKNOWN
